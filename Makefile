@@ -1,0 +1,33 @@
+# make setup | demo | test | bench | lint     (make help explains)
+SHELL := /bin/bash
+PY := .venv/bin/python
+STAMP := .venv/.stamp
+
+.PHONY: help setup demo test bench lint lock clean
+
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP) ## make .venv with the project and every extra (seconds when nothing changed)
+
+$(STAMP): requirements.lock pyproject.toml tools/setup
+	@tools/setup
+	@touch $@
+
+demo: setup ## the main job, end to end, on this machine
+	@$(PY) -m priority demo
+
+test: setup ## lint and the whole test suite
+	@tools/check
+
+bench: setup ## measure the service, one JSON object a line
+	@$(PY) -m priority bench service --json
+
+lint: setup ## style, types, layers
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
+
+lock: setup ## write requirements.lock anew from pyproject.toml
+	@.venv/bin/uv pip compile -q --universal --python-version 3.11 --all-extras --no-emit-index-url --no-annotate --generate-hashes tools/requirements.in pyproject.toml -o requirements.lock
+
+clean: ## remove what setup and tests made
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""priority: production and development share one datacentre safely."""
