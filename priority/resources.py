@@ -55,6 +55,8 @@ def parse_amount(name: str, amount: Any, field: str) -> int:
         value = _parse_bytes(amount, field)
     elif isinstance(amount, float) and not math.isfinite(amount):
         raise Invalid(field, f"must be a finite number, not {amount}")
+    elif abs(amount) > AMOUNT_MAX:
+        raise Invalid(field, f"is too large: {_show(amount)}; at most {show_amount(name, AMOUNT_MAX)}")
     elif name in THOUSANDTHS:
         value = _whole(amount * 1000, amount, field, "to the thousandth")
     else:
