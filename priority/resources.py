@@ -132,7 +132,7 @@ def _parse_bytes(amount: str, field: str) -> int:
 
 
 def _whole(value: float, given: float, field: str, unit: str) -> int:
-    nearest = round(value)
+    nearest = int(round(value))
     # 0.1 * 1000 is not exactly 100 in floating point; what lies nearer than a millionth of our unit is meant.
     if abs(value - nearest) > 1e-6 * max(1.0, abs(value) * 1e-6):
         raise Invalid(field, f"must be {unit}, but is {given}")

@@ -1,0 +1,276 @@
+"""What a user asks for: a job, validated at the door."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+)
+
+from priority import constraint, resources
+from priority.constraint import Constraint
+from priority.errors import Invalid, Malformed
+from priority.resources import Resources
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
+"""Of roles, tiers, users, jobs and nodes: safe in a path, a URL and a shell."""
+
+SIGNALS = ("TERM", "INT", "HUP", "QUIT", "USR1", "USR2")
+"""With which a job may be given notice."""
+
+_DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9}(?:\.\d{1,6})?)s)?", re.ASCII)
+_DURATION_MAX_S = 10 * 366 * 86_400.0
+
+
+def duration_s(value: Any) -> float:
+    """Seconds, from a number of seconds or a string such as `90s`, `10m`, `1h30m`, `2d`. ValueError says what is wrong."""
+    if isinstance(value, str) and value and (match := _DURATION.fullmatch(value)):
+        days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
+        value = days * 86_400 + hours * 3_600 + minutes * 60 + seconds
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError('must be a number of seconds or a string such as "90s", "10m", "1h30m"')
+    if not 0 <= value <= _DURATION_MAX_S:  # false for NaN too
+        raise ValueError("must be between 0 and ten years")
+    return float(value)
+
+
+def _no_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not hold a NUL character")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must not hold a lone surrogate") from None
+    return text
+
+
+def _at(error: Invalid) -> PydanticCustomError:
+    """Our own error inside pydantic's: `invalid` puts the two paths together again."""
+    return PydanticCustomError("priority", "{problem}", {"path": error.field, "problem": error.problem})
+
+
+def _resources(value: Any) -> Resources:
+    try:
+        return resources.parse(value, "")
+    except Invalid as error:
+        raise _at(error) from None
+
+
+def _constraints(value: Any) -> tuple[Constraint, ...]:
+    if isinstance(value, tuple) and all(isinstance(one, Constraint) for one in value):
+        return value
+    try:
+        return constraint.parse(value, "")
+    except Invalid as error:
+        raise _at(error) from None
+
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Text = Annotated[str, AfterValidator(_no_nul)]
+Duration = Annotated[
+    float, BeforeValidator(duration_s), WithJsonSchema({"type": ["number", "string"], "examples": ["10m"]})
+]
+Amounts = Annotated[
+    Resources,
+    BeforeValidator(_resources),
+    PlainSerializer(resources.plain),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "additionalProperties": {"type": ["number", "string"]},
+            "examples": [{"cpus": 1, "mem": "1GiB"}],
+        }
+    ),
+]
+Constraints = Annotated[
+    tuple[Constraint, ...],
+    BeforeValidator(_constraints),
+    PlainSerializer(lambda many: [one.plain() for one in many]),
+    WithJsonSchema(
+        {
+            "type": "array",
+            "items": {"type": "object"},
+            "examples": [[{"attribute": "rack", "in": ["r1", "r2"]}]],
+        }
+    ),
+]
+
+
+class Document(BaseModel):
+    """Plain data from outside: unknown fields, NaN and infinities are refused, and nothing changes later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Preempt(Document):
+    """What happens to a task of the job when its room is taken."""
+
+    action: Literal["requeue", "end"] = "requeue"
+    """Whether it comes back as a new attempt, or ends as preempted."""
+    signal: Literal["TERM", "INT", "HUP", "QUIT", "USR1", "USR2"] = "TERM"
+    """With which it is told."""
+    notice: Duration = 30.0
+    """Seconds between the signal and SIGKILL, capped by the service's `notice_limit`."""
+
+
+class Backoff(Document):
+    """How long to wait after a failure: doubling from `initial` up to `limit`, in seconds."""
+
+    initial: Duration = 1.0
+    limit: Duration = 300.0
+
+
+class JobSpec(Document):
+    """A batch job of so many instances, each the same command. Unknown fields are refused."""
+
+    role: Name
+    tier: Name
+    name: Name
+    command: Annotated[Text, StringConstraints(min_length=1)] | Annotated[tuple[Text, ...], Field(min_length=1)]
+    """A string for the shell, or a list: a program and its arguments."""
+    instances: Annotated[int, Field(ge=1, strict=True)] = 1
+    env: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,254}$")], Text] = {}
+    resources: Amounts = {"cpus": 1000}
+    """What one instance holds: cpus in cores, mem and disk in MiB or with a unit, gpus in devices, any other a count."""
+    priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000, strict=True)] = 0
+    """Inside its role and tier, higher goes first and may take from lower."""
+    constraints: Constraints = ()
+    gang: bool = False
+    """Whether all instances start together or none."""
+    max_failures: Annotated[int, Field(ge=-1, le=1_000_000, strict=True)] = 1
+    """How many failed attempts end an instance as failed; -1: it is tried for ever."""
+    backoff: Backoff = Backoff()
+    max_runtime: Duration | None = None
+    """Seconds after which an attempt is stopped and counts as failed."""
+    preempt: Preempt = Preempt()
+    kill_grace: Duration = 10.0
+    """Seconds between SIGTERM and SIGKILL when it is killed or breaks a limit."""
+    labels: dict[Name, Annotated[Text, StringConstraints(max_length=255)]] = {}
+
+    @property
+    def key(self) -> str:
+        """`role/tier/name`."""
+        return f"{self.role}/{self.tier}/{self.name}"
+
+    @property
+    def argv(self) -> list[str]:
+        """What to execute: a string goes to the shell."""
+        return ["/bin/sh", "-c", self.command] if isinstance(self.command, str) else list(self.command)
+
+    @property
+    def command_line(self) -> str:
+        """For people: the command as one line of shell."""
+        return self.command if isinstance(self.command, str) else shlex.join(self.command)
+
+
+class JobState(StrEnum):
+    """`active` until its last instance has ended."""
+
+    ACTIVE = "active"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """An admitted job. An instance is active until none of its attempts is; then it counts in one of the tallies."""
+
+    uid: str
+    spec: JobSpec
+    user: str
+    submitted_us: int
+    state: JobState = JobState.ACTIVE
+    ended_us: int | None = None
+    active: int = 0
+    finished: int = 0
+    failed: int = 0
+    killed: int = 0
+    """Instances killed by a user, and those that ended preempted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How large a job may be: settings of the service."""
+
+    instances: int = 100_000
+    command_bytes: int = 131_072
+    env_bytes: int = 131_072
+    labels: int = 64
+    constraints: int = 32
+    resources: int = 32
+
+
+def check_limits(spec: JobSpec, limits: Limits) -> None:
+    """`Invalid` names the field that is over a limit, and the limit."""
+    sizes = (
+        ("instances", spec.instances, limits.instances),
+        ("command", sum(len(part) for part in spec.argv), limits.command_bytes),
+        ("env", sum(len(name) + len(value) for name, value in spec.env.items()), limits.env_bytes),
+        ("labels", len(spec.labels), limits.labels),
+        ("constraints", len(spec.constraints), limits.constraints),
+        ("resources", len(spec.resources), limits.resources),
+    )
+    for field, size, limit in sizes:
+        if size > limit:
+            raise Invalid(field, f"is too large: {size}, at most {limit} are allowed")
+
+
+def invalid(error: ValidationError, prefix: str = "") -> Invalid:
+    """The first fault that pydantic found, as ours: the path of the field and what is wrong with it."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    path = prefix
+    for part in first["loc"]:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif not str(part).startswith(("constrained-str", "tuple[", "function-after")):
+            path += f".{part}" if path else str(part)
+    path += first.get("ctx", {}).get("path", "")
+    problem = {
+        "extra_forbidden": "is not known; see `priority job schema`",
+        "missing": "is missing",
+    }.get(first["type"], first["msg"].removeprefix("Value error, "))
+    return Invalid(path or "document", problem)
+
+
+def parse_spec(document: Any, prefix: str = "") -> JobSpec:
+    """One job from plain data; `Invalid` names the field."""
+    if not isinstance(document, Mapping):
+        raise Invalid(prefix or "document", "must be a mapping with at least role, tier, name and command")
+    try:
+        return JobSpec.model_validate(document)
+    except ValidationError as error:
+        raise invalid(error, prefix) from None
+
+
+def parse_file(text: str) -> list[JobSpec]:
+    """Jobs from YAML or JSON: one document, several, or a list in one. `Malformed` names the line, `Invalid` the field."""
+    return [parse_spec(document, f"jobs[{index}]") for index, document in enumerate(_documents(text))]
+
+
+def _documents(text: str) -> Iterator[Any]:
+    try:
+        for document in yaml.safe_load_all(text):
+            if isinstance(document, list):
+                yield from document
+            elif document is not None:
+                yield document
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise Malformed(f"{where}not YAML or JSON: {getattr(error, 'problem', None) or error}") from None
+    except (RecursionError, ValueError) as error:
+        raise Malformed(f"not YAML or JSON: {str(error) or 'nested too deeply'}") from None
