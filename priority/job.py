@@ -21,6 +21,7 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
 )
+from pydantic_core import PydanticCustomError
 
 from priority import constraint, resources
 from priority.constraint import Constraint
@@ -38,7 +39,7 @@ _DURATION_MAX_S = 10 * 366 * 86_400.0
 
 
 def duration_s(value: Any) -> float:
-    """Seconds, from a number of seconds or a string such as `90s`, `10m`, `1h30m`, `2d`. ValueError says what is wrong."""
+    """Seconds, from a number of them or a string such as `90s`, `10m`, `1h30m`, `2d`; ValueError says what is wrong."""
     if isinstance(value, str) and value and (match := _DURATION.fullmatch(value)):
         days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
         value = days * 86_400 + hours * 3_600 + minutes * 60 + seconds
@@ -146,7 +147,7 @@ class JobSpec(Document):
     instances: Annotated[int, Field(ge=1, strict=True)] = 1
     env: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,254}$")], Text] = {}
     resources: Amounts = {"cpus": 1000}
-    """What one instance holds: cpus in cores, mem and disk in MiB or with a unit, gpus in devices, any other a count."""
+    """What one instance holds: cpus in cores, mem and disk in MiB or with a unit, gpus in devices, others a count."""
     priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000, strict=True)] = 0
     """Inside its role and tier, higher goes first and may take from lower."""
     constraints: Constraints = ()

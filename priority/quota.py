@@ -79,7 +79,8 @@ def oversold(guarantees: Mapping[str, Mapping[str, int]], capacity: Mapping[str,
             sums[name] = sums.get(name, 0) + amount
     return [
         f"the prod quotas add up to {show_amount(name, amount)} {name}, but the cluster has "
-        f"{show_amount(name, capacity.get(name, 0))}: {plain_amount(name, amount - capacity.get(name, 0))} too many are promised"
+        f"{show_amount(name, capacity.get(name, 0))}: "
+        f"{plain_amount(name, amount - capacity.get(name, 0))} too many are promised"
         for name, amount in sorted(sums.items())
         if amount > capacity.get(name, 0)
     ]

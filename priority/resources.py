@@ -49,6 +49,7 @@ def parse_amount(name: str, amount: Any, field: str) -> int:
     """One amount in held units. Booleans, negatives, NaN, infinities and finer parts than we keep are refused."""
     if isinstance(amount, bool) or not isinstance(amount, int | float | str):
         raise Invalid(field, f"must be a number, not {_show(amount)}")
+    value: int
     if isinstance(amount, str):
         if name not in MEBIBYTES:
             raise Invalid(field, f"must be a number, not {_show(amount)}")
@@ -132,7 +133,7 @@ def _parse_bytes(amount: str, field: str) -> int:
 
 
 def _whole(value: float, given: float, field: str, unit: str) -> int:
-    nearest = int(round(value))
+    nearest = round(value)
     # 0.1 * 1000 is not exactly 100 in floating point; what lies nearer than a millionth of our unit is meant.
     if abs(value - nearest) > 1e-6 * max(1.0, abs(value) * 1e-6):
         raise Invalid(field, f"must be {unit}, but is {given}")

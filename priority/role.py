@@ -44,7 +44,7 @@ class RolesFile(Document):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One line of a diff: at `path`, such as `physics.quota.prod.cpus`, `before` becomes `after` (None: is not there)."""
+    """One line of a diff: at `path`, such as `physics.quota.prod.cpus`, `before` becomes `after` (None: not there)."""
 
     path: str
     before: Any
