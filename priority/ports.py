@@ -38,7 +38,7 @@ class Event:
     id: int
     at_us: int
     kind: str
-    """`job.submitted`, `task.placed`, `task.running`, `task.preempting`, `task.finished`, `node.up`, `quota.changed`, ..."""
+    """`job.submitted`, `task.placed`, `task.running`, `task.finished`, `node.up`, `quota.changed`, ..."""
     role: str | None
     """Whose it is; None: the cluster's, which every user may see."""
     job: str | None
@@ -232,8 +232,8 @@ class Writer(Reader, Protocol):
     def emit(self, events: Iterable[tuple[int, str, str | None, str | None, str | None, Mapping[str, Any]]]) -> int:
         """Append events (at_us, kind, role, job, task, data); the id of the last one."""
 
-    def audit(self, at_us: int, who: str, action: str, subject: str, role: str | None, before: Any, after: Any) -> None:
-        """Append an audit row."""
+    def audit(self, row: Audit) -> None:
+        """Append an audit row; its `id` is ignored and made anew."""
 
     def put_node(self, record: NodeRecord) -> None:
         """Insert or replace."""
@@ -273,7 +273,7 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Something was committed that the scheduler wants to know: look at these jobs again. May be lost, may come twice."""
+    """Something was committed: look at these jobs again. May be lost, may come twice."""
 
     tier: str
     jobs: tuple[str, ...]
@@ -396,6 +396,18 @@ class Delivery:
     token: Any = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogRequest:
+    """At most `limit` bytes from `offset` (negative: that many before the end), waiting up to `wait_s` for any."""
+
+    node: str
+    task: str
+    stream: Literal["stdout", "stderr"]
+    offset: int
+    limit: int
+    wait_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class LogChunk:
     """A piece of a task's output. `offset` counts bytes since the task began, also those no longer kept."""
@@ -407,7 +419,7 @@ class LogChunk:
 
 
 class Backend(Protocol):
-    """Local agents, a Mesos cluster, or a simulation. Acts are sent again by reconciliation until they are seen done."""
+    """Local agents, a Mesos cluster, or a simulation. Acts are sent again until they are seen done."""
 
     def launch(self, batch: Sequence[Launch]) -> None:
         """Send; returns before they run. Best effort: never raises for a lost connection."""
@@ -416,8 +428,8 @@ class Backend(Protocol):
         """Send. Best effort."""
 
     def listen(self, deliver: Callable[[Delivery], None]) -> None:
-        """Block until `close`, delivering what nodes say; first of all a `NodeSeen` for each node that is there. What was
-        not acknowledged comes again after a crash.
+        """Block until `close`, delivering what nodes say; first of all a `NodeSeen` for each node that is there.
+        What was not acknowledged comes again after a crash.
         """
 
     def acknowledge(self, delivery: Delivery) -> None:
@@ -426,11 +438,8 @@ class Backend(Protocol):
     def inquire(self, nodes: Collection[str]) -> None:
         """Ask these nodes for a fresh `NodeSeen` and for what they know of their tasks (reconciliation)."""
 
-    def logs(
-        self, node: str, task: str, stream: Literal["stdout", "stderr"], offset: int, limit: int, wait_s: float
-    ) -> LogChunk:
-        """Read at most `limit` bytes from `offset` (negative: that many before the end), waiting up to `wait_s` for there
-        to be any. `NotFound` if the node has no such task, `Unavailable` if it does not answer.
+    def logs(self, request: LogRequest) -> LogChunk:
+        """Read a task's output. `NotFound` if the node has no such task, `Unavailable` if it does not answer.
         """
 
     def close(self) -> None:

@@ -50,6 +50,7 @@ def parse_amount(name: str, amount: Any, field: str) -> int:
     if isinstance(amount, bool) or not isinstance(amount, int | float | str):
         raise Invalid(field, f"must be a number, not {_show(amount)}")
     value: int
+    value: int
     if isinstance(amount, str):
         if name not in MEBIBYTES:
             raise Invalid(field, f"must be a number, not {_show(amount)}")

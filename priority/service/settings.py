@@ -1,0 +1,95 @@
+"""Every setting there is: from the environment (`PRIORITY_...`) and one file (`priority.yaml`, or the one that
+`PRIORITY_CONFIG` names). The environment goes before the file. `priority config` prints this page.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+from priority.job import Limits
+
+
+def _default_state() -> Path:
+    home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(home).expanduser() / "priority"
+
+
+class Settings(BaseSettings):
+    """One object, read once at the start of a process."""
+
+    model_config = SettingsConfigDict(env_prefix="PRIORITY_", extra="ignore", frozen=True)
+
+    # where things are
+    state: Path = Field(
+        default_factory=_default_state, description="Folder of the embedded default: database, socket, token, sandboxes"
+    )
+    database: str = Field("", description="SQLite or PostgreSQL URL; empty: sqlite in the state folder")
+    redis: str = Field("", description="Redis or Valkey URL; empty: the embedded server's socket in the state folder")
+    host: str = Field("127.0.0.1", description="Address that the API listens on")
+    port: int = Field(8330, ge=0, le=65535, description="Port that the API listens on; 0: any free one")
+    url: str = Field(
+        "", description="Of the API, for the CLI and clients; empty: the one that runs on the state folder"
+    )
+    token: str = Field("", description="Of the user, for the CLI and clients; empty: the admin's in the state folder")
+
+    # the cluster of `priority up`
+    agents: int = Field(4, ge=0, le=1000, description="How many local agents `priority up` starts")
+    agent_cpus: float = Field(4, gt=0, description="cpus of each of them")
+    agent_mem: str = Field("8GiB", description="Memory of each of them")
+    agent_disk: str = Field("32GiB", description="Disk of each of them")
+
+    # time
+    heartbeat_s: float = Field(1.0, gt=0, description="Seconds between an agent's signs of life")
+    silent_s: float = Field(5.0, gt=0, description="Seconds without one until no new task is placed there")
+    lease_s: float = Field(60.0, gt=0, description="Seconds without one until an agent ends its own tasks")
+    lease_margin_s: float = Field(
+        10.0, ge=0, description="Seconds more until its tasks are held dead and begin elsewhere"
+    )
+    leader_lease_s: float = Field(10.0, gt=0, description="Seconds without renewal until another scheduler leads")
+    sweep_s: float = Field(5.0, gt=0, description="Seconds between looks at the whole truth, whatever was announced")
+    resend_s: float = Field(5.0, gt=0, description="Seconds until a launch or stop that is not seen done is sent again")
+    notice_limit_s: float = Field(300.0, ge=0, description="No job's preemption notice or kill grace is longer")
+
+    # limits
+    instances_limit: int = Field(100_000, ge=1, description="Instances of one job")
+    command_limit: int = Field(131_072, ge=1, description="Bytes of a command")
+    env_limit: int = Field(131_072, ge=1, description="Bytes of a job's environment")
+    body_limit: int = Field(4 * 2**20, ge=1024, description="Bytes of a request's body")
+    bulk_limit: int = Field(1000, ge=1, description="Jobs in one bulk submission")
+    page_limit: int = Field(1000, ge=1, description="Rows in one page of an answer")
+    log_limit: int = Field(64 * 2**20, ge=65_536, description="Bytes kept of each of a task's stdout and stderr")
+    ended_keep_s: float = Field(
+        7 * 86_400.0, ge=0, description="Seconds that ended tasks' sandboxes are kept on their node"
+    )
+
+    @field_validator("state")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @property
+    def database_url(self) -> str:
+        """The database, the default filled in."""
+        return self.database or f"sqlite:///{self.state / 'priority.db'}"
+
+    @property
+    def job_limits(self) -> Limits:
+        """How large a job may be."""
+        return Limits(instances=self.instances_limit, command_bytes=self.command_limit, env_bytes=self.env_limit)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What was given by hand, then the environment, then the file."""
+        file = os.environ.get("PRIORITY_CONFIG", "priority.yaml")
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=file)
