@@ -50,7 +50,6 @@ def parse_amount(name: str, amount: Any, field: str) -> int:
     if isinstance(amount, bool) or not isinstance(amount, int | float | str):
         raise Invalid(field, f"must be a number, not {_show(amount)}")
     value: int
-    value: int
     if isinstance(amount, str):
         if name not in MEBIBYTES:
             raise Invalid(field, f"must be a number, not {_show(amount)}")
@@ -127,7 +126,8 @@ def _parse_bytes(amount: str, field: str) -> int:
         raise Invalid(field, f'must be a number of MiB or a string such as "16GiB", not {_show(amount)}')
     whole, fraction, unit = match[1], match[2] or "", match[3]
     scaled = int(whole + fraction) * _UNITS_KIB[unit]
-    value, rest = divmod(scaled, 10 ** len(fraction) * 2**10)
+    whole_mib: int = 2**10 * int(10 ** len(fraction))
+    value, rest = divmod(scaled, whole_mib)
     if rest:
         raise Invalid(field, f"must be whole MiB, but {amount} is not")
     return value
