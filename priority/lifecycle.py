@@ -113,3 +113,7 @@ def diagram() -> str:
     ended = dict.fromkeys(move.state for move in TABLE.values() if not any(key[0] == move.state for key in TABLE))
     lines += [f"    {state} --> [*]" for state in ended]
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(diagram())  # noqa: T201 - the one thing that this module prints, for ARCHITECTURE.md
