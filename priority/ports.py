@@ -153,6 +153,9 @@ class Reader(Protocol):
     def latest_job(self, role: str, tier: str, name: str) -> Job | None:
         """The one submitted last under this key."""
 
+    def active_jobs(self, keys: Collection[tuple[str, str, str]]) -> dict[tuple[str, str, str], str]:
+        """Of these (role, tier, name), those under which a job is active: its uid. Many at once, for admission."""
+
     def jobs(self, query: JobQuery, page: Page) -> tuple[list[Job], str | None]:
         """Newest first, and the cursor of the next page if there is one."""
 
@@ -439,8 +442,7 @@ class Backend(Protocol):
         """Ask these nodes for a fresh `NodeSeen` and for what they know of their tasks (reconciliation)."""
 
     def logs(self, request: LogRequest) -> LogChunk:
-        """Read a task's output. `NotFound` if the node has no such task, `Unavailable` if it does not answer.
-        """
+        """Read a task's output. `NotFound` if the node has no such task, `Unavailable` if it does not answer."""
 
     def close(self) -> None:
         """End `listen`."""

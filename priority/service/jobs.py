@@ -13,6 +13,12 @@ from priority.service.parts import Parts
 from priority.task import State, Task
 
 
+Events = list[Event]
+Answers = list["Accepted | PriorityError"]
+JobPage = tuple[list[Job], str | None]
+TaskPage = tuple[list[Task], str | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Submission:
     """One request: all of its jobs or none. `key`: what makes a repetition of the request the same request."""
@@ -36,7 +42,7 @@ class Jobs:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    def submit(self, requests: Sequence[Submission]) -> list[Accepted | PriorityError]:
+    def submit(self, requests: Sequence[Submission]) -> Answers:
         """Admit or refuse many independent requests in one transaction; the answers are in the order of `requests`.
 
         Each is refused on its own: `Invalid`, `NotFound` (role), `Conflict` (name in use, key used for another
@@ -48,13 +54,11 @@ class Jobs:
         """`NotFound` if there is none or no grant."""
         raise NotImplementedError
 
-    def list(self, actor: User, query: JobQuery, page: Page) -> tuple[list[Job], str | None]:
+    def list(self, actor: User, query: JobQuery, page: Page) -> JobPage:
         """Newest first, and the next page's cursor; only of roles that the actor has a grant for."""
         raise NotImplementedError
 
-    def tasks(
-        self, actor: User, ref: str, page: Page, states: Collection[State] | None = None
-    ) -> tuple[list[Task], str | None]:
+    def tasks(self, actor: User, ref: str, page: Page, states: Collection[State] | None = None) -> TaskPage:
         """A job's tasks by instance and attempt."""
         raise NotImplementedError
 
@@ -62,7 +66,7 @@ class Jobs:
         """One task; `NotFound` if there is none or no grant."""
         raise NotImplementedError
 
-    def events(self, actor: User, after: int, limit: int, job: str | None = None) -> list[Event]:
+    def events(self, actor: User, after: int, limit: int, job: str | None = None) -> Events:
         """Committed facts in order, after the event `after`; `job` is a ref."""
         raise NotImplementedError
 

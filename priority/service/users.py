@@ -7,6 +7,8 @@ from pathlib import Path
 from priority.ports import Token, User
 from priority.service.parts import Parts
 
+Tokens = list[Token]
+
 
 class Users:
     """The verbs. Users are made by cluster admins, or by naming them in a role."""
@@ -32,7 +34,7 @@ class Users:
         """From now on (one second later in other processes) it opens nothing. One's own, or by a cluster admin."""
         raise NotImplementedError
 
-    def tokens(self, actor: User) -> list[Token]:
+    def tokens(self, actor: User) -> Tokens:
         """One's own, or everyone's for a cluster admin."""
         raise NotImplementedError
 
