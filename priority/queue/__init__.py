@@ -1,3 +1,5 @@
-"""The doorbell: Redis streams, the embedded Valkey server, and their twin in memory."""
+"""The doorbell: Redis streams, the embedded Valkey server, and a twin in memory."""
 
 from __future__ import annotations
+
+from priority.queue.streams import RedisQueue as RedisQueue

@@ -1,0 +1,46 @@
+"""What tests of several rings share: a real Valkey, and the one way to wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from priority.queue.embedded import Server, serve
+
+WAIT_S = 20.0
+
+
+@pytest.fixture(scope="session")
+def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for each test process."""
+    with serve(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture
+def valkey(valkey_server: Server) -> str:
+    """The URL of a real and empty server."""
+    from priority.wire.connection import connect
+
+    client = connect(valkey_server.url)
+    client.flushall()
+    client.close()
+    return valkey_server.url
+
+
+def eventually(found: Callable[[], Any], what: str = "", within_s: float = WAIT_S) -> Any:
+    """Look until `found` gives something true, and return that; the test fails when it never does."""
+    deadline = time.monotonic() + within_s
+    while not (value := found()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {within_s} s for {what or found}")
+        time.sleep(0.01)
+    return value
+
+
+@pytest.fixture(name="eventually")
+def _eventually() -> Callable[..., Any]:
+    return eventually

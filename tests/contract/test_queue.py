@@ -1,0 +1,222 @@
+"""What every queue promises: the same tests over Valkey and the twin in memory.
+
+Not over fakeredis: its XREADGROUP does not give again what was delivered and not acknowledged when several
+streams are read at once (2.40), which is what this port is about.
+"""
+
+from __future__ import annotations
+
+import queue as standard
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from priority.ports import Call, Queue
+from priority.queue import RedisQueue
+from priority.queue.memory import MemoryQueue
+from priority.queue.streams import stream
+from priority.wire.connection import connect
+
+TIERS = ("prod", "devel", "opportunistic")
+
+
+class World:
+    """One Redis (or its stand-in) and the queues on it."""
+
+    def __init__(self, make: Callable[[], Queue]) -> None:
+        self._make = make
+        self._queues: list[Queue] = []
+        self._threads: list[threading.Thread] = []
+
+    def queue(self) -> Queue:
+        """As another process would have it."""
+        self._queues.append(self._make())
+        return self._queues[-1]
+
+    def listen(self, queue: Queue, acknowledge: bool = True) -> standard.Queue[Call]:
+        heard: standard.Queue[Call] = standard.Queue()
+
+        def deliver(calls: list[Call]) -> None:
+            if acknowledge:
+                queue.acknowledge(calls)
+            for call in calls:
+                heard.put(call)
+
+        self._start(lambda: queue.listen(deliver))
+        return heard
+
+    def watch(self, queue: Queue) -> standard.Queue[int]:
+        woken: standard.Queue[int] = standard.Queue()
+        self._start(lambda: queue.watch(woken.put))
+        return woken
+
+    def _start(self, run: Callable[[], None]) -> None:
+        self._threads.append(threading.Thread(target=run))
+        self._threads[-1].start()
+
+    def end(self) -> None:
+        for queue in self._queues:
+            queue.close()
+        for thread in self._threads:
+            thread.join(10)
+            assert not thread.is_alive(), "close did not end a thread"
+
+
+@pytest.fixture(params=["memory", "valkey"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    if request.param == "memory":
+        only = MemoryQueue(TIERS)
+        world = World(lambda: only)
+    else:
+        url = request.getfixturevalue("valkey")
+        world = World(lambda: RedisQueue(url, TIERS))
+    yield world
+    world.end()
+
+
+def heard(calls: standard.Queue[Any]) -> Any:
+    return calls.get(timeout=20)
+
+
+def test_what_is_rung_is_heard(world: World) -> None:
+    calls = world.listen(world.queue())
+    world.queue().ring("devel", ["a", "b"])
+    call = heard(calls)
+    assert (call.tier, call.jobs) == ("devel", ("a", "b"))
+
+
+def test_what_was_rung_before_anyone_listened_is_heard(world: World) -> None:
+    world.queue().ring("prod", ["a"])
+    assert heard(world.listen(world.queue())).jobs == ("a",)
+
+
+def test_higher_tiers_first(world: World) -> None:
+    bell = world.queue()
+    for tier in reversed(TIERS):
+        bell.ring(tier, [tier])
+    calls = world.listen(world.queue())
+    assert [heard(calls).tier for _ in TIERS] == list(TIERS)
+
+
+def test_nothing_to_say_is_not_said(world: World) -> None:
+    bell = world.queue()
+    bell.ring("prod", [])
+    bell.ring("prod", ["a"])
+    assert heard(world.listen(world.queue())).jobs == ("a",)
+
+
+def test_not_acknowledged_comes_again_and_acknowledged_does_not(world: World) -> None:
+    first = world.queue()
+    kept: standard.Queue[list[Call]] = standard.Queue()
+
+    def crash(calls: list[Call]) -> None:
+        kept.put(calls)
+        raise ZeroDivisionError
+
+    first.ring("prod", ["a"])
+    with pytest.raises(ZeroDivisionError):
+        first.listen(crash)
+    second = world.queue()
+    again = world.listen(second)
+    assert heard(again).jobs == ("a",)
+    third = world.queue()
+    third.ring("prod", ["b"])
+    assert heard(again).jobs == ("b",)
+    assert again.empty()
+
+
+def test_watchers_are_woken_with_the_newest_event(world: World) -> None:
+    watching = world.queue()
+    woken = world.watch(watching)
+    bell = world.queue()
+    number = 0
+    while woken.empty():  # until it watches: what came before it began wakes nobody
+        number += 1
+        bell.publish(number)
+        threading.Event().wait(0.01)
+    bell.publish(1000)
+    while heard(woken) != 1000:
+        pass
+
+
+class TestRedis:
+    """What only a real server can show."""
+
+    def test_a_lost_server_costs_latency_only(self, tmp_path: Any, eventually: Callable[..., Any]) -> None:
+        from priority.queue.embedded import serve
+
+        with serve(tmp_path / "s") as server:
+            world = World(lambda: RedisQueue(server.url, TIERS))
+            calls = world.listen(world.queue())
+            bell = world.queue()
+            woken = world.watch(world.queue())
+            bell.ring("prod", ["before"])
+            assert heard(calls).jobs == ("before",)
+            server.kill()
+            bell.ring("prod", ["while it is away"])  # lost, and no error
+            server.start()
+
+            def ring_until_heard() -> bool:
+                bell.ring("prod", ["after"])
+                bell.publish(7)
+                return not calls.empty() and not woken.empty()
+
+            eventually(ring_until_heard, "the queue to find the new server")
+            assert heard(calls).jobs == ("after",)
+            assert heard(woken) == 7
+            world.end()
+
+    def test_an_emptied_server_costs_latency_only(self, valkey: str, eventually: Callable[..., Any]) -> None:
+        world = World(lambda: RedisQueue(valkey, TIERS))
+        calls = world.listen(world.queue())
+        bell = world.queue()
+        bell.ring("prod", ["before"])
+        assert heard(calls).jobs == ("before",)
+        client = connect(valkey)
+        client.flushall()
+        bell.ring("prod", ["after"])
+
+        def ring_until_heard() -> bool:
+            bell.ring("prod", ["after"])
+            return not calls.empty()
+
+        eventually(ring_until_heard, "a new group")
+        assert heard(calls).jobs == ("after",)
+        world.end()
+        client.close()
+
+    def test_dealt_with_is_deleted(self, valkey: str, eventually: Callable[..., Any]) -> None:
+        world = World(lambda: RedisQueue(valkey, TIERS))
+        calls = world.listen(world.queue())
+        world.queue().ring("prod", ["a"])
+        heard(calls)
+        client = connect(valkey)
+        eventually(lambda: client.xlen(stream("prod")) == 0, "the stream to be empty")
+        world.end()
+        client.close()
+
+    def test_foreign_entries_are_skipped(self, valkey: str) -> None:
+        client = connect(valkey)
+        for fields in ({"x": "y"}, {"jobs": "[" * 10_000}, {"jobs": "3"}, {"jobs": "[1]"}, {"jobs": b"\xff"}):
+            client.xadd(stream("prod"), fields)
+        client.close()
+        world = World(lambda: RedisQueue(valkey, TIERS))
+        world.queue().ring("prod", ["good"])
+        assert heard(world.listen(world.queue())).jobs == ("good",)
+        world.end()
+
+    def test_another_consumers_leavings_are_taken_over(self, valkey: str) -> None:
+        first = RedisQueue(valkey, TIERS, consumer="one")
+        first.ring("prod", ["a"])
+
+        def crash(calls: list[Call]) -> None:
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            first.listen(crash)
+        first.close()
+        world = World(lambda: RedisQueue(valkey, TIERS, consumer="two"))
+        assert heard(world.listen(world.queue())).jobs == ("a",)
+        world.end()
