@@ -1,0 +1,171 @@
+"""SIGKILL of API, scheduler, agents and Valkey at random, while 500 short jobs are submitted and run.
+
+What happened is read from what the tasks themselves wrote, never from the service: every acknowledged job ends, exactly
+once, and no two attempts of an instance are ever there at the same time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from priority.errors import PriorityError
+from priority.face.client import Client
+from priority.service.settings import Settings
+
+pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(400)]
+
+JOBS = 500
+KILLS = 12
+HEAL_S = 150.0
+ROLES = {"physics": {"quota": {"prod": {"cpus": 10_000}}}, "devel": {}}
+
+WITNESS = """
+exec 9>>"$LOCKS/$NAME-$PRIORITY_INSTANCE"
+flock -n 9 || echo "violation $NAME $PRIORITY_ATTEMPT" >> "$WITNESS"
+echo "start $NAME $PRIORITY_ATTEMPT" >> "$WITNESS"
+sleep 0.0$((RANDOM_PART % 10))
+echo "end $NAME $PRIORITY_ATTEMPT" >> "$WITNESS"
+"""
+
+
+class Service:
+    """`priority up` on its own folder, and the pids of its parts."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PRIORITY_")}
+        environment |= {
+            "PRIORITY_STATE": str(self.state),
+            "PRIORITY_PORT": "0",
+            "PRIORITY_AGENTS": "3",
+            "PRIORITY_AGENT_CPUS": "8",
+            "PRIORITY_CONFIG": os.devnull,
+            "PRIORITY_LEADER_LEASE_S": "2",
+            "PRIORITY_RESEND_S": "1",
+            "PRIORITY_SWEEP_S": "1",
+        }
+        with (self.state / "up.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "priority", "up"],
+                env=environment,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
+
+    def parts(self) -> dict[str, int]:
+        with suppress(OSError, ValueError, KeyError):
+            return {name: int(pid) for name, pid in json.loads((self.state / "up.json").read_text())["parts"].items()}
+        return {}
+
+    def client(self, deadline_s: float = 60.0) -> Client:
+        until = time.monotonic() + deadline_s
+        while True:
+            try:
+                client = Client.find(Settings(state=self.state, url="", token=""), retry_s=60.0)
+                client.nodes()
+                return client
+            except PriorityError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    made = Service(tmp_path)
+    made.start()
+    yield made
+    status = made.stop()
+    if status != 0:
+        print((tmp_path / "up.log").read_text()[-5000:])
+    assert status == 0, "the service did not stop cleanly"
+
+
+def nemesis(service: Service, chance: random.Random, over: threading.Event, log: list[str]) -> None:
+    """Kill one part, let the supervisor bring it back, and so on."""
+    for _ in range(KILLS):
+        if over.wait(chance.uniform(0.3, 1.2)):
+            return
+        parts = service.parts()
+        kinds = sorted({name.split("-")[0] for name in parts})
+        kind = chance.choice(kinds)
+        name = chance.choice([one for one in sorted(parts) if one.split("-")[0] == kind])
+        with suppress(ProcessLookupError):
+            os.kill(parts[name], signal.SIGKILL)
+            log.append(name)
+
+
+def test_every_acknowledged_job_ends_exactly_once(service: Service) -> None:
+    seed = int(os.environ.get("PRIORITY_TEST_SEED") or random.SystemRandom().randrange(10**6))
+    print(f"seed {seed}: run again with PRIORITY_TEST_SEED={seed}")
+    chance = random.Random(seed)
+    witness, locks = service.state / "witness", service.state / "locks"
+    locks.mkdir()
+    with service.client() as client:
+        client.apply_roles(ROLES)
+        over, killed = threading.Event(), list[str]()
+        chaos = threading.Thread(target=nemesis, args=(service, chance, over, killed))
+        chaos.start()
+        try:
+            uids = [submit(client, n, witness, locks) for n in range(JOBS)]
+        finally:
+            chaos.join()
+        print(f"killed in this order: {' '.join(killed)}")
+        ended = client.wait(*uids, timeout_s=HEAL_S)
+        assert len(killed) >= KILLS // 2
+        assert len(set(uids)) == JOBS
+        assert Counter((job["finished"], job["failed"], job["killed"]) for job in ended) == {(1, 0, 0): JOBS}
+        tasks = {uid: list(client.all_tasks(uid)) for uid in uids}
+    judge(witness.read_text().splitlines(), tasks, dict(zip(uids, names(), strict=True)))
+
+
+def names() -> list[str]:
+    return [f"short-{n}" for n in range(JOBS)]
+
+
+def submit(client: Client, n: int, witness: Path, locks: Path) -> str:
+    """With a key of our own, as a client that does not know whether its request arrived would."""
+    env = {"WITNESS": str(witness), "LOCKS": str(locks), "NAME": names()[n], "RANDOM_PART": str(n)}
+    tier, role = ("prod", "physics") if n % 3 == 0 else ("devel", "devel")
+    spec = {"role": role, "tier": tier, "name": names()[n], "command": WITNESS, "env": env}
+    return client.submit({**spec, "preempt": {"notice": "2s"}}, key=f"key-{n}")["uid"]
+
+
+def judge(lines: list[str], tasks: dict[str, list[dict[str, object]]], name_of: dict[str, str]) -> None:
+    """The tasks' own lines against the service's records."""
+    assert not [line for line in lines if line.startswith("violation")], "two attempts of one instance at once"
+    ends = Counter(line.split()[1] for line in lines if line.startswith("end "))
+    starts = Counter(tuple(line.split()[1:]) for line in lines if line.startswith("start "))
+    assert set(ends) == set(names()), "every acknowledged job ran to its end"
+    twice = {name: count for name, count in ends.items() if count != 1}
+    assert twice == {}, "a job ended twice by its own witness"
+    assert {key: count for key, count in starts.items() if count != 1} == {}, "an attempt was started twice"
+    for uid, attempts in tasks.items():
+        finished = [task for task in attempts if task["state"] == "finished"]
+        assert len(finished) == 1, name_of[uid]
