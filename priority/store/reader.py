@@ -1,0 +1,259 @@
+"""What can be asked of the truth: every statement that reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, TypeVar
+
+from priority.errors import Invalid
+from priority.job import Job, JobState
+from priority.ports import Audit, Event, JobQuery, NodeRecord, Page, Token, User
+from priority.resources import Resources, times, total
+from priority.role import MemberSpec, Quotas, RoleSpec
+from priority.store import rows
+from priority.store.session import Row, Session
+from priority.store.tables import IS_ACTIVE, IS_ACTIVE_JOB, IS_PLACED
+from priority.task import State, Task
+
+_Noun = TypeVar("_Noun")
+
+
+class SqlReader:
+    """`ports.Reader` over one transaction."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    # --- roles and users
+
+    def roles(self, names: Collection[str] | None = None) -> dict[str, RoleSpec]:
+        """See `Reader`."""
+        quotas: dict[tuple[str, str], Quotas] = {}
+        for role, member, tier, amounts in self._some(("role", "member", "tier", "amounts"), "quotas", "role", names):
+            quotas.setdefault((role, member), {})[tier] = rows.loads(amounts)
+        members: dict[str, dict[str, MemberSpec]] = {}
+        for role, member, grants in sorted(self._some(("role", "member", "grants"), "members", "role", names)):
+            spec = rows.member_of(grants, quotas.get((role, member), {}))
+            members.setdefault(role, {})[member] = spec
+        return {
+            name: rows.role_of(settings, quotas.get((name, ""), {}), members.get(name, {}))
+            for name, settings in sorted(self._some(("name", "settings"), "roles", "name", names))
+        }
+
+    def user(self, name: str) -> User | None:
+        """See `Reader`."""
+        for _, admin in self._session.fetch(("name", "admin"), "users WHERE name = ?", name):
+            grants = self._session.fetch(("role", "grants"), "members WHERE member = ?", name)
+            return User(name, bool(admin), {role: frozenset(rows.loads(granted)) for role, granted in sorted(grants)})
+        return None
+
+    def users(self) -> list[User]:
+        """See `Reader`."""
+        grants: dict[str, dict[str, frozenset[str]]] = {}
+        for role, member, granted in sorted(self._session.fetch(("role", "member", "grants"), "members")):
+            grants.setdefault(member, {})[role] = frozenset(rows.loads(granted))
+        found = sorted(self._session.fetch(("name", "admin"), "users"))
+        return [User(name, bool(admin), grants.get(name, {})) for name, admin in found]
+
+    def token(self, digest: str) -> Token | None:
+        """See `Reader`."""
+        return _one(map(rows.token_of, self._session.fetch(rows.TOKEN, "tokens WHERE digest = ?", digest)))
+
+    def tokens(self, user: str | None) -> list[Token]:
+        """See `Reader`."""
+        found = self._some(rows.TOKEN, "tokens", "member", None if user is None else [user])
+        return sorted(map(rows.token_of, found), key=lambda token: (token.created_us, token.id))
+
+    # --- quotas
+
+    def usage(self, role: str | None = None) -> dict[tuple[str, str, str], Resources]:
+        """See `Reader`."""
+        columns = ("role", "tier", "member", "resource", "amount")
+        held: dict[tuple[str, str, str], Resources] = {}
+        for tenant, tier, member, resource, amount in self._some(columns, "usage", "role", _alone(role)):
+            if amount:
+                held.setdefault((tenant, tier, member), {})[resource] = amount
+        return held
+
+    def holding(self, role: str | None = None) -> dict[tuple[str, str, str], Resources]:
+        """See `Reader`."""
+        where, params = ("", ()) if role is None else (" WHERE jobs.role = ?", (role,))
+        placed = f"(SELECT job, count(*) AS many FROM tasks WHERE {IS_PLACED} GROUP BY job) AS placed"
+        found = self._session.fetch(
+            ("role", "tier", "member", "request", "many"),
+            f"{placed} JOIN jobs ON jobs.uid = placed.job{where}",
+            *params,
+        )
+        parts: dict[tuple[str, str, str], list[Resources]] = {}
+        for tenant, tier, member, request, many in found:
+            parts.setdefault((tenant, tier, member), []).append(times(rows.loads(request), many))
+        return {holder: total(vectors) for holder, vectors in parts.items()}
+
+    # --- jobs
+
+    def job(self, uid: str) -> Job | None:
+        """See `Reader`."""
+        return _one(map(rows.job_of, self._session.fetch(rows.JOB_READ, "jobs WHERE uid = ?", uid)))
+
+    def latest_job(self, role: str, tier: str, name: str) -> Job | None:
+        """See `Reader`."""
+        rest = "jobs WHERE role = ? AND tier = ? AND name = ? ORDER BY seq DESC LIMIT 1"
+        return _one(map(rows.job_of, self._session.fetch(rows.JOB_READ, rest, role, tier, name)))
+
+    def jobs(self, query: JobQuery, page: Page) -> tuple[list[Job], str | None]:
+        """See `Reader`."""
+        select = _Select((*rows.JOB_READ, "seq"), "jobs", "seq DESC")
+        for column, value in (("tier", query.tier), ("name", query.name), ("member", query.user)):
+            if value is not None:
+                select.where(f"{column} = ?", value)
+        if query.state is not None:
+            select.where(IS_ACTIVE_JOB if query.state is JobState.ACTIVE else f"state = '{query.state}'")
+        if query.label is not None:
+            select.where("seq IN (SELECT seq FROM labels WHERE name = ? AND value = ?)", *query.label)
+        if query.roles is not None:
+            select.where(*self._of_roles(query.roles))
+        if page.after is not None:
+            select.where("seq < ?", *_cursor(page.after, 1))
+        return self._page(select, page, rows.job_of, 1)
+
+    def jobs_of(self, uids: Collection[str]) -> dict[str, Job]:
+        """See `Reader`."""
+        return {row[0]: rows.job_of(row) for row in self._some(rows.JOB_READ, "jobs", "uid", uids)}
+
+    def answered(self, role: str, key: str) -> tuple[str, Any] | None:
+        """See `Reader`."""
+        found = self._session.fetch(("digest", "answer"), "answers WHERE role = ? AND key = ?", role, key)
+        return _one((digest, rows.loads(answer)) for digest, answer in found)
+
+    # --- tasks
+
+    def task(self, id: str) -> Task | None:
+        """See `Reader`."""
+        return _one(map(rows.task_of, self._session.fetch(rows.TASK, "tasks WHERE id = ?", id)))
+
+    def tasks(self, job: str, page: Page, states: Collection[State] | None = None) -> tuple[list[Task], str | None]:
+        """See `Reader`."""
+        select = _Select((*rows.TASK, "instance", "attempt"), "tasks", "instance, attempt")
+        select.where("job = ?", job)
+        if page.after is not None:
+            select.where("(instance, attempt) > (?, ?)", *_cursor(page.after, 2))
+        if states is not None:
+            select.where(*self._session.among("state", [state.value for state in states]))
+        return self._page(select, page, rows.task_of, 2)
+
+    def tasks_of(self, ids: Collection[str]) -> dict[str, Task]:
+        """See `Reader`."""
+        return {row[0]: rows.task_of(row) for row in self._some(rows.TASK, "tasks", "id", ids)}
+
+    def active_tasks(self, jobs: Collection[str] | None = None, node: str | None = None) -> list[Task]:
+        """See `Reader`."""
+        select = _Select(rows.TASK, "tasks")
+        # Only a placed task has a node; said so, the smaller index serves.
+        select.where(IS_ACTIVE if node is None else IS_PLACED)
+        if node is not None:
+            select.where("node = ?", node)
+        if jobs is not None:
+            select.where(*self._session.among("job", jobs))
+        return [rows.task_of(row) for row in self._fetch(select)]
+
+    # --- history
+
+    def events(
+        self, after: int, limit: int, roles: Collection[str] | None = None, job: str | None = None
+    ) -> list[Event]:
+        """See `Reader`."""
+        select = _Select(rows.EVENT, "events", "id", limit)
+        select.where("id > ?", after)
+        if roles is not None:
+            condition, *params = self._of_roles(roles)
+            select.where(f"(role IS NULL OR {condition})", *params)
+        if job is not None:
+            select.where("job = ?", job)
+        return [rows.event_of(row) for row in self._fetch(select)]
+
+    def last_event(self) -> int:
+        """See `Reader`."""
+        last: int = self._session.fetch(("coalesce(max(id), 0)",), "events")[0][0]
+        return last
+
+    def audits(self, page: Page, roles: Collection[str] | None = None) -> tuple[list[Audit], str | None]:
+        """See `Reader`."""
+        select = _Select((*rows.AUDIT, "id"), "audits", "id DESC")
+        if roles is not None:
+            select.where(*self._of_roles(roles))
+        if page.after is not None:
+            select.where("id < ?", *_cursor(page.after, 1))
+        return self._page(select, page, rows.audit_of, 1)
+
+    def nodes(self) -> list[NodeRecord]:
+        """See `Reader`."""
+        return [rows.node_of(row) for row in sorted(self._session.fetch(rows.NODE, "nodes"))]
+
+    # --- how
+
+    def _some(self, columns: tuple[str, ...], table: str, column: str, values: Collection[str] | None) -> list[Any]:
+        """The rows where `column` is one of `values`; None: all."""
+        if values is None:
+            return self._session.fetch(columns, table)
+        if not values:
+            return []
+        condition, param = self._session.among(column, values)
+        return self._session.fetch(columns, f"{table} WHERE {condition}", param)
+
+    def _of_roles(self, roles: Collection[str]) -> tuple[str, Any]:
+        # With one role the index gives the newest first; with several they would have to be sorted.
+        return ("role = ?", next(iter(roles))) if len(roles) == 1 else self._session.among("role", roles)
+
+    def _fetch(self, select: _Select) -> list[Any]:
+        return self._session.fetch(select.columns, select.rest, *select.params)
+
+    def _page(
+        self, select: _Select, page: Page, noun: Callable[[Row], _Noun], width: int
+    ) -> tuple[list[_Noun], str | None]:
+        """A page. The last `width` of the columns are the cursor."""
+        limit = max(1, page.limit)
+        select.limit = limit + 1
+        found = self._fetch(select)
+        more = len(found) > limit
+        cursor = ".".join(str(part) for part in found[limit - 1][-width:]) if more else None
+        return [noun(row[:-width]) for row in found[:limit]], cursor
+
+
+class _Select:
+    """A statement in the making: conditions, all of which must hold, and their parameters in order."""
+
+    def __init__(self, columns: tuple[str, ...], table: str, order: str = "", limit: int = 0) -> None:
+        self.columns = columns
+        self.limit = limit
+        self._table = table
+        self._order = order
+        self._conditions: list[str] = []
+        self._params: list[Any] = []
+
+    def where(self, condition: str, *params: Any) -> None:
+        self._conditions.append(condition)
+        self._params += params
+
+    @property
+    def rest(self) -> str:
+        where = f" WHERE {' AND '.join(self._conditions)}" if self._conditions else ""
+        return f"{self._table}{where}" + (f" ORDER BY {self._order} LIMIT ?" if self._order else "")
+
+    @property
+    def params(self) -> list[Any]:
+        return [*self._params, self.limit] if self._order else self._params
+
+
+def _cursor(text: str, width: int) -> list[int]:
+    parts = text.split(".")
+    if len(parts) != width or not all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts):
+        raise Invalid("after", "is not a cursor that this list gave")
+    return [int(part) for part in parts]
+
+
+def _alone(value: str | None) -> list[str] | None:
+    return None if value is None else [value]
+
+
+def _one(nouns: Iterable[_Noun]) -> _Noun | None:
+    return next(iter(nouns), None)

@@ -1,0 +1,213 @@
+"""Nouns to rows and back. A row is a plain tuple in the order of the columns named beside it."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from operator import attrgetter
+from typing import Any
+
+import orjson
+
+from priority.constraint import Constraint
+from priority.job import Backoff, Job, JobSpec, JobState, Preempt
+from priority.node import Node, NodeState
+from priority.ports import Audit, Event, NodeRecord, Token
+from priority.reason import Reason
+from priority.role import MemberSpec, Quotas, RoleSpec
+from priority.store.session import Row
+from priority.task import State, Task
+
+# --- JSON --------------------------------------------------------------------------------------------------
+
+
+def dumps(value: Any) -> str:
+    """Compact JSON text."""
+    return orjson.dumps(value, default=_plain).decode()
+
+
+def loads(text: str) -> Any:
+    """The inverse of `dumps`, for plain values."""
+    return orjson.loads(text)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Preempt | Backoff):
+        return value.__dict__
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} is not plain JSON")
+
+
+def dump_spec(spec: JobSpec) -> str:
+    """Every field as it is held (not as users write it), so that a later change of defaults changes no old job."""
+    return dumps(spec.__dict__)
+
+
+def load_spec(text: str) -> JobSpec:
+    """Without checking again: it was checked at the door, and a check costs as much as the rest of a transaction."""
+    values = orjson.loads(text)
+    if isinstance(values["command"], list):
+        values["command"] = tuple(values["command"])
+    values["constraints"] = tuple(map(_constraint, values["constraints"]))
+    values["preempt"] = Preempt.model_construct(**values["preempt"])
+    values["backoff"] = Backoff.model_construct(**values["backoff"])
+    return JobSpec.model_construct(**values)
+
+
+def _constraint(values: dict[str, Any]) -> Constraint:
+    within, outside = values["within"], values["outside"]
+    return Constraint(
+        values["attribute"],
+        within=None if within is None else frozenset(within),
+        outside=None if outside is None else frozenset(outside),
+        limit=values["limit"],
+    )
+
+
+# --- tasks -------------------------------------------------------------------------------------------------
+
+_TASK_FIELDS = tuple(field.name for field in fields(Task))
+_COLUMN_OF = {"cpu_s": "cpu_us"}
+TASK = tuple(_COLUMN_OF.get(name, name) for name in _TASK_FIELDS)
+"""The columns of a task."""
+
+_task_values = attrgetter(*_TASK_FIELDS)
+_STATE, _REASON, _CPU = (_TASK_FIELDS.index(name) for name in ("state", "reason", "cpu_s"))
+_STATES = {state.value: state for state in State}
+_TASK_SLOTS = tuple(Task.__dict__[name].__set__ for name in _TASK_FIELDS)
+
+
+def task_row(task: Task) -> Row:
+    """A task as a row of `TASK`."""
+    row = list(_task_values(task))
+    row[_STATE] = task.state.value
+    if task.reason is not None:
+        row[_REASON] = dumps(task.reason.plain())
+    if task.cpu_s is not None:
+        row[_CPU] = round(task.cpu_s * 1e6)
+    return row
+
+
+def task_of(row: Row) -> Task:
+    """The inverse of `task_row`."""
+    values = list(row)
+    values[_STATE] = _STATES[values[_STATE]]
+    if values[_REASON] is not None:
+        values[_REASON] = Reason.of(orjson.loads(values[_REASON]))
+    if values[_CPU] is not None:
+        values[_CPU] /= 1e6
+    task = Task.__new__(Task)
+    # A frozen dataclass's own constructor takes twice as long, which shows when 100,000 are read at a start.
+    for put, value in zip(_TASK_SLOTS, values, strict=True):
+        put(task, value)
+    return task
+
+
+def task_cell(name: str, value: Any) -> tuple[str, Any]:
+    """One field of a task as a column and its value."""
+    if name not in _TASK_FIELDS or name == "id":
+        raise ValueError(f"{name} is not a field of a task that can change")
+    if value is not None:
+        if name == "state":
+            value = State(value).value
+        elif name == "reason":
+            value = dumps(value.plain())
+        elif name == "cpu_s":
+            value = round(value * 1e6)
+    return _COLUMN_OF.get(name, name), value
+
+
+# --- jobs --------------------------------------------------------------------------------------------------
+
+JOB = (
+    *("uid", "member", "state", "submitted_us", "ended_us", "active", "finished", "failed", "killed", "spec"),
+    *("role", "tier", "name", "request", "seq"),
+)
+"""The columns of a job; those after `spec` are there for queries."""
+
+JOB_READ = JOB[: JOB.index("spec") + 1]
+
+
+def job_row(job: Job, seq: int) -> Row:
+    """A job as a row of `JOB`."""
+    spec = job.spec
+    counts = (job.active, job.finished, job.failed, job.killed)
+    head = (job.uid, job.user, job.state.value, job.submitted_us, job.ended_us, *counts, dump_spec(spec))
+    return (*head, spec.role, spec.tier, spec.name, dumps(spec.resources), seq)
+
+
+def job_of(row: Row) -> Job:
+    """From a row of `JOB_READ`."""
+    uid, user, state, submitted_us, ended_us, active, finished, failed, killed, spec = row
+    return Job(
+        uid=uid,
+        spec=load_spec(spec),
+        user=user,
+        submitted_us=submitted_us,
+        state=JobState(state),
+        ended_us=ended_us,
+        active=active,
+        finished=finished,
+        failed=failed,
+        killed=killed,
+    )
+
+
+# --- the others --------------------------------------------------------------------------------------------
+
+EVENT = ("id", "at_us", "kind", "role", "job", "task", "data")
+
+
+def event_of(row: Row) -> Event:
+    """From a row of `EVENT`."""
+    id, at_us, kind, role, job, task, data = row
+    return Event(id, at_us, kind, role, job, task, loads(data))
+
+
+AUDIT = ("id", "at_us", "who", "action", "subject", "role", "before", "after")
+
+
+def audit_of(row: Row) -> Audit:
+    """From a row of `AUDIT`."""
+    id, at_us, who, action, subject, role, before, after = row
+    return Audit(id, at_us, who, action, subject, role, loads(before), loads(after))
+
+
+TOKEN = ("id", "member", "digest", "label", "created_us", "expires_us", "revoked_us")
+
+
+def token_of(row: Row) -> Token:
+    """From a row of `TOKEN`."""
+    return Token(*row)
+
+
+NODE = ("name", "capacity", "attributes", "state", "agent", "seen_us", "drained")
+
+
+def node_row(record: NodeRecord) -> Row:
+    """A node as a row of `NODE`."""
+    node = record.node
+    held = (node.name, dumps(node.capacity), dumps(dict(node.attributes)), node.state.value)
+    return (*held, record.agent, record.seen_us, record.drained)
+
+
+def node_of(row: Row) -> NodeRecord:
+    """The inverse of `node_row`."""
+    name, capacity, attributes, state, agent, seen_us, drained = row
+    node = Node(name, loads(capacity), loads(attributes), NodeState(state))
+    return NodeRecord(node, agent, seen_us, bool(drained))
+
+
+def role_settings(role: RoleSpec) -> str:
+    """What of a role is neither quota nor user."""
+    return dumps({"description": role.description, "weight": role.weight})
+
+
+def role_of(settings: str, quota: Quotas, users: dict[str, MemberSpec]) -> RoleSpec:
+    """The inverse of `role_settings`, with the rest."""
+    return RoleSpec.model_construct(**loads(settings), quota=quota, users=users)
+
+
+def member_of(grants: str, quota: Quotas) -> MemberSpec:
+    """A user of a role."""
+    return MemberSpec.model_construct(grants=tuple(loads(grants)), quota=quota)

@@ -1,0 +1,230 @@
+"""What can be changed: every statement that writes. There is one writer at a time, so what is read here stays true
+until the commit, and an amount may be read, reckoned with and written back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from priority.errors import Deposed
+from priority.job import Job, JobState
+from priority.ports import Audit, NodeRecord, TaskChange, Token
+from priority.role import MemberSpec, RoleSpec
+from priority.store import rows
+from priority.store.reader import SqlReader
+from priority.store.session import Row, Session
+from priority.task import State, Task
+
+_TALLY = {State.FINISHED: "finished", State.FAILED: "failed"}
+"""Every other end counts as killed."""
+
+_COUNTS = ("active", "finished", "failed", "killed")
+
+_JOB_COLUMNS = {"user": "member"}
+
+
+class SqlWriter(SqlReader):
+    """`ports.Writer` over one transaction."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._last_event: int | None = None
+
+    # --- roles and users
+
+    def put_role(self, name: str, role: RoleSpec) -> None:
+        """See `Writer`."""
+        replace = "ON CONFLICT (name) DO UPDATE SET settings = excluded.settings"
+        self._session.insert("roles", ("name", "settings"), [(name, rows.role_settings(role))], replace)
+        users = [(user, False) for user in role.users]
+        self._session.insert("users", ("name", "admin"), users, "ON CONFLICT (name) DO NOTHING")
+        self._put_members(name, role.users)
+        self._put_quotas(name, role)
+
+    def drop_role(self, name: str) -> None:
+        """See `Writer`."""
+        for table, column in (("quotas", "role"), ("members", "role"), ("roles", "name")):
+            self._session.run(f"DELETE FROM {table} WHERE {column} = ?", name)
+
+    def put_user(self, name: str, admin: bool) -> None:
+        """See `Writer`."""
+        replace = "ON CONFLICT (name) DO UPDATE SET admin = excluded.admin"
+        self._session.insert("users", ("name", "admin"), [(name, admin)], replace)
+
+    def put_token(self, token: Token) -> None:
+        """See `Writer`."""
+        row = (
+            *(token.id, token.user, token.digest, token.label),
+            *(token.created_us, token.expires_us, token.revoked_us),
+        )
+        self._session.insert("tokens", rows.TOKEN, [row], _replace("id", rows.TOKEN))
+
+    def _put_members(self, role: str, members: Mapping[str, MemberSpec]) -> None:
+        there: dict[str, str] = dict(self._session.fetch(("member", "grants"), "members WHERE role = ?", role))
+        wanted = {member: rows.dumps(spec.grants) for member, spec in members.items()}
+        for member in there.keys() - wanted.keys():
+            self._session.run("DELETE FROM members WHERE role = ? AND member = ?", role, member)
+        changed = [(role, member, grants) for member, grants in wanted.items() if there.get(member) != grants]
+        replace = "ON CONFLICT (role, member) DO UPDATE SET grants = excluded.grants"
+        self._session.insert("members", ("role", "member", "grants"), changed, replace)
+
+    def _put_quotas(self, role: str, spec: RoleSpec) -> None:
+        found = self._session.fetch(("member", "tier", "amounts"), "quotas WHERE role = ?", role)
+        there = {(member, tier): amounts for member, tier, amounts in found}
+        wanted = {("", tier): rows.dumps(amounts) for tier, amounts in spec.quota.items()}
+        for member, owner in spec.users.items():
+            wanted |= {(member, tier): rows.dumps(amounts) for tier, amounts in owner.quota.items()}
+        for member, tier in there.keys() - wanted.keys():
+            self._session.run("DELETE FROM quotas WHERE role = ? AND member = ? AND tier = ?", role, member, tier)
+        changed = [(role, *owner, amounts) for owner, amounts in wanted.items() if there.get(owner) != amounts]
+        replace = "ON CONFLICT (role, member, tier) DO UPDATE SET amounts = excluded.amounts"
+        self._session.insert("quotas", ("role", "member", "tier", "amounts"), changed, replace)
+
+    # --- jobs
+
+    def add_jobs(self, jobs: Sequence[Job]) -> None:
+        """See `Writer`."""
+        last: int = self._session.fetch(("coalesce(max(seq), 0)",), "jobs")[0][0]
+        numbered = list(enumerate(jobs, last + 1))
+        self._session.insert("jobs", rows.JOB, [rows.job_row(job, seq) for seq, job in numbered])
+        labels = [(name, value, seq) for seq, job in numbered for name, value in job.spec.labels.items()]
+        self._session.insert("labels", ("name", "value", "seq"), labels)
+
+    def change_job(self, uid: str, values: Mapping[str, Any]) -> None:
+        """See `Writer`."""
+        cells = {_JOB_COLUMNS.get(name, name): value for name, value in values.items() if name != "spec"}
+        if not cells.keys() <= set(rows.JOB_READ) - {"uid"}:
+            raise ValueError(f"not all of these are fields of a job that can change: {', '.join(sorted(values))}")
+        if "state" in cells:
+            cells["state"] = JobState(cells["state"]).value
+        if (spec := values.get("spec")) is not None:
+            cells |= {"spec": rows.dump_spec(spec), "request": rows.dumps(spec.resources)}
+            self._put_labels(uid, spec.labels)
+        if cells:
+            self._session.update("jobs", "uid", tuple(cells), [(uid, *cells.values())])
+
+    def _put_labels(self, uid: str, labels: Mapping[str, str]) -> None:
+        for (seq,) in self._session.fetch(("seq",), "jobs WHERE uid = ?", uid):
+            self._session.run("DELETE FROM labels WHERE seq = ?", seq)
+            self._session.insert("labels", ("name", "value", "seq"), [(*label, seq) for label in labels.items()])
+
+    def tally(self, ended: Mapping[str, Mapping[State, int]], now_us: int) -> list[str]:
+        """See `Writer`."""
+        found = self._some(("uid", "state", "ended_us", *_COUNTS), "jobs", "uid", ended)
+        changed: list[Row] = []
+        over = []
+        for uid, state, ended_us, *tallies in found:
+            counts = dict(zip(_COUNTS, tallies, strict=True))
+            for how, many in ended[uid].items():
+                counts["active"] -= many
+                counts[_TALLY.get(how, "killed")] += many
+            if counts["active"] <= 0 and state == JobState.ACTIVE.value:
+                state, ended_us = JobState.ENDED.value, now_us  # noqa: PLW2901  the row's new values
+                over.append(uid)
+            changed.append((uid, state, ended_us, *counts.values()))
+        self._session.update("jobs", "uid", ("state", "ended_us", *_COUNTS), changed)
+        return sorted(over)
+
+    def remember(self, role: str, key: str, digest: str, answer: Any) -> None:
+        """See `Writer`."""
+        row = (role, key, digest, rows.dumps(answer))
+        self._session.insert("answers", ("role", "key", "digest", "answer"), [row])
+
+    # --- tasks
+
+    def add_tasks(self, tasks: Sequence[Task]) -> None:
+        """See `Writer`."""
+        self._session.insert("tasks", rows.TASK, list(map(rows.task_row, tasks)), "ON CONFLICT (id) DO NOTHING")
+
+    def change_tasks(self, changes: Sequence[TaskChange]) -> set[str]:
+        """See `Writer`."""
+        condition, param = self._session.among("id", {change.id for change in changes})
+        now: dict[str, str] = dict(self._session.fetch(("id", "state"), f"tasks WHERE {condition}", param))
+        # Of two changes of one task the second sees the first; then both are written as one.
+        cells: dict[str, dict[str, Any]] = {}
+        for change in changes:
+            if now.get(change.id) == change.expected.value:
+                new = dict(rows.task_cell(name, value) for name, value in change.values.items())
+                now[change.id] = new.get("state", now[change.id])
+                cells.setdefault(change.id, {}).update(new)
+        alike: dict[tuple[str, ...], list[Row]] = {}
+        for id, new in cells.items():
+            names = tuple(sorted(new))
+            alike.setdefault(names, []).append((id, *(new[name] for name in names)))
+        for names, changed in alike.items():
+            if names:
+                self._session.update("tasks", "id", names, changed)
+        return set(cells)
+
+    # --- quotas
+
+    def charge(self, deltas: Mapping[tuple[str, str, str], Mapping[str, int]]) -> None:
+        """See `Writer`."""
+        columns = ("role", "tier", "member", "resource", "amount")
+        added = [
+            (*holder, resource, amount)
+            for holder, amounts in deltas.items()
+            for resource, amount in amounts.items()
+            if amount
+        ]
+        add = "ON CONFLICT (role, tier, member, resource) DO UPDATE SET amount = usage.amount + excluded.amount"
+        self._session.insert("usage", columns, added, add)
+
+    # --- history
+
+    def emit(self, events: Iterable[tuple[int, str, str | None, str | None, str | None, Mapping[str, Any]]]) -> int:
+        """See `Writer`."""
+        last = self.last_event() if self._last_event is None else self._last_event
+        numbered = [(id, *head, rows.dumps(data)) for id, (*head, data) in enumerate(events, last + 1)]
+        self._session.insert("events", rows.EVENT, numbered)
+        self._last_event = last + len(numbered)
+        return self._last_event
+
+    def audit(self, row: Audit) -> None:
+        """See `Writer`."""
+        last: int = self._session.fetch(("coalesce(max(id), 0)",), "audits")[0][0]
+        head = (last + 1, row.at_us, row.who, row.action, row.subject, row.role)
+        self._session.insert("audits", rows.AUDIT, [(*head, rows.dumps(row.before), rows.dumps(row.after))])
+
+    # --- nodes and the leader
+
+    def put_node(self, record: NodeRecord) -> None:
+        """See `Writer`."""
+        self._session.insert("nodes", rows.NODE, [rows.node_row(record)], _replace("name", rows.NODE))
+
+    def drop_node(self, name: str) -> None:
+        """See `Writer`."""
+        self._session.run("DELETE FROM nodes WHERE name = ?", name)
+
+    def lead(self, holder: str, now_us: int, lease_us: int) -> int | None:
+        """See `Writer`. A process that starts must lead under a name that was never used: what another process of the
+        same name still believed would not be told from its own.
+        """
+        found = self._session.fetch(("holder", "epoch", "until_us"), "leader WHERE id = 1")
+        before, epoch, until_us = found[0] if found else (None, 0, 0)
+        if before != holder:
+            if before is not None and now_us < until_us:
+                return None
+            epoch += 1
+        row = (1, holder, epoch, now_us + lease_us)
+        columns = ("id", "holder", "epoch", "until_us")
+        self._session.insert("leader", columns, [row], _replace("id", columns))
+        return int(epoch)
+
+    def resign(self, holder: str) -> None:
+        """See `Writer`."""
+        self._session.run("UPDATE leader SET holder = NULL, until_us = 0 WHERE id = 1 AND holder = ?", holder)
+
+    def obey(self, epoch: int) -> None:
+        """`Deposed` unless the leader of this epoch leads still. Its lease may be over: until another has taken the
+        lead, in a transaction of its own, nobody else writes as leader.
+        """
+        leading = self._session.fetch(("epoch",), "leader WHERE id = 1 AND holder IS NOT NULL")
+        if [current for (current,) in leading] != [epoch]:
+            raise Deposed("another scheduler leads now", epoch=epoch)
+
+
+def _replace(key: str, columns: Sequence[str]) -> str:
+    assign = ", ".join(f"{column} = excluded.{column}" for column in columns if column != key)
+    return f"ON CONFLICT ({key}) DO UPDATE SET {assign}"
