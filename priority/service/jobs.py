@@ -1,39 +1,34 @@
-"""What users do with jobs."""
+"""What users do with jobs. Each verb is one transaction; the doorbell rings after its commit."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
-from priority.errors import PriorityError
-from priority.job import Job, JobSpec
-from priority.ports import Event, JobQuery, LogChunk, Page, User
+from priority import lifecycle
+from priority.errors import Conflict, Invalid, PriorityError
+from priority.job import Job, JobState
+from priority.ports import Audit, Event, JobQuery, LogChunk, LogRequest, Page, Reader, User, Writer
+from priority.reason import Reason
+from priority.resources import times
+from priority.service.access import may, no_such, visible_roles
+from priority.service.admission import Accepted, Admission, Answer, Submission, check, check_quota, first_attempts
+from priority.service.ledger import Ledger, parts_of
 from priority.service.parts import Parts
-from priority.task import State, Task
+from priority.task import ACTIVE, TERMINAL, State, Task, task_id
 
+__all__ = ["Accepted", "Jobs", "Submission"]
 
+Answers = list[Answer]
 Events = list[Event]
-Answers = list["Accepted | PriorityError"]
 JobPage = tuple[list[Job], str | None]
 TaskPage = tuple[list[Task], str | None]
 
+WHY_MAX = 1000
+"""Characters kept of a user's words."""
 
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """One request: all of its jobs or none. `key`: what makes a repetition of the request the same request."""
-
-    actor: User
-    specs: tuple[JobSpec, ...]
-    key: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """Its jobs, on disk. `replayed`: they were already, by an earlier request with the same key and body."""
-
-    jobs: tuple[Job, ...]
-    replayed: bool = False
+_ATTEMPTS_AT_ONCE = 8
 
 
 class Jobs:
@@ -42,53 +37,38 @@ class Jobs:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    def submit(self, requests: Sequence[Submission]) -> Answers:
-        """Admit or refuse many independent requests in one transaction; the answers are in the order of `requests`.
-
-        Each is refused on its own: `Invalid`, `NotFound` (role), `Conflict` (name in use, key used for another
-        body), `QuotaExceeded` with the numbers. Raises only `Unavailable`.
-        """
-        raise NotImplementedError
+    # --- asking --------------------------------------------------------------------------------------------------
 
     def get(self, actor: User, ref: str) -> Job:
         """`NotFound` if there is none or no grant."""
-        raise NotImplementedError
+        with self._parts.store.read() as reader:
+            return find_job(reader, actor, ref)
 
     def list(self, actor: User, query: JobQuery, page: Page) -> JobPage:
         """Newest first, and the next page's cursor; only of roles that the actor has a grant for."""
-        raise NotImplementedError
+        with self._parts.store.read() as reader:
+            return reader.jobs(replace(query, roles=_narrow(query.roles, actor)), page)
 
     def tasks(self, actor: User, ref: str, page: Page, states: Collection[State] | None = None) -> TaskPage:
         """A job's tasks by instance and attempt."""
-        raise NotImplementedError
+        with self._parts.store.read() as reader:
+            return reader.tasks(find_job(reader, actor, ref).uid, page, states)
 
     def task(self, actor: User, id: str) -> Task:
         """One task; `NotFound` if there is none or no grant."""
-        raise NotImplementedError
+        with self._parts.store.read() as reader:
+            return find_task(reader, actor, id)[0]
 
     def events(self, actor: User, after: int, limit: int, job: str | None = None) -> Events:
         """Committed facts in order, after the event `after`; `job` is a ref."""
-        raise NotImplementedError
+        with self._parts.store.read() as reader:
+            uid = find_job(reader, actor, job).uid if job is not None else None
+            return reader.events(after, limit, visible_roles(actor), uid)
 
     def last_event(self) -> int:
         """The id of the newest event."""
-        raise NotImplementedError
-
-    def kill(self, actor: User, ref: str, instances: Collection[int] | None = None, why: str = "") -> Job:
-        """End these instances (None: all). What waits ends at once; what runs is stopped with the job's grace.
-        Instances that have ended already are left as they are.
-        """
-        raise NotImplementedError
-
-    def restart(self, actor: User, ref: str, instances: Collection[int] | None = None, why: str = "") -> Job:
-        """Begin these instances (None: all that run) anew: stopped with the job's grace, then another attempt."""
-        raise NotImplementedError
-
-    def scale(self, actor: User, ref: str, instances: int) -> Job:
-        """So many instances: more are admitted like a submission, fewer kills the highest ones.
-        `Conflict` if the job has ended.
-        """
-        raise NotImplementedError
+        with self._parts.store.read() as reader:
+            return reader.last_event()
 
     def logs(
         self,
@@ -104,4 +84,237 @@ class Jobs:
         """Output of a task: `ref` is a task's id, or a job with `instance` (its latest attempt that was placed).
         A task that has not been placed yet answers an empty chunk that has not ended.
         """
-        raise NotImplementedError
+        with self._parts.store.read() as reader:
+            task = self._task_to_read(reader, actor, ref, instance)
+        if task.node is None:
+            return LogChunk(0, b"", ended=task.state in TERMINAL)
+        return self._parts.backend.logs(
+            LogRequest(node=task.node, task=task.id, stream=stream, offset=offset, limit=limit, wait_s=wait_s)
+        )
+
+    def _task_to_read(self, reader: Reader, actor: User, ref: str, instance: int | None) -> Task:
+        if instance is None and parts_of(ref) is not None:
+            return find_task(reader, actor, ref)[0]
+        job = find_job(reader, actor, ref)
+        attempts = attempts_of(reader, job.uid, instance or 0)
+        if not attempts:
+            raise no_such(f"instance {instance or 0} of job {ref}")
+        return next((task for task in reversed(attempts) if task.node is not None), attempts[-1])
+
+    # --- submitting ----------------------------------------------------------------------------------------------
+
+    def submit(self, requests: Sequence[Submission]) -> Answers:
+        """Admit or refuse many independent requests in one transaction; the answers are in the order of `requests`.
+
+        Each is refused on its own: `Invalid`, `NotFound` (role), `Conflict` (name in use, key used for another
+        body), `QuotaExceeded` with the numbers. Raises only `Unavailable`.
+        """
+        answers: dict[int, Answer] = {}
+        for index, request in enumerate(requests):
+            try:
+                check(request, self._parts)
+            except PriorityError as error:
+                answers[index] = error
+        good = [index for index in range(len(requests)) if index not in answers]
+        if good:
+            self._admit(requests, good, answers)
+        return [answers[index] for index in range(len(requests))]
+
+    def _admit(self, requests: Sequence[Submission], good: Iterable[int], answers: dict[int, Answer]) -> None:
+        with self._parts.store.write() as writer:
+            now_us = self._parts.clock.now_us()
+            admission = Admission.begin(self._parts, writer, [requests[index] for index in good], now_us)
+            for index in good:
+                try:
+                    answers[index] = admission.admit(requests[index])
+                except PriorityError as error:
+                    answers[index] = error
+            last_event = admission.write()
+        self._ring(admission.jobs, last_event)
+
+    # --- changing ------------------------------------------------------------------------------------------------
+
+    def kill(self, actor: User, ref: str, instances: Collection[int] | None = None, why: str = "") -> Job:
+        """End these instances (None: all). What waits ends at once; what runs is stopped with the job's grace.
+        Instances that have ended already are left as they are.
+        """
+        return self._end(actor, ref, lifecycle.Event.KILL, instances, why)
+
+    def restart(self, actor: User, ref: str, instances: Collection[int] | None = None, why: str = "") -> Job:
+        """Begin these instances (None: all that run) anew: stopped with the job's grace, then another attempt."""
+        return self._end(actor, ref, lifecycle.Event.RESTART, instances, why)
+
+    def _end(self, actor: User, ref: str, event: lifecycle.Event, instances: Collection[int] | None, why: str) -> Job:
+        verb, done = ("kill", "killed") if event is lifecycle.Event.KILL else ("restart", "restarted")
+        why = why[:WHY_MAX]
+        with self._parts.store.write() as writer:
+            now_us = self._parts.clock.now_us()
+            job = find_job(writer, actor, ref)
+            _check_instances(job, instances)
+            chosen = None if instances is None else set(instances)
+            ledger = Ledger(writer, now_us, writer.active_tasks(jobs=[job.uid]), {job.uid: job})
+            moved = _move_all(ledger, event, chosen, _by(actor, done, why, now_us))
+            if not moved:
+                return job
+            which = None if chosen is None else sorted(chosen)
+            ledger.emit(f"job.{done}", job.spec.role, job.uid, by=actor.name, why=why, instances=which)
+            last_event = ledger.write()
+            writer.audit(_audit(actor, f"job.{verb}", job, now_us, None, {"instances": which, "why": why}))
+            job = writer.job(job.uid) or job
+        self._ring([job], last_event)
+        return job
+
+    def scale(self, actor: User, ref: str, instances: int) -> Job:
+        """So many instances: more are admitted like a submission, fewer kills the highest ones.
+        `Conflict` if the job has ended.
+        """
+        limit = self._parts.settings.instances_limit
+        if not 1 <= instances <= limit:
+            raise Invalid("instances", f"must be from 1 to {limit}; to end the job, kill it")
+        with self._parts.store.write() as writer:
+            now_us = self._parts.clock.now_us()
+            job = find_job(writer, actor, ref)
+            if job.state is not JobState.ACTIVE:
+                raise Conflict(f"{job.spec.key} has ended; submit it again", job=job.uid)
+            before = job.spec.instances
+            if instances == before:
+                return job
+            ledger = Ledger(writer, now_us, writer.active_tasks(jobs=[job.uid]), {job.uid: job})
+            added = 0
+            if instances < before:
+                reason = _by(actor, "killed", f"scaled from {before} to {instances} instances", now_us)
+                _move_all(ledger, lifecycle.Event.KILL, set(range(instances, before)), reason)
+            else:
+                added = self._grow(writer, ledger, job, instances)
+            spec = job.spec.model_copy(update={"instances": instances})
+            writer.change_job(job.uid, {"spec": spec, "active": job.active + added})
+            ledger.emit("job.scaled", job.spec.role, job.uid, by=actor.name, before=before, after=instances)
+            last_event = ledger.write()
+            writer.audit(_audit(actor, "job.scale", job, now_us, {"instances": before}, {"instances": instances}))
+            job = writer.job(job.uid) or job
+        self._ring([job], last_event)
+        return job
+
+    def _grow(self, writer: Writer, ledger: Ledger, job: Job, instances: int) -> int:
+        """Add instances; how many of them have to be counted and charged anew.
+
+        An instance that was scaled away before goes on with its next attempt, and if its last one is still dying,
+        after that: then it has never left the tally.
+        """
+        fresh = range(job.spec.instances, instances)
+        before = _last_attempts(writer, job.uid, fresh)
+        dying = {task.instance for task in before.values() if task.state in ACTIVE}
+        added = len(fresh) - len(dying)
+        owner = (job.spec.role, job.spec.tier, job.user)
+        ask = times(job.spec.resources, added)
+        if not self._parts.tiers[job.spec.tier].preemptible and added:
+            role = writer.roles().get(job.spec.role)
+            if role is None:
+                raise no_such(f"role {job.spec.role}")
+            check_quota(role, owner, ask, writer.usage(job.spec.role))
+        for task in first_attempts(job, fresh, ledger.now_us):
+            last = before.get(task.instance)
+            if last is not None:
+                attempt = last.attempt + 1
+                after = last.id if last.state in ACTIVE else None
+                task = replace(task, id=task_id(job.uid, task.instance, attempt), attempt=attempt, after=after)
+            ledger.add(task)
+        if added:
+            writer.charge({owner: ask})
+        return added
+
+    def _ring(self, jobs: Iterable[Job], last_event: int | None) -> None:
+        """After the commit: tell the scheduler and who watches events. Losing this costs latency, nothing else."""
+        by_tier: dict[str, list[str]] = {}
+        for job in jobs:
+            by_tier.setdefault(job.spec.tier, []).append(job.uid)
+        for tier, uids in by_tier.items():
+            self._parts.queue.ring(tier, uids)
+        if last_event is not None:
+            self._parts.queue.publish(last_event)
+
+
+# --- finding -----------------------------------------------------------------------------------------------------
+
+
+def find_job(reader: Reader, actor: User, ref: str) -> Job:
+    """By uid or `role/tier/name`; `NotFound` in the same words whether there is none or no grant."""
+    pieces = ref.split("/")
+    job = None
+    if len(pieces) == 3:
+        # a role that is hidden is not even asked for
+        job = reader.latest_job(*pieces) if may(actor, pieces[0]) else None
+    elif len(pieces) == 1:
+        job = reader.job(ref)
+    if job is None or not may(actor, job.spec.role):
+        raise no_such(f"job {ref}")
+    return job
+
+
+def find_task(reader: Reader, actor: User, id: str) -> tuple[Task, Job]:
+    """A task and its job; `NotFound` in the same words whether there is none or no grant."""
+    task = reader.task(id)
+    job = reader.job(task.job) if task is not None else None
+    if task is None or job is None or not may(actor, job.spec.role):
+        raise no_such(f"task {id}")
+    return task, job
+
+
+def attempts_of(reader: Reader, uid: str, instance: int) -> list[Task]:
+    """Every attempt of one instance, oldest first: their ids can be counted up."""
+    found: list[Task] = []
+    first = 1
+    while True:
+        ids = [task_id(uid, instance, attempt) for attempt in range(first, first + _ATTEMPTS_AT_ONCE)]
+        tasks = reader.tasks_of(ids)
+        found += [tasks[id] for id in ids if id in tasks]
+        if len(tasks) < len(ids):
+            return found
+        first += _ATTEMPTS_AT_ONCE
+
+
+def _last_attempts(reader: Reader, uid: str, instances: Iterable[int]) -> dict[int, Task]:
+    """The newest attempt of each of these instances, of those that have any."""
+    last: dict[int, Task] = {}
+    attempt = 1
+    wanted = list(instances)
+    while wanted:
+        found = reader.tasks_of([task_id(uid, instance, attempt) for instance in wanted]).values()
+        last |= {task.instance: task for task in found}
+        wanted = [task.instance for task in found]
+        attempt += 1
+    return last
+
+
+def _narrow(roles: Collection[str] | None, actor: User) -> Collection[str] | None:
+    visible = visible_roles(actor)
+    if visible is None or roles is None:
+        return visible if roles is None else roles
+    return [role for role in roles if role in visible]
+
+
+# --- changing ----------------------------------------------------------------------------------------------------
+
+
+def _check_instances(job: Job, instances: Collection[int] | None) -> None:
+    for instance in instances or ():
+        if not 0 <= instance < job.spec.instances:
+            raise Invalid(
+                "instances", f"{job.spec.key} has instances 0 to {job.spec.instances - 1}, but not {instance}"
+            )
+
+
+def _move_all(ledger: Ledger, event: lifecycle.Event, instances: set[int] | None, reason: Reason) -> int:
+    """Let it happen to every attempt of these instances that has not ended; how many it changed."""
+    chosen = [task for task in ledger.tasks.values() if instances is None or task.instance in instances]
+    chosen.sort(key=lambda task: (task.instance, task.attempt))
+    return sum(ledger.move(task.id, event, reason=reason) is not None for task in chosen)
+
+
+def _by(actor: User, done: str, why: str, now_us: int) -> Reason:
+    message = f"{done} by {actor.name}" + (f": {why}" if why else "")
+    return Reason(done, message, {"by": actor.name, "why": why, "at_us": now_us})
+
+
+def _audit(actor: User, action: str, job: Job, now_us: int, before: Any, after: Any) -> Audit:
+    return Audit(0, now_us, actor.name, action, f"job:{job.spec.key}", job.spec.role, before, after)

@@ -11,6 +11,9 @@ from priority.service.ids import NewId, new_id
 from priority.service.settings import Settings
 from priority.tier import DEFAULT_TIERS, Tier
 
+ALL = "all"
+"""Rung in place of a job's uid: roles or nodes have changed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -29,3 +32,7 @@ class Parts:
         self.queue.close()
         self.backend.close()
         self.store.close()
+
+    def ring_all(self) -> None:
+        """Tell the scheduler that roles or nodes have changed."""
+        self.queue.ring(max(self.tiers.values(), key=lambda tier: tier.rank).name, (ALL,))

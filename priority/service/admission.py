@@ -1,0 +1,260 @@
+"""Admission: many independent requests in one transaction, each admitted or refused on its own.
+
+Group commit. The transaction is the expensive part of a submission, so all requests that have come in meanwhile
+share one. Inside it there is one writer in the whole service: what is read here (names in use, use of quotas,
+answers given before) stays true until the commit, and the requests admitted before in the same transaction are
+counted from memory. So 64 clients that ask for the last unit at once get one yes and 63 refusals with the numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from priority.errors import Conflict, Invalid, PriorityError, QuotaExceeded
+from priority.job import Job, JobSpec, check_limits
+from priority.ports import Audit, User, Writer
+from priority.quota import Refused, admit
+from priority.resources import Resources, plain, show, times
+from priority.role import RoleSpec
+from priority.service.access import may, no_such
+from priority.service.parts import Parts
+from priority.task import State, Task, task_id
+
+KEY_MAX = 255
+
+Owner = tuple[str, str, str]
+"""Whose use is counted: (role, tier, user)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One request: all of its jobs or none. `key`: what makes a repetition of the request the same request."""
+
+    actor: User
+    specs: tuple[JobSpec, ...]
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Its jobs, on disk. `replayed`: they were already, by an earlier request with the same key and body."""
+
+    jobs: tuple[Job, ...]
+    replayed: bool = False
+
+
+Answer = Accepted | PriorityError
+
+
+def check(request: Submission, parts: Parts) -> None:
+    """All that can be refused without the database."""
+    limit = parts.settings.bulk_limit
+    if not 1 <= len(request.specs) <= limit:
+        raise Invalid("jobs", f"must be from 1 to {limit} jobs, but are {len(request.specs)}")
+    if request.key is not None and not 1 <= len(request.key) <= KEY_MAX:
+        raise Invalid("Idempotency-Key", f"must have from 1 to {KEY_MAX} characters")
+    names: dict[str, int] = {}
+    for index, spec in enumerate(request.specs):
+        prefix = f"jobs[{index}]." if len(request.specs) > 1 else ""
+        if not may(request.actor, spec.role):
+            raise no_such(f"role {spec.role}")
+        if spec.tier not in parts.tiers:
+            raise Invalid(f"{prefix}tier", f"{spec.tier!r} is not a tier; there are {', '.join(parts.tiers)}")
+        try:
+            check_limits(spec, parts.settings.job_limits)
+        except Invalid as error:
+            raise Invalid(f"{prefix}{error.field}", error.problem) from None
+        if (other := names.setdefault(spec.key, index)) != index:
+            raise Invalid(f"{prefix}name", f"{spec.key} is jobs[{other}] of the same request already")
+
+
+def digest_of(specs: Iterable[JobSpec]) -> str:
+    """What two requests with one key must have in common: every field of every job."""
+    digest = hashlib.sha256()
+    for spec in specs:
+        digest.update(orjson.dumps(spec.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS) + b"\n")
+    return digest.hexdigest()
+
+
+@dataclass(slots=True)
+class Admission:
+    """One transaction's worth of requests. `admit` each, then `write`."""
+
+    parts: Parts
+    writer: Writer
+    now_us: int
+    roles: dict[str, RoleSpec]
+    taken: dict[tuple[str, str, str], str]
+    """(role, tier, name) -> the uid of the job that is active under it."""
+    jobs: list[Job] = field(default_factory=list)
+    _use: dict[str, dict[Owner, Resources]] = field(default_factory=dict)
+    _charges: dict[Owner, Resources] = field(default_factory=dict)
+    _answers: dict[tuple[str, str], tuple[str, Any]] = field(default_factory=dict)
+    _remember: list[tuple[str, str, str, list[str]]] = field(default_factory=list)
+    _audits: list[Audit] = field(default_factory=list)
+
+    @classmethod
+    def begin(cls, parts: Parts, writer: Writer, requests: Sequence[Submission], now_us: int) -> Admission:
+        """Read once what all of the requests need."""
+        keys = {(spec.role, spec.tier, spec.name) for request in requests for spec in request.specs}
+        return cls(parts, writer, now_us, writer.roles(), writer.active_jobs(keys))
+
+    def admit(self, request: Submission) -> Accepted:
+        """One request; a refusal leaves nothing behind."""
+        role = request.specs[0].role
+        digest = digest_of(request.specs) if request.key else ""
+        if request.key and (before := self._answered(role, request.key)):
+            return self._replay(request.key, digest, before)
+        for index, spec in enumerate(request.specs):
+            self._check_names(spec, f"jobs[{index}]" if len(request.specs) > 1 else spec.key)
+        charges = self._check_quotas(request)
+        jobs = tuple(
+            Job(
+                uid=self.parts.new_id(self.now_us),
+                spec=spec,
+                user=request.actor.name,
+                submitted_us=self.now_us,
+                active=spec.instances,
+            )
+            for spec in request.specs
+        )
+        self._keep(request, jobs, charges, digest)
+        return Accepted(jobs)
+
+    def write(self) -> int | None:
+        """Put down everything that was admitted; the id of the last event."""
+        if not self.jobs:
+            return None
+        writer, now_us = self.writer, self.now_us
+        writer.add_jobs(self.jobs)
+        writer.add_tasks([task for job in self.jobs for task in first_attempts(job, range(job.spec.instances), now_us)])
+        writer.charge(self._charges)
+        for role, key, digest, answer in self._remember:
+            writer.remember(role, key, digest, answer)
+        for audit in self._audits:
+            writer.audit(audit)
+        return writer.emit(
+            (
+                now_us,
+                "job.submitted",
+                job.spec.role,
+                job.uid,
+                None,
+                {"key": job.spec.key, "user": job.user, "instances": job.spec.instances},
+            )
+            for job in self.jobs
+        )
+
+    def _answered(self, role: str, key: str) -> tuple[str, Any] | None:
+        return self._answers.get((role, key)) or self.writer.answered(role, key)
+
+    def _replay(self, key: str, digest: str, before: tuple[str, Any]) -> Accepted:
+        former, uids = before
+        if former != digest:
+            raise Conflict(
+                f"the idempotency key {key!r} was used for another request; take a new key for a new request", key=key
+            )
+        here = {job.uid: job for job in self.jobs}
+        there = self.writer.jobs_of([uid for uid in uids if uid not in here])
+        return Accepted(tuple((here | there)[uid] for uid in uids), replayed=True)
+
+    def _check_names(self, spec: JobSpec, what: str) -> None:
+        if spec.role not in self.roles:
+            raise no_such(f"role {spec.role}")
+        uid = self.taken.get((spec.role, spec.tier, spec.name))
+        if uid is not None:
+            raise Conflict(
+                f"{what}: {spec.key} is active already; kill it, wait for its end, or take another name",
+                job=uid,
+                key=spec.key,
+            )
+
+    def _check_quotas(self, request: Submission) -> dict[Owner, Resources]:
+        """What the request adds to the use of each owner. Asked in sum, so that it is all or nothing."""
+        charges: dict[Owner, Resources] = {}
+        for spec in request.specs:
+            charge = charges.setdefault((spec.role, spec.tier, request.actor.name), {})
+            add(charge, times(spec.resources, spec.instances))
+        for (role, tier, user), ask in charges.items():
+            if not self.parts.tiers[tier].preemptible:
+                check_quota(self.roles[role], (role, tier, user), ask, self._use_of(role))
+        return charges
+
+    def _use_of(self, role: str) -> dict[Owner, Resources]:
+        if role not in self._use:
+            self._use[role] = dict(self.writer.usage(role))
+        return self._use[role]
+
+    def _keep(self, request: Submission, jobs: tuple[Job, ...], charges: dict[Owner, Resources], digest: str) -> None:
+        self.jobs += jobs
+        for job in jobs:
+            self.taken[job.spec.role, job.spec.tier, job.spec.name] = job.uid
+        for owner, charge in charges.items():
+            add(self._charges.setdefault(owner, {}), charge)
+            if owner[0] in self._use:
+                use = self._use[owner[0]]
+                use[owner] = dict(use.get(owner, {}))
+                add(use[owner], charge)
+        if request.key:
+            uids = [job.uid for job in jobs]
+            self._answers[jobs[0].spec.role, request.key] = (digest, uids)
+            self._remember.append((jobs[0].spec.role, request.key, digest, uids))
+        for role in dict.fromkeys(job.spec.role for job in jobs):
+            mine = [job for job in jobs if job.spec.role == role]
+            subject = f"job:{mine[0].spec.key}" if len(mine) == 1 else f"jobs:{len(mine)} of {role}"
+            after = {"jobs": [job.uid for job in mine]}
+            self._audits.append(Audit(0, self.now_us, request.actor.name, "job.submit", subject, role, None, after))
+
+
+def check_quota(role: RoleSpec, owner: Owner, ask: Resources, use: dict[Owner, Resources]) -> None:
+    """`QuotaExceeded` with the numbers, for the role or for the user in it. `use` is the role's."""
+    name, tier, user = owner
+    in_role: Resources = {}
+    for (_, its_tier, _), amounts in use.items():
+        if its_tier == tier:
+            add(in_role, amounts)
+    if tier not in role.quota:
+        raise QuotaExceeded(
+            f"role {name} has no quota in tier {tier}, so it runs nothing there; asked for {show(ask)}: "
+            f"an admin can set one (`priority quota set {name} {tier} ...`), or take a tier that may be preempted",
+            owner=f"role {name}, tier {tier}",
+            quota={},
+            use=plain(in_role),
+            ask=plain(ask),
+            short=plain(ask),
+        )
+    member = role.users.get(user)
+    for quota, used, whose in (
+        (role.quota[tier], in_role, f"role {name}, tier {tier}"),
+        (member.quota.get(tier) if member else None, use.get(owner, {}), f"user {user} of role {name}, tier {tier}"),
+    ):
+        answer = admit(ask, used, quota, whose)
+        if isinstance(answer, Refused):
+            raise QuotaExceeded(answer.message, **answer.plain())
+
+
+def add(total: Resources, amounts: Resources) -> None:
+    """`total += amounts`, in place."""
+    for name, amount in amounts.items():
+        total[name] = total.get(name, 0) + amount
+
+
+def first_attempts(job: Job, instances: Iterable[int], now_us: int) -> list[Task]:
+    """The tasks that these instances of a job begin with."""
+    uid = job.uid
+    return [
+        Task(
+            id=task_id(uid, instance, 1),
+            job=uid,
+            instance=instance,
+            attempt=1,
+            state=State.PENDING,
+            since_us=now_us,
+        )
+        for instance in instances
+    ]

@@ -1,0 +1,238 @@
+"""The one door through which tasks change: `priority.lifecycle` walked inside one transaction.
+
+Theory. A ledger is opened in a write transaction with the tasks as they are *there* (never from memory: there is
+one writer at a time, so what was read stays true until the commit). `move` walks the table and notes everything
+that the move entails: the next attempt, the tally of the instance, the quota given back, the event. `write`
+puts all of it down; the compare-and-set of each change is the proof that nobody was in between.
+
+An instance has at most two attempts that have not ended: one that is dying (preempting, or killing by a restart)
+and its successor, pending with `after` naming it. The instance has ended when neither is left; only then does
+it leave the job's `active` tally and give its part of the quota back. So a requeued, retried or restarted
+instance is charged once, all the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from priority import lifecycle
+from priority.job import Job
+from priority.lifecycle import Effect, Event, Move
+from priority.ports import TaskChange, Writer
+from priority.reason import Reason
+from priority.resources import times
+from priority.task import ACTIVE, TERMINAL, State, Task, task_id
+
+KINDS: Mapping[State, str] = {state: f"task.{state}" for state in State} | {State.STARTING: "task.placed"}
+"""What the event of a move into each state is called. A new attempt announces itself as `task.requeued`."""
+
+EventRow = tuple[int, str, str | None, str | None, str | None, Mapping[str, Any]]
+
+
+class Name(NamedTuple):
+    """A task's id, taken apart."""
+
+    job: str
+    instance: int
+    attempt: int
+
+
+def parts_of(id: str) -> Name | None:
+    """The inverse of `priority.task.task_id`; None if it is none of ours."""
+    pieces = id.rsplit("-", 2)
+    if len(pieces) != 3 or not all(piece.isascii() and piece.isdigit() for piece in pieces[1:]):
+        return None
+    return Name(pieces[0], int(pieces[1]), int(pieces[2]))
+
+
+def next_id(id: str) -> str | None:
+    """The id of the attempt that follows this one, if there ever is one."""
+    name = parts_of(id)
+    return task_id(name.job, name.instance, name.attempt + 1) if name else None
+
+
+def others_of(ids: Iterable[str]) -> set[str]:
+    """Which tasks a ledger must know beside these, to see whether an instance has ended: their successors."""
+    return {following for id in ids if (following := next_id(id)) is not None}
+
+
+class Ledger:
+    """The moves of one transaction. `tasks` and `jobs` are the truth, read in the same transaction."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        now_us: int,
+        tasks: Iterable[Task],
+        jobs: Mapping[str, Job],
+        *,
+        epoch: int | None = None,
+    ) -> None:
+        self.now_us = now_us
+        self.tasks: dict[str, Task] = {task.id: task for task in tasks}
+        """Every task that was read, as it is after the moves so far."""
+        self.changed: dict[str, Task] = {}
+        """What this transaction changes or makes, as it is after it."""
+        self.launches: list[str] = []
+        self.stops: list[str] = []
+        """What has to be sent once it is committed."""
+        self._writer = writer
+        self.jobs = jobs
+        self._epoch = epoch
+        self._new: dict[str, Task] = {}
+        self._expected: dict[str, State] = {}
+        self._values: dict[str, dict[str, Any]] = {}
+        self._ended: dict[str, dict[State, int]] = {}
+        self._events: list[EventRow] = []
+
+    def move(self, id: str, event: Event, **values: Any) -> Move | None:
+        """Let `event` happen to a task, `values` (fields of Task) with it; None if it changes nothing."""
+        task = self.tasks.get(id)
+        move = lifecycle.step(task.state, event) if task else None
+        if task is None or move is None:
+            return None
+        if event is Event.FAILED:
+            values["failures"] = task.failures + 1
+        if move.state in TERMINAL:
+            values.setdefault("ended_us", self.now_us)
+        moved = self._set(task, state=move.state, **values)
+        self._note(KINDS[move.state], moved, {"from": task.state} | self._facts(moved))
+        for effect in move.effects:
+            self._do(effect, event, moved)
+        if move.state in TERMINAL:
+            self._end(moved)
+        return move
+
+    def add(self, task: Task) -> None:
+        """A new attempt that no move entails: the first one of an instance, or of one that is scaled up again."""
+        self.tasks[task.id] = self.changed[task.id] = self._new[task.id] = task
+
+    def emit(self, kind: str, role: str | None, job: str | None = None, **data: Any) -> None:
+        """An event that is no task's."""
+        self._events.append((self.now_us, kind, role, job, None, data))
+
+    def write(self) -> int | None:
+        """Put it all down; the id of the last event, None if there was nothing to say.
+
+        RuntimeError (and so a rollback) if a task was not as it was read: that is a bug, never a race.
+        """
+        writer = self._writer
+        if self._new:
+            writer.add_tasks(list(self._new.values()))
+        if self._values:
+            changes = [TaskChange(id, self._expected[id], values) for id, values in self._values.items()]
+            if len(writer.change_tasks(changes)) != len(changes):
+                raise RuntimeError("a task changed under a write transaction")
+        if self._ended:
+            self._settle()
+        return writer.emit(self._events) if self._events else None
+
+    def _settle(self) -> None:
+        deltas: dict[tuple[str, str, str], dict[str, int]] = {}
+        for uid, counts in self._ended.items():
+            job = self.jobs[uid]
+            delta = deltas.setdefault((job.spec.role, job.spec.tier, job.user), {})
+            for name, amount in times(job.spec.resources, -sum(counts.values())).items():
+                delta[name] = delta.get(name, 0) + amount
+        self._writer.charge(deltas)
+        for uid in self._writer.tally(self._ended, self.now_us):
+            self._events.append((self.now_us, "job.ended", self.jobs[uid].spec.role, uid, None, {}))
+
+    def _do(self, effect: Effect, event: Event, task: Task) -> None:
+        if effect is Effect.RETRY:
+            self._retry(task)
+        elif effect is Effect.REQUEUE:
+            if event is not Event.PREEMPT or self.jobs[task.job].spec.preempt.action == "requeue":
+                self._requeue(task, event)
+        elif effect is Effect.WITHDRAW:
+            self._withdraw(task)
+        elif effect is Effect.LAUNCH:
+            self.launches.append(task.id)
+        elif effect is Effect.STOP:
+            self.stops.append(task.id)
+
+    def _retry(self, task: Task) -> None:
+        spec = self.jobs[task.job].spec
+        if 0 <= spec.max_failures <= task.failures:
+            return
+        pause_s = lifecycle.backoff_s(task.failures, spec.backoff.initial, spec.backoff.limit)
+        reason = Reason(
+            "backoff",
+            f"waits {pause_s:g} s after {_count(task.failures, 'failed attempt')}",
+            {"failures": task.failures, "pause_s": pause_s, "former": task.id},
+        )
+        self._succeed(task, "failed", not_before_us=self.now_us + round(pause_s * 1_000_000), reason=reason)
+
+    def _requeue(self, task: Task, event: Event) -> None:
+        if event is Event.PREEMPT:
+            self._succeed(task, "preempted", after=task.id, preemptions=task.preemptions + 1, reason=task.reason)
+        elif event is Event.RESTART:
+            self._succeed(task, "restarted", after=task.id, reason=task.reason)
+        else:
+            self._succeed(task, "lost", reason=task.reason)
+
+    def _succeed(self, task: Task, cause: str, **values: Any) -> None:
+        fields: dict[str, Any] = {"failures": task.failures, "preemptions": task.preemptions} | values
+        attempt = task.attempt + 1
+        successor = Task(
+            id=task_id(task.job, task.instance, attempt),
+            job=task.job,
+            instance=task.instance,
+            attempt=attempt,
+            state=State.PENDING,
+            since_us=self.now_us,
+            **fields,
+        )
+        self.add(successor)
+        self._note("task.requeued", successor, {"cause": cause, "former": task.id})
+
+    def _withdraw(self, task: Task) -> None:
+        """The successor goes without a trace in the tallies: its instance has finished."""
+        successor = self._successor(task)
+        if successor is not None and lifecycle.step(successor.state, Event.KILL):
+            reason = Reason("withdrawn", "not needed: the attempt before it finished after all", {"former": task.id})
+            ended = self._set(successor, state=State.KILLED, ended_us=self.now_us, reason=reason)
+            self._note(KINDS[State.KILLED], ended, {"from": successor.state, "withdrawn": True})
+
+    def _end(self, task: Task) -> None:
+        successor = self._successor(task)
+        if successor is not None and successor.after == task.id:
+            self._set(successor, after=None)
+        former = self.tasks.get(task.after) if task.after else None
+        if successor is None and (former is None or former.state not in ACTIVE):
+            counts = self._ended.setdefault(task.job, {})
+            counts[task.state] = counts.get(task.state, 0) + 1
+
+    def _successor(self, task: Task) -> Task | None:
+        successor = self.tasks.get(task_id(task.job, task.instance, task.attempt + 1))
+        return successor if successor is not None and successor.state in ACTIVE else None
+
+    def _set(self, task: Task, **values: Any) -> Task:
+        changed = replace(task, **values)
+        self.tasks[task.id] = self.changed[task.id] = changed
+        if task.id in self._new:
+            self._new[task.id] = changed
+        else:
+            self._expected.setdefault(task.id, task.state)
+            self._values.setdefault(task.id, {}).update(values)
+        return changed
+
+    def _facts(self, task: Task) -> dict[str, Any]:
+        facts: dict[str, Any] = {"node": task.node}
+        if task.state is State.STARTING:
+            facts |= {"agent": task.agent, "epoch": self._epoch}
+        if task.reason is not None:
+            facts["reason"] = task.reason.plain()
+        if task.state in TERMINAL:
+            facts |= {"exit_code": task.exit_code, "signal": task.signal, "failures": task.failures}
+        return facts
+
+    def _note(self, kind: str, task: Task, data: Mapping[str, Any]) -> None:
+        facts = {"instance": task.instance, "attempt": task.attempt, **data}
+        self._events.append((self.now_us, kind, self.jobs[task.job].spec.role, task.job, task.id, facts))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -1,0 +1,247 @@
+"""The truth in the scheduler's memory: every task that has not ended, their jobs, the nodes, and the engine's Snapshot.
+
+It is kept up change by change, always *after* the commit that made the change. A task is in the Snapshot when
+the engine may look at it: once placed, always; while pending, when nothing but room is missing. What waits for
+its former attempt to be proved dead or for its back-off stays outside, the latter on a heap of times. The
+members of a gang enter together.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from priority.job import Job
+from priority.node import NodeState
+from priority.ports import NodeRecord
+from priority.role import RoleSpec
+from priority.snapshot import Claim, Snapshot
+from priority.task import ACTIVE, PLACED, State, Task
+from priority.tier import Tier
+
+
+@dataclass(slots=True)
+class _Gang:
+    """The pending members of one job that start together."""
+
+    pending: set[str] = field(default_factory=set)
+    unready: set[str] = field(default_factory=set)
+
+
+class Mirror:
+    """Not safe for threads: the scheduler's round owns it. `put` and `drop` take what was committed."""
+
+    def __init__(self, tiers: Mapping[str, Tier]) -> None:
+        self.snapshot = Snapshot(tiers)
+        self.tasks: dict[str, Task] = {}
+        self.jobs: dict[str, Job] = {}
+        """Of every task here."""
+        self.nodes: dict[str, NodeRecord] = {}
+        self.changed = False
+        """Whether a plan may turn out otherwise than the last one."""
+        self._present: set[str] = set()
+        """Nodes whose agent was heard by this leader and has not fallen silent since."""
+        self._of_job: dict[str, set[str]] = {}
+        self._later: list[tuple[int, str]] = []
+        self._gangs: dict[str, _Gang] = {}
+        self._roles: dict[str, RoleSpec] = {}
+
+    # --- tasks ---
+
+    def put(self, task: Task) -> None:
+        """A task as it is now in the truth; one that has ended is dropped."""
+        if task.state not in ACTIVE:
+            self.drop(task.id)
+            return
+        before = self.tasks.get(task.id)
+        self.tasks[task.id] = task
+        self._of_job.setdefault(task.job, set()).add(task.id)
+        if task.state in PLACED:
+            self._leave_gang(task)
+            self.snapshot.put_task(self._claim(task))
+            # a start that is confirmed gives and takes nothing
+            self.changed |= before is None or (before.state, task.state) != (State.STARTING, State.RUNNING)
+            return
+        if task.not_before_us > self.snapshot.now_us:
+            heapq.heappush(self._later, (task.not_before_us, task.id))
+        if before is None or _waits_alike(before, task) is False:
+            self._admit(task)
+
+    def drop(self, id: str) -> None:
+        """A task has ended."""
+        task = self.tasks.pop(id, None)
+        if task is None:
+            return
+        self.changed = True
+        self._leave_gang(task)
+        if self.snapshot.task(id) is not None:
+            self.snapshot.drop_task(id)
+        tasks = self._of_job[task.job]
+        tasks.discard(id)
+        if not tasks:
+            del self._of_job[task.job]
+            self.jobs.pop(task.job, None)
+
+    def sync_job(self, uid: str, truth: Iterable[Task]) -> list[Task]:
+        """Make one job's tasks what they are in the truth; those that are new here or otherwise than they were."""
+        named = {task.id: task for task in truth}
+        for id in list(self._of_job.get(uid, ())):
+            if id not in named:
+                self.drop(id)
+        changed = [task for task in named.values() if self.tasks.get(task.id) != task]
+        for task in changed:
+            self.put(task)
+        return changed
+
+    def jobs_with_tasks(self) -> Collection[str]:
+        """The uids of every job here."""
+        return self._of_job.keys()
+
+    def tasks_of(self, uid: str) -> list[Task]:
+        """A job's tasks that have not ended."""
+        return [self.tasks[id] for id in self._of_job.get(uid, ())]
+
+    def advance(self, now_us: int) -> None:
+        """Time has passed: whose back-off is over may be placed."""
+        self.snapshot.now_us = now_us
+        while self._later and self._later[0][0] <= now_us:
+            task = self.tasks.get(heapq.heappop(self._later)[1])
+            if task is not None and task.state is State.PENDING:
+                self._admit(task)
+
+    def next_us(self) -> int | None:
+        """When the next back-off is over."""
+        return self._later[0][0] if self._later else None
+
+    def waiting(self) -> bool:
+        """Whether there is anything for the engine to decide."""
+        return next(self.snapshot.pending(), None) is not None
+
+    # --- nodes and roles ---
+
+    def put_node(self, record: NodeRecord) -> None:
+        """A node as it is now in the truth."""
+        self.nodes[record.node.name] = record
+        self._show_node(record.node.name)
+
+    def drop_node(self, name: str) -> None:
+        """A node was forgotten."""
+        if self.nodes.pop(name, None) is not None:
+            self._present.discard(name)
+            self.snapshot.drop_node(name)
+            self.changed = True
+
+    def hear(self, name: str) -> bool:
+        """A node's agent was heard; whether it was not present before."""
+        if name in self._present:
+            return False
+        self._present.add(name)
+        self._show_node(name)
+        return True
+
+    def miss(self, name: str) -> bool:
+        """A node has fallen silent; whether it was present before."""
+        if name not in self._present:
+            return False
+        self._present.discard(name)
+        self._show_node(name)
+        return True
+
+    def present(self, name: str) -> bool:
+        """Whether this leader hears the node's agent."""
+        return name in self._present
+
+    def put_roles(self, roles: Mapping[str, RoleSpec]) -> None:
+        """Every role there is, with its quotas."""
+        for name in self._roles.keys() - roles.keys():
+            self.snapshot.drop_role(name)
+            self.changed = True
+        for name, role in roles.items():
+            if self._roles.get(name) != role:
+                users = {user: member.quota for user, member in role.users.items() if member.quota}
+                self.snapshot.put_role(name, role.weight, role.quota, users)
+                self.changed = True
+        self._roles = dict(roles)
+
+    def _show_node(self, name: str) -> None:
+        record = self.nodes.get(name)
+        if record is None:
+            return
+        state = record.node.state
+        if state is NodeState.UP and (record.drained or name not in self._present):
+            state = NodeState.DRAINING
+        node = replace(record.node, state=state)
+        if self.snapshot.node(name) != node:
+            self.snapshot.put_node(node)
+            self.changed = True
+
+    # --- what the engine sees ---
+
+    def _admit(self, task: Task) -> None:
+        ready = task.after is None and task.not_before_us <= self.snapshot.now_us
+        if self.jobs[task.job].spec.gang:
+            self._admit_member(task, ready)
+        elif ready:
+            self._show([task.id])
+        else:
+            self._hide([task.id])
+
+    def _admit_member(self, task: Task, ready: bool) -> None:
+        gang = self._gangs.setdefault(task.job, _Gang())
+        gang.pending.add(task.id)
+        was_whole = not gang.unready
+        (gang.unready.discard if ready else gang.unready.add)(task.id)
+        if gang.unready:
+            if was_whole:
+                self._hide(gang.pending)
+        else:
+            self._show([task.id] if was_whole else gang.pending)
+
+    def _leave_gang(self, task: Task) -> None:
+        gang = self._gangs.get(task.job)
+        if gang is None or task.id not in gang.pending:
+            return
+        gang.pending.discard(task.id)
+        if task.id in gang.unready:
+            gang.unready.discard(task.id)
+            if not gang.unready:
+                self._show(gang.pending)
+        if not gang.pending:
+            del self._gangs[task.job]
+
+    def _show(self, ids: Iterable[str]) -> None:
+        for id in ids:
+            if self.snapshot.task(id) is None:
+                self.snapshot.put_task(self._claim(self.tasks[id]))
+                self.changed = True
+
+    def _hide(self, ids: Iterable[str]) -> None:
+        for id in ids:
+            if self.snapshot.task(id) is not None:
+                self.snapshot.drop_task(id)
+                self.changed = True
+
+    def _claim(self, task: Task) -> Claim:
+        job = self.jobs[task.job]
+        spec = job.spec
+        return Claim(
+            id=task.id,
+            job=job.uid,
+            role=spec.role,
+            user=job.user,
+            tier=spec.tier,
+            priority=spec.priority,
+            request=spec.resources,
+            state=task.state.value,
+            node=task.node if task.state in PLACED else None,
+            since_us=task.since_us,
+            constraints=spec.constraints,
+            gang=job.uid if spec.gang else None,
+            kept_for=task.kept_for,
+        )
+
+
+def _waits_alike(before: Task, now: Task) -> bool:
+    """Whether two views of a pending task are the same to the engine (its stored reason is nothing to it)."""
+    return (before.state, before.after, before.not_before_us) == (now.state, now.after, now.not_before_us)

@@ -1,0 +1,398 @@
+"""The scheduler: one leader, in rounds. A round is synchronous, so that a test moves it by hand (`step`).
+
+A round, and what happens if we die in it:
+
+1. take what has come: calls (look at these jobs again) and deliveries (what nodes say);
+2. one transaction: the deliveries happen to the truth (`reports`). Dead before its commit: they come again, as they
+   are acknowledged last. Dead after it: they come again and change nothing;
+3. after the commit the mirror is made what the truth is;
+4. `make_plan` decides from the mirror's Snapshot;
+5. one transaction: the plan, as far as the truth still allows it (`decide`). Dead after it: the next leader finds
+   tasks starting or dying and sends again what it must suppose unsent;
+6. act: stops and launches. Each is known to its node by the task's id, so that twice is once;
+7. acknowledge, and wake who watches events.
+
+Every write carries the leader's epoch, and so does every act: a leader that was deposed and does not know it yet
+can neither write (`Deposed`) nor, once a node has heard the next one, act. Nothing is lost with Redis: every
+`sweep_s` the mirror is compared with the whole truth, and what is not confirmed in time is sent again.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from threading import Event, Lock
+
+from priority.errors import Deposed
+from priority.plan import Plan, make_plan
+from priority.ports import Call, Delivery, Launch, Stop
+from priority.reason import Reason
+from priority.service import decide as deciding
+from priority.service import reports as reporting
+from priority.service.mirror import Mirror
+from priority.service.parts import ALL, Parts
+from priority.snapshot import Snapshot
+from priority.task import ACTIVE, PLACED, State, Task
+
+ACTS_A_BATCH = 1000
+"""Launches or stops in one message to the backend."""
+
+_SWEEP_SHARE = 20
+"""A sweep that takes long is made seldom: at most a twentieth of the time goes into it."""
+
+_RENEWALS = 3
+"""The leadership is renewed so often within its lease."""
+
+
+def _nothing(_point: str) -> None:
+    pass
+
+
+class Scheduler:
+    """One leader's life, from `lead` to `Deposed`. `call`, `report` and `renew` may be called from any thread, the
+    rest belongs to one. `fail_at` is called at named points, where a test may kill it; `check` sees each plan.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        holder: str,
+        fail_at: Callable[[str], None] = _nothing,
+        check: Callable[[Snapshot, Plan], None] | None = None,
+        batch: int = ACTS_A_BATCH,
+    ) -> None:
+        self.holder = holder
+        """Whoever leads under this name; each process has its own."""
+        self.epoch: int | None = None
+        self.mirror = Mirror(parts.tiers)
+        self.wake = Event()
+        """Set whenever something has come."""
+        self.rounds = 0
+        self.plans = 0
+        self._parts = parts
+        self._fail_at = fail_at
+        self._check = check
+        self._batch = batch
+        self._lock = Lock()
+        self._calls: deque[Call] = deque()
+        self._deliveries: deque[Delivery] = deque()
+        self._due: list[tuple[int, str]] = []
+        self._sent_us: dict[str, int] = {}
+        self._strays_us: dict[str, int] = {}
+        self._telling = deciding.Telling()
+        self._renew_us = 0
+        self._sweep_us = 0
+        self._reasons: list[tuple[str, Reason]] = []
+        """Why each task waited in the last plan."""
+        self._nothing_new = Plan((), (), (), ())
+        self._undecided = True
+
+    # --- the leadership ----------------------------------------------------------------------------------------
+
+    def lead(self) -> bool:
+        """Take the leadership and load the truth, or leave it to who has it."""
+        settings, now_us = self._parts.settings, self._parts.clock.now_us()
+        lease_us = round(settings.leader_lease_s * 1e6)
+        with self._parts.store.write() as writer:
+            self.epoch = writer.lead(self.holder, now_us, lease_us)
+        if self.epoch is None:
+            return False
+        self._renew_us = now_us + lease_us // _RENEWALS
+        self._load()
+        return True
+
+    def renew(self) -> None:
+        """Hold on to the leadership if it is time. `Deposed` if it is another's now."""
+        settings, now_us = self._parts.settings, self._parts.clock.now_us()
+        with self._lock:
+            if now_us < self._renew_us:
+                return
+            lease_us = round(settings.leader_lease_s * 1e6)
+            self._renew_us = now_us + lease_us // _RENEWALS
+        with self._parts.store.write() as writer:
+            epoch = writer.lead(self.holder, now_us, lease_us)
+        if epoch is None or epoch != self.epoch:
+            raise Deposed("another scheduler leads now; this one stops")
+
+    def resign(self) -> None:
+        """Leave the leadership to the next one, at once."""
+        with self._parts.store.write() as writer:
+            writer.resign(self.holder)
+
+    # --- what comes --------------------------------------------------------------------------------------------
+
+    def call(self, calls: Iterable[Call]) -> None:
+        """From the queue: jobs to look at again."""
+        self._calls.extend(calls)
+        self.wake.set()
+
+    def report(self, delivery: Delivery) -> None:
+        """From the backend: what nodes say."""
+        self._deliveries.append(delivery)
+        self.wake.set()
+
+    # --- a round -----------------------------------------------------------------------------------------------
+
+    def step(self) -> float:
+        """One round with all that has come; the seconds after which the next is due though nothing comes.
+
+        `Deposed`: everything here is void. `Unavailable`: nothing has happened, step again later.
+        """
+        self.rounds += 1
+        self.renew()
+        now_us = self._parts.clock.now_us()
+        calls, deliveries = self._take()
+        try:
+            self._round(calls, deliveries, now_us)
+        except BaseException:
+            # Not acknowledged and not lost. Whether a commit has gone through is not known: look at everything.
+            self._calls.extendleft(reversed(calls))
+            self._deliveries.extendleft(reversed(deliveries))
+            self._sweep_us = 0
+            raise
+        return self._pause_s()
+
+    def _round(self, calls: Sequence[Call], deliveries: Sequence[Delivery], now_us: int) -> None:
+        last_event = self._apply(deliveries, now_us) if deliveries else None
+        if now_us >= self._sweep_us:
+            self._sweep(now_us)
+        elif calls:
+            self._look({job for call in calls for job in call.jobs}, now_us)
+        self.mirror.advance(now_us)
+        decided = self._decide(now_us)
+        self._send_again(now_us)
+        if deliveries or calls:
+            self._fail_at("acted")
+        self._parts.queue.acknowledge(calls)
+        for delivery in deliveries:
+            self._parts.backend.acknowledge(delivery)
+        if decided or last_event:
+            self._parts.queue.publish(decided or last_event or 0)
+
+    def _take(self) -> tuple[list[Call], list[Delivery]]:
+        self.wake.clear()
+        calls = [self._calls.popleft() for _ in range(len(self._calls))]
+        deliveries = [self._deliveries.popleft() for _ in range(len(self._deliveries))]
+        return calls, deliveries
+
+    def _pause_s(self) -> float:
+        now_us = self._parts.clock.now_us()
+        due = [self._renew_us, self._sweep_us]
+        if self._due:
+            due.append(self._due[0][0])
+        if (later_us := self.mirror.next_us()) is not None:
+            due.append(later_us)
+        if self._telling.left:
+            due.append(now_us + 250_000)
+        return max(0.0, (min(due) - now_us) / 1e6)
+
+    # --- reports: the truth first, then the mirror ---------------------------------------------------------------
+
+    def _apply(self, deliveries: Sequence[Delivery], now_us: int) -> int | None:
+        reports = [report for delivery in deliveries for report in delivery.reports]
+        with self._parts.store.write(self.epoch) as writer:
+            outcome = reporting.apply(writer, reports, self.mirror.jobs, now_us, self.epoch)
+            self._fail_at("reported")
+        self._fail_at("reports-committed")
+        mirror = self.mirror
+        for record in outcome.nodes.values():
+            mirror.put_node(record)
+        for name in outcome.heard:
+            mirror.hear(name)
+        for name in outcome.silent:
+            mirror.miss(name)
+        for task in outcome.ledger.changed.values():
+            if task.state in ACTIVE:
+                mirror.jobs.setdefault(task.job, outcome.ledger.jobs[task.job])
+            mirror.put(task)
+        self._launch(outcome.relaunch, now_us)
+        self._stop(outcome.restop, now_us)
+        self._stop_strays(outcome.strays, now_us)
+        return outcome.last_event
+
+    # --- the truth that others have changed ----------------------------------------------------------------------
+
+    def _load(self) -> None:
+        """Everything, at the start of a leadership: what runs, and what is not confirmed and so must be sent again."""
+        now_us = self._parts.clock.now_us()
+        self.mirror = Mirror(self._parts.tiers)
+        self._sweep(now_us)
+        self._parts.backend.inquire(list(self.mirror.nodes))
+
+    def _sweep(self, now_us: int) -> None:
+        """Compare the mirror with the whole truth."""
+        began_us = self._parts.clock.now_us()
+        mirror = self.mirror
+        mirror.snapshot.now_us = now_us
+        with self._parts.store.read() as reader:
+            tasks = reader.active_tasks()
+            jobs = reader.jobs_of({task.job for task in tasks} - mirror.jobs.keys())
+            nodes, roles = reader.nodes(), reader.roles()
+        mirror.jobs.update(jobs)
+        mirror.put_roles(roles)
+        for record in nodes:
+            mirror.put_node(record)
+        for name in mirror.nodes.keys() - {record.node.name for record in nodes}:
+            mirror.drop_node(name)
+        truth: dict[str, list[Task]] = {uid: [] for uid in mirror.jobs_with_tasks()}
+        for task in tasks:
+            truth.setdefault(task.job, []).append(task)
+        for uid, of_job in truth.items():
+            self._sync(uid, of_job, now_us)
+        self._forget(now_us)
+        took_us = self._parts.clock.now_us() - began_us
+        self._sweep_us = now_us + max(round(self._parts.settings.sweep_s * 1e6), _SWEEP_SHARE * took_us)
+
+    def _look(self, called: set[str], now_us: int) -> None:
+        """Compare only these jobs. `ALL` among them (roles or nodes have changed): everything."""
+        if ALL in called:
+            self._sweep(now_us)
+            return
+        with self._parts.store.read() as reader:
+            tasks = reader.active_tasks(jobs=called)
+            jobs = reader.jobs_of({task.job for task in tasks} - self.mirror.jobs.keys())
+        self.mirror.jobs.update(jobs)
+        truth: dict[str, list[Task]] = {uid: [] for uid in called}
+        for task in tasks:
+            truth[task.job].append(task)
+        for uid, of_job in truth.items():
+            self._sync(uid, of_job, now_us)
+
+    def _sync(self, uid: str, truth: Sequence[Task], now_us: int) -> None:
+        changed = self.mirror.sync_job(uid, truth)
+        self._stop([task.id for task in changed if task.state in (State.KILLING, State.PREEMPTING)], now_us)
+        for task in changed:
+            if task.state is State.STARTING and task.id not in self._sent_us:
+                self._expect(task.id, now_us)
+
+    def _forget(self, now_us: int) -> None:
+        self._sent_us = {id: due_us for id, due_us in self._sent_us.items() if id in self.mirror.tasks}
+        resend_us = round(self._parts.settings.resend_s * 1e6)
+        self._strays_us = {id: at_us for id, at_us in self._strays_us.items() if now_us - at_us < resend_us}
+        self._telling.forget(self.mirror)
+
+    # --- deciding ------------------------------------------------------------------------------------------------
+
+    def _decide(self, now_us: int) -> int | None:
+        mirror = self.mirror
+        if not mirror.waiting():
+            return None
+        plan = self._nothing_new
+        if mirror.changed or self._undecided:
+            # Noted before anything can fail: a plan that was not written down is made again.
+            self._undecided = True
+            plan = self._plan()
+        elif not self._telling.left:
+            return None
+        reasons = self._telling.choose(self._reasons, mirror, now_us)
+        last_event = None
+        if plan.launch or plan.preempt or reasons:
+            self._fail_at("decided")
+            with self._parts.store.write(self.epoch) as writer:
+                decided = deciding.decide(writer, plan, mirror, now_us, epoch=self.epoch, reasons=reasons)
+                self._fail_at("plan-written")
+            self._fail_at("plan-committed")
+            for task in decided.changed.values():
+                mirror.put(task)
+            for id in decided.gone:
+                mirror.drop(id)
+            # What this plan changed is in it already; what of it did not hold asks for another.
+            mirror.changed = not decided.whole
+            self._stop(decided.stops, now_us)
+            self._fail_at("stopped")
+            self._launch(decided.launches, now_us)
+            last_event = decided.last_event
+        self._undecided = False
+        return last_event
+
+    def _plan(self) -> Plan:
+        plan = make_plan(self.mirror.snapshot)
+        self.plans += 1
+        self.mirror.changed = False
+        self._reasons = list(deciding.wait_reasons(plan, self.mirror))
+        if self._check is not None:
+            self._check(self.mirror.snapshot, plan)
+        return plan
+
+    # --- acting --------------------------------------------------------------------------------------------------
+
+    def _launch(self, ids: Sequence[str], now_us: int) -> None:
+        """Send these tasks to their nodes. Whatever was sent and is not confirmed in time is sent again."""
+        batch = [self._launch_of(self.mirror.tasks[id]) for id in ids if self._is(id, State.STARTING)]
+        for start in range(0, len(batch), self._batch):
+            self._parts.backend.launch(batch[start : start + self._batch])
+            self._fail_at("mid-launch")
+        for launch in batch:
+            self._expect(launch.task, now_us)
+
+    def _stop(self, ids: Sequence[str], now_us: int) -> None:
+        batch = [
+            self._stop_of(self.mirror.tasks[id])
+            for id in dict.fromkeys(ids)
+            if self._is(id, State.PREEMPTING, State.KILLING)
+        ]
+        for start in range(0, len(batch), self._batch):
+            self._parts.backend.stop(batch[start : start + self._batch])
+        for stop in batch:
+            self._expect(stop.task, now_us, stop.notice_s)
+
+    def _stop_strays(self, strays: Sequence[tuple[str, str]], now_us: int) -> None:
+        """Tasks that run against the truth end at once: another attempt may be running. A node answers a stop with all
+        it knows of the task, so an answer must not be answered again.
+        """
+        resend_us = round(self._parts.settings.resend_s * 1e6)
+        batch = []
+        for id, node in strays:
+            if now_us - self._strays_us.get(id, -resend_us) >= resend_us:
+                self._strays_us[id] = now_us
+                batch.append(Stop(task=id, node=node, epoch=self.epoch or 0, signal="TERM", notice_s=0.0))
+        if batch:
+            self._parts.backend.stop(batch)
+
+    def _is(self, id: str, *states: State) -> bool:
+        task = self.mirror.tasks.get(id)
+        return task is not None and task.state in states
+
+    def _launch_of(self, task: Task) -> Launch:
+        job = self.mirror.jobs[task.job]
+        return Launch(
+            task=task.id,
+            job=job.spec.key,
+            node=task.node or "",
+            agent=task.agent or "",
+            epoch=self.epoch or 0,
+            instance=task.instance,
+            attempt=task.attempt,
+            spec=job.spec,
+        )
+
+    def _stop_of(self, task: Task) -> Stop:
+        spec = self.mirror.jobs[task.job].spec
+        preempted = task.state is State.PREEMPTING
+        return Stop(
+            task=task.id,
+            node=task.node or "",
+            epoch=self.epoch or 0,
+            signal=spec.preempt.signal if preempted else "TERM",
+            notice_s=min(spec.preempt.notice if preempted else spec.kill_grace, self._parts.settings.notice_limit_s),
+        )
+
+    def _expect(self, id: str, now_us: int, notice_s: float = 0.0) -> None:
+        """An act is to be confirmed in time; what a stop needs is the notice longer."""
+        due_us = now_us + round((self._parts.settings.resend_s + notice_s) * 1e6)
+        self._sent_us[id] = due_us
+        heapq.heappush(self._due, (due_us, id))
+
+    def _send_again(self, now_us: int) -> None:
+        """What was not confirmed in time."""
+        due: list[str] = []
+        while self._due and self._due[0][0] <= now_us:
+            due_us, id = heapq.heappop(self._due)
+            if self._sent_us.get(id) == due_us:
+                del self._sent_us[id]
+                if self._is(id, *PLACED - {State.RUNNING}):
+                    due.append(id)
+        self._launch(due, now_us)
+        self._stop(due, now_us)
