@@ -1,0 +1,203 @@
+"""The API: FastAPI over the verbs, one process.
+
+`create` makes the application over any `Service`; `serve` is what `priority api` runs. Every error leaves as an
+RFC 9457 problem, every route asks for a token but health, and start-up fails when a route forgot to say for whom it
+is (see `routing`). Reads run in threads; submissions go through one writing thread that shares commits (`batch`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from priority.errors import Conflict, Malformed, NotFound, PriorityError, TooLarge
+from priority.face import openapi, problem, routes_cluster, routes_jobs, routes_roles, routes_tasks
+from priority.face.batch import Submitter
+from priority.face.events import Bell
+from priority.face.routing import Gate, check_app, invalid_request
+from priority.service.build import Service
+from priority.service.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+DESCRIPTION = """Submit jobs tagged prod, devel or opportunistic; the scheduler places them, preempts the least
+important work when the important needs the room, and brings the victims back.
+
+Errors are RFC 9457 problem details. Lists are paged: pass `next` of a page as `after`."""
+
+
+def create(service: Service, settings: Settings) -> FastAPI:
+    """The application; its lifespan starts and ends the threads, the parts are its caller's."""
+    app = FastAPI(
+        title="priority",
+        version=version("priority"),
+        description=DESCRIPTION,
+        lifespan=_lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+    )
+    for part in (routes_jobs, routes_tasks, routes_roles, routes_cluster):
+        app.include_router(part.routes)
+    app.add_exception_handler(PriorityError, _refuse)
+    app.add_exception_handler(RequestValidationError, _refuse_request)
+    app.add_exception_handler(HTTPException, _refuse_http)
+    app.add_exception_handler(Exception, _fault)
+    app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]
+    app.state.service = service
+    app.state.settings = settings
+    app.state.gate = Gate(service.users.authenticate)
+    app.state.submitter = Submitter(service.jobs.submit)
+    app.state.bell = Bell(service.parts.queue.watch, service.jobs.last_event)
+    check_app(app)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    check_app(app)
+    app.state.log_limiter = routes_tasks.limiter()
+    app.state.submitter.start()
+    app.state.bell.start()
+    try:
+        yield
+    finally:
+        app.state.bell.close()
+        app.state.submitter.stop()
+
+
+def problem_response(
+    error: PriorityError, status: int | None = None, headers: dict[str, str] | None = None
+) -> Response:
+    """An error on the wire. NaN and such in its details become null: the answer is always JSON."""
+    document = problem.document(error, status)
+    body = orjson.dumps(document, default=str, option=orjson.OPT_NON_STR_KEYS)
+    sent = dict(headers or {})
+    if error.status == 401:
+        sent["www-authenticate"] = "Bearer"
+    if isinstance(error, TooLarge):
+        sent["connection"] = "close"  # what is still coming is not read
+    if error.status == 503:
+        sent["retry-after"] = "1"
+    return Response(body, status or error.status, sent, problem.MEDIA_TYPE)
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, PriorityError)
+    if error.status >= 500:
+        _log.warning("%s %s: %s", request.method, request.scope["path"], error)
+    return problem_response(error)
+
+
+async def _refuse_request(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return problem_response(invalid_request(error.errors()))
+
+
+async def _refuse_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path = request.scope["path"]
+    if error.status_code == 404:
+        return problem_response(NotFound(f"there is no {path}, or you have no grant for it"))
+    if error.status_code == 405:
+        wrong = Malformed(f"{path} does not take {request.method}; see /v1/openapi.json")
+        return problem_response(wrong, 405, dict(error.headers or {}))
+    kind = Malformed if error.status_code < 500 else PriorityError
+    return problem_response(kind(str(error.detail)), error.status_code, dict(error.headers or {}))
+
+
+async def _fault(request: Request, error: Exception) -> Response:
+    _log.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
+    return problem_response(PriorityError("a fault of ours; the server's log says more"))
+
+
+# --- the process
+
+
+def bind(settings: Settings) -> socket.socket:
+    """A listening socket on the API's address; `Conflict` if it is taken."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((settings.host, settings.port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise Conflict(
+            f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); "
+            "choose another port with --port, 0 for any"
+        ) from None
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where clients find it."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(settings: Settings, listener: socket.socket | None = None, ready: Callable[[str], None] | None = None) -> int:
+    """Answer requests until SIGTERM or SIGINT. `listener` is given by who keeps the address over our restarts;
+    `ready` is told the URL once requests are answered.
+    """
+    import uvicorn
+
+    from priority.service.build import build
+
+    # Short turns: the thread that writes must not keep the one that answers waiting, and the other way round.
+    sys.setswitchinterval(0.0005)
+    listener = listener or bind(settings)
+    service = build(settings)
+    try:
+        app = create(service, settings)
+        url = url_of(listener)
+
+        class Server(uvicorn.Server):
+            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+                await super().startup(sockets)
+                if self.started:
+                    announce(settings.state, url)
+                    if ready is not None:
+                        ready(url)
+
+        config = uvicorn.Config(
+            app,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=3,
+            backlog=2048,
+        )
+        server = Server(config)
+        server.run(sockets=[listener])
+        return 0 if server.started else 1
+    finally:
+        service.close()
+
+
+def announce(state: Path, url: str) -> None:
+    """Write `api.json`, by which the CLI finds us: whole or not at all."""
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = state / f".api.json.{os.getpid()}"
+    document: dict[str, Any] = {"url": url, "pid": os.getpid()}
+    fresh.write_bytes(orjson.dumps(document))
+    fresh.replace(state / "api.json")

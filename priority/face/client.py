@@ -1,0 +1,399 @@
+"""The API as a Python object: what the CLI, the demo, the tests and Airflow call.
+
+    with Client.find() as client:
+        job = client.submit({"role": "physics", "tier": "devel", "name": "hello", "command": "echo hello"})
+        client.wait(job["uid"])
+
+Every method raises the same errors as the verbs behind it (`priority.errors`), and `Unavailable` when there is no
+answer. A submission always carries an idempotency key, so that after a lost connection it is safely sent again.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+from urllib.parse import quote
+
+import orjson
+
+from priority.errors import PriorityError, Unauthenticated, Unavailable
+from priority.face.transport import BACKOFF_S, Transport
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from pydantic import BaseModel
+
+    from priority.face import views
+    from priority.service.settings import Settings
+
+API_FILE = "api.json"
+TOKEN_FILE = "admin.token"
+
+
+class Client:
+    """One API and one user. Thread-safe; close it, or use it in a `with`."""
+
+    def __init__(self, url: str, token: str = "", *, timeout_s: float = 60.0, retry_s: float = 10.0) -> None:
+        """`timeout_s` bounds each wait for the server, `retry_s` how long a lost connection is tried again."""
+        self.url = url
+        self._http = Transport(url, token, timeout_s=timeout_s, retry_s=retry_s)
+
+    @classmethod
+    def find(cls, settings: Settings | None = None, *, timeout_s: float = 60.0, retry_s: float = 10.0) -> Client:
+        """The API of the settings (`PRIORITY_URL`, `PRIORITY_TOKEN`) or else the one of the state folder."""
+        if settings is None:
+            from priority.service.settings import Settings as Read
+
+            settings = Read()
+        url, token = settings.url, settings.token
+        if not url:
+            url = _url_in(settings.state)
+        if not token:
+            token = _read(settings.state / TOKEN_FILE)
+            if not token:
+                raise Unauthenticated(f"no token: set PRIORITY_TOKEN (there is none in {settings.state} to read)")
+        return cls(url, token, timeout_s=timeout_s, retry_s=retry_s)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._http.close()
+
+    # --- the service itself
+
+    def health(self) -> views.Health:
+        """Whether it works, part by part; needs no token. A degraded service answers too."""
+        return cast("views.Health", self._http.json("GET", "/v1/health"))
+
+    def me(self) -> views.UserView:
+        """Whose token this is, and what they may do."""
+        return cast("views.UserView", self._http.json("GET", "/v1/me"))
+
+    def openapi(self) -> dict[str, Any]:
+        """The description of every route."""
+        return cast("dict[str, Any]", self._http.json("GET", "/v1/openapi.json"))
+
+    # --- jobs
+
+    def submit(self, spec: Mapping[str, Any] | BaseModel, key: str | None = None) -> views.JobView:
+        """One job. `key` is the idempotency key: the same key never makes two jobs."""
+        return cast("views.JobView", self._post_job("/v1/jobs", _plain(spec), key))
+
+    def submit_many(self, specs: Sequence[Mapping[str, Any] | BaseModel], key: str | None = None) -> views.Bulk:
+        """Up to the service's `bulk_limit` jobs in one transaction: all of them or none."""
+        return cast("views.Bulk", self._post_job("/v1/jobs/bulk", [_plain(spec) for spec in specs], key))
+
+    def _post_job(self, path: str, body: Any, key: str | None) -> Any:
+        headers = {"Idempotency-Key": key or secrets.token_hex(16)}
+        return self._http.json("POST", path, body, headers=headers, repeatable=True)
+
+    def jobs(
+        self,
+        *,
+        role: Sequence[str] | str | None = None,
+        tier: str | None = None,
+        name: str | None = None,
+        user: str | None = None,
+        state: str | None = None,
+        label: str | None = None,
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> views.JobPage:
+        """One page, newest first; `label` is `name=value`."""
+        query = {"role": role, "tier": tier, "name": name, "user": user, "state": state, "label": label}
+        return cast(
+            "views.JobPage", self._http.json("GET", "/v1/jobs", query={**query, "limit": limit, "after": after})
+        )
+
+    def all_jobs(self, **query: Any) -> Iterator[views.JobSummary]:
+        """Every job that fits, page by page."""
+        return cast("Iterator[views.JobSummary]", _pages(lambda after: self.jobs(**{**query, "after": after})))
+
+    def job(self, ref: str) -> views.JobView:
+        """By uid, or the latest under `role/tier/name`."""
+        return cast("views.JobView", self._http.json("GET", _job(ref)))
+
+    def tasks(
+        self, ref: str, *, state: Sequence[str] | None = None, limit: int | None = None, after: str | None = None
+    ) -> views.TaskPage:
+        """One page of a job's tasks, by instance and attempt."""
+        query = {"state": state, "limit": limit, "after": after}
+        return cast("views.TaskPage", self._http.json("GET", _job(ref, "tasks"), query=query))
+
+    def all_tasks(self, ref: str, **query: Any) -> Iterator[views.TaskView]:
+        """All of a job's tasks, page by page."""
+        return cast("Iterator[views.TaskView]", _pages(lambda after: self.tasks(ref, **{**query, "after": after})))
+
+    def task(self, id: str) -> views.TaskView:
+        """One attempt."""
+        return cast("views.TaskView", self._http.json("GET", f"/v1/tasks/{_part(id)}"))
+
+    def kill(self, ref: str, instances: Sequence[int] | None = None, why: str = "") -> views.JobView:
+        """End it, or only these instances. Twice is once."""
+        body = {"instances": None if instances is None else list(instances), "why": why}
+        return cast("views.JobView", self._http.json("POST", _job(ref, "kill"), body, repeatable=True))
+
+    def restart(self, ref: str, instances: Sequence[int] | None = None, why: str = "") -> views.JobView:
+        """Begin it anew, or only these instances."""
+        body = {"instances": None if instances is None else list(instances), "why": why}
+        return cast("views.JobView", self._http.json("POST", _job(ref, "restart"), body))
+
+    def scale(self, ref: str, instances: int) -> views.JobView:
+        """To that many instances."""
+        return cast(
+            "views.JobView", self._http.json("POST", _job(ref, "scale"), {"instances": instances}, repeatable=True)
+        )
+
+    def explain(self, ref: str) -> views.ExplanationView:
+        """Why a job waits, or why it was killed, by whom and at what cost. `ref` may be a task's id."""
+        return cast("views.ExplanationView", self._http.json("GET", _job(ref, "explain")))
+
+    def wait(
+        self, *refs: str, timeout_s: float | None = None, seen: Callable[[views.JobView], None] | None = None
+    ) -> list[views.JobView]:
+        """Until all of them have ended; `seen` gets each as it ends. `Unavailable` when the time is over."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        ended: dict[str, views.JobView] = {}
+        # The last event is taken before the jobs are read, so that none can end between the two unseen.
+        after = self.last_event()
+        for ref in refs:
+            _note(ended, ref, self.job(ref), seen)
+        uids = {self.job(ref)["uid"]: ref for ref in refs if ref not in ended}
+        while len(ended) < len(refs):
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise Unavailable(f"{len(refs) - len(ended)} of {len(refs)} jobs have not ended in {timeout_s} s")
+            for event in self.events(after, wait_s=min(left or 10.0, 10.0)):
+                after = event["id"]
+                if event["kind"] == "job.ended" and (uid := event["job"]) in uids:
+                    _note(ended, uids[uid], self.job(uid), seen)
+        return [ended[ref] for ref in refs]
+
+    # --- output
+
+    def logs(
+        self,
+        ref: str,
+        *,
+        instance: int | None = None,
+        stream: Literal["stdout", "stderr"] = "stdout",
+        offset: int = 0,
+        limit: int = 65_536,
+        wait_s: float = 0.0,
+    ) -> tuple[int, bytes, bool]:
+        """A piece of a task's output: (offset of its first byte, the bytes, whether nothing will follow). A negative
+        `offset` counts from the end. `ref` is a task's id, or a job with `instance`.
+        """
+        query = {"stream": stream, "offset": offset, "limit": limit, "wait_s": wait_s}
+        if instance is not None:
+            query["instance"] = instance
+        answer = self._http.request("GET", _job(ref, "logs"), query=query)
+        return int(answer.headers["Log-Offset"]), answer.body, answer.headers["Log-Ended"] == "true"
+
+    def follow_logs(
+        self,
+        ref: str,
+        *,
+        instance: int | None = None,
+        stream: Literal["stdout", "stderr"] = "stdout",
+        offset: int = 0,
+    ) -> Iterator[bytes]:
+        """A task's output as it comes, until the task has ended."""
+        while True:
+            begin, data, ended = self.logs(ref, instance=instance, stream=stream, offset=offset, wait_s=20.0)
+            offset = begin + len(data)
+            if data:
+                yield data
+            elif ended:
+                return
+
+    # --- events
+
+    def last_event(self) -> int:
+        """The id of the newest event."""
+        return int(self._http.json("GET", "/v1/events", query={"follow": "false", "after": -1})["last"])
+
+    def event_page(self, after: int = 0, *, job: str | None = None, limit: int | None = None) -> views.EventPage:
+        """Events after `after` that are there now."""
+        query = {"follow": "false", "after": after, "job": job, "limit": limit}
+        return cast("views.EventPage", self._http.json("GET", "/v1/events", query=query))
+
+    def events(
+        self, after: int = 0, *, job: str | None = None, wait_s: float | None = None
+    ) -> Iterator[views.EventView]:
+        """Events as they are committed, for ever or until `wait_s` seconds are over. A lost connection is made again
+        and goes on after the last event seen.
+        """
+        deadline = None if wait_s is None else time.monotonic() + wait_s
+        failures = 0
+        while deadline is None or time.monotonic() < deadline:
+            try:
+                query = {"after": after, "job": job}
+                with self._http.stream("/v1/events", query, {"Accept": "text/event-stream"}) as response:
+                    for event in _server_sent(response, deadline):
+                        failures = 0
+                        if event is not None:
+                            after = event["id"]
+                            yield event
+            except (Unavailable, OSError) as error:
+                failures += 1
+                if failures > 20:
+                    raise Unavailable(f"the events of {self.url} do not come: {error}") from None
+                time.sleep(BACKOFF_S[min(failures, len(BACKOFF_S)) - 1])
+
+    # --- roles and quotas
+
+    def roles(self) -> views.Roles:
+        """Every role that one may see."""
+        return cast("views.Roles", self._http.json("GET", "/v1/roles"))
+
+    def role(self, name: str) -> views.RoleView:
+        """One role."""
+        return cast("views.RoleView", self._http.json("GET", f"/v1/roles/{_part(name)}"))
+
+    def apply_roles(
+        self, roles: Mapping[str, Any], *, dry_run: bool = False, delete: bool = False, force: bool = False
+    ) -> views.Changes:
+        """Make the roles be these. `delete` drops those that are not named, `force` lowers quotas below their use;
+        `dry_run` only says what would change.
+        """
+        body = {"roles": {name: _plain(role) for name, role in roles.items()}}
+        query = {"dry_run": dry_run, "delete": delete, "force": force}
+        return cast("views.Changes", self._http.json("PUT", "/v1/roles", body, query=query))
+
+    def quota(self, role: str | None = None) -> views.QuotaView:
+        """Quotas, what is taken of them, and warnings."""
+        return cast("views.QuotaView", self._http.json("GET", "/v1/quota", query={"role": role}))
+
+    def set_quota(
+        self, role: str, tier: str, amounts: Mapping[str, Any] | None, *, user: str | None = None, force: bool = False
+    ) -> views.Changes:
+        """Replace one quota; None takes it away."""
+        path = f"/v1/quota/{_part(role)}/{_part(tier)}"
+        query = {"user": user, "force": force}
+        method, body = ("DELETE", None) if amounts is None else ("PUT", dict(amounts))
+        return cast("views.Changes", self._http.json(method, path, body, query=query))
+
+    # --- users and tokens
+
+    def users(self) -> views.Users:
+        """Every user."""
+        return cast("views.Users", self._http.json("GET", "/v1/users"))
+
+    def create_user(self, name: str, *, admin: bool = False) -> views.UserView:
+        """A user; what they may do in a role is part of the role."""
+        return cast("views.UserView", self._http.json("PUT", f"/v1/users/{_part(name)}", {"admin": admin}))
+
+    def tokens(self, user: str | None = None) -> views.Tokens:
+        """One's own, or for an admin anybody's."""
+        return cast("views.Tokens", self._http.json("GET", "/v1/tokens", query={"user": user}))
+
+    def create_token(
+        self, user: str | None = None, *, label: str = "", expires_s: float | None = None
+    ) -> views.TokenCreated:
+        """A new token; its secret is in this answer and nowhere else."""
+        body = {"user": user, "label": label, "expires_s": expires_s}
+        return cast("views.TokenCreated", self._http.json("POST", "/v1/tokens", body))
+
+    def revoke_token(self, id: str) -> views.TokenView:
+        """It opens nothing from now on."""
+        return cast("views.TokenView", self._http.json("DELETE", f"/v1/tokens/{_part(id)}"))
+
+    # --- nodes and audit
+
+    def nodes(self) -> views.Nodes:
+        """Every node."""
+        return cast("views.Nodes", self._http.json("GET", "/v1/nodes"))
+
+    def drain(self, node: str) -> views.NodeView:
+        """No new tasks there; what runs goes on."""
+        return cast("views.NodeView", self._http.json("POST", f"/v1/nodes/{_part(node)}/drain", repeatable=True))
+
+    def undrain(self, node: str) -> views.NodeView:
+        """New tasks again."""
+        return cast("views.NodeView", self._http.json("POST", f"/v1/nodes/{_part(node)}/undrain", repeatable=True))
+
+    def audits(self, *, limit: int | None = None, after: str | None = None) -> views.AuditPage:
+        """Who changed what, newest first."""
+        return cast("views.AuditPage", self._http.json("GET", "/v1/audit", query={"limit": limit, "after": after}))
+
+
+def _note(
+    ended: dict[str, views.JobView], ref: str, job: views.JobView, seen: Callable[[views.JobView], None] | None
+) -> None:
+    if job["state"] == "ended" and ref not in ended:
+        ended[ref] = job
+        if seen is not None:
+            seen(job)
+
+
+def _plain(document: Any) -> Any:
+    dump = getattr(document, "model_dump", None)
+    return dump(mode="json") if dump is not None else document
+
+
+def _part(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _job(ref: str, action: str = "") -> str:
+    """`/v1/jobs/...` for a uid or `role/tier/name`; each part is quoted, so that no part can leave its place."""
+    path = "/".join(quote(part, safe="") for part in ref.split("/"))
+    return f"/v1/jobs/{path}/{action}" if action else f"/v1/jobs/{path}"
+
+
+def _pages(page: Callable[[str | None], Any]) -> Iterator[Any]:
+    after = None
+    while True:
+        found = page(after)
+        yield from found["items"]
+        after = found["next"]
+        if after is None:
+            return
+
+
+def _server_sent(response: Any, deadline: float | None) -> Iterator[Any]:
+    """Parse server-sent events (WHATWG HTML, section 9.2.6): None for each heartbeat."""
+    data: list[bytes] = []
+    while line := response.readline():
+        line = line.rstrip(b"\r\n")
+        if line.startswith(b"data:"):
+            data.append(line[5:].removeprefix(b" "))
+        elif not line and data:
+            yield orjson.loads(b"\n".join(data))
+            data = []
+        elif line.startswith(b":"):
+            yield None
+        if deadline is not None and time.monotonic() >= deadline and not data:
+            return
+
+
+def _url_in(state: Path) -> str:
+    try:
+        document = orjson.loads(_read(state / API_FILE))
+        return str(document["url"])
+    except (ValueError, KeyError, TypeError):
+        raise Unavailable(
+            f"no service found: nothing runs on the state folder {state}; start one with `priority up`, "
+            "or say where one is with PRIORITY_URL"
+        ) from None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise PriorityError(f"cannot read {path}: {error.strerror}") from None

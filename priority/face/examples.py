@@ -1,0 +1,153 @@
+"""Examples for the OpenAPI: one of each thing, all of the same small story."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SPEC: dict[str, Any] = {
+    "role": "physics",
+    "tier": "prod",
+    "name": "reco",
+    "command": "python reconstruct.py --run 4711",
+    "instances": 4,
+    "resources": {"cpus": 2, "mem": "4GiB"},
+    "max_failures": 3,
+    "labels": {"run": "4711"},
+}
+JOB_SUMMARY: dict[str, Any] = {
+    "uid": "1ka5p2c7g0m4x9q3d8t6v",
+    "key": "physics/prod/reco",
+    "role": "physics",
+    "tier": "prod",
+    "name": "reco",
+    "user": "ada",
+    "state": "active",
+    "submitted": "2026-11-23T10:00:00.000000Z",
+    "ended": None,
+    "instances": 4,
+    "active": 4,
+    "finished": 0,
+    "failed": 0,
+    "killed": 0,
+    "priority": 0,
+    "resources": {"cpus": 2, "mem": 4096},
+}
+JOB = {**JOB_SUMMARY, "spec": SPEC}
+TASK: dict[str, Any] = {
+    "id": "1ka5p2c7g0m4x9q3d8t6v-0-1",
+    "job": "1ka5p2c7g0m4x9q3d8t6v",
+    "instance": 0,
+    "attempt": 1,
+    "state": "running",
+    "node": "node-1",
+    "since": "2026-11-23T10:00:00.020000Z",
+    "started": "2026-11-23T10:00:00.031000Z",
+    "ended": None,
+    "not_before": None,
+    "exit_code": None,
+    "signal": None,
+    "cpu_s": None,
+    "peak_mem_mib": None,
+    "failures": 0,
+    "preemptions": 0,
+    "after": None,
+    "kept_for": None,
+    "reason": None,
+}
+EVENT: dict[str, Any] = {
+    "id": 42,
+    "at": "2026-11-23T10:00:00.031000Z",
+    "kind": "task.running",
+    "role": "physics",
+    "job": "1ka5p2c7g0m4x9q3d8t6v",
+    "task": "1ka5p2c7g0m4x9q3d8t6v-0-1",
+    "data": {"node": "node-1"},
+}
+MEMBER = {"grants": ["submit"], "quota": {"devel": {"cpus": 4}}}
+ROLE_SPEC: dict[str, Any] = {
+    "description": "Reconstruction of what the detector saw",
+    "weight": 2.0,
+    "quota": {"prod": {"cpus": 8, "mem": "16GiB"}},
+    "users": {"ada": MEMBER},
+}
+ROLE = {"name": "physics", **ROLE_SPEC, "quota": {"prod": {"cpus": 8, "mem": 16384}}}
+CHANGES: dict[str, Any] = {
+    "applied": True,
+    "changes": [{"path": "physics/quota/prod", "before": {"cpus": 8}, "after": {"cpus": 12}}],
+}
+QUOTA: dict[str, Any] = {
+    "items": [
+        {
+            "role": "physics",
+            "tier": "prod",
+            "user": None,
+            "quota": {"cpus": 8},
+            "use": {"cpus": 4},
+            "holding": {"cpus": 2},
+        }
+    ],
+    "warnings": [],
+}
+USER: dict[str, Any] = {"name": "ada", "admin": False, "grants": {"physics": ["submit"]}}
+TOKEN: dict[str, Any] = {
+    "id": "1ka5p2c7g0m4x9q3d8t6w",
+    "user": "ada",
+    "label": "laptop",
+    "created": "2026-11-23T10:00:00.000000Z",
+    "expires": None,
+    "revoked": None,
+}
+NODE: dict[str, Any] = {
+    "name": "node-1",
+    "state": "up",
+    "drained": False,
+    "capacity": {"cpus": 4, "mem": 8192},
+    "held": {"cpus": 2, "mem": 4096},
+    "free": {"cpus": 2, "mem": 4096},
+    "tasks": 1,
+    "attributes": {"rack": "r1"},
+    "seen": "2026-11-23T10:00:01.000000Z",
+}
+AUDIT: dict[str, Any] = {
+    "id": 7,
+    "at": "2026-11-23T10:00:00.000000Z",
+    "who": "admin",
+    "action": "quota.set",
+    "subject": "role:physics",
+    "role": "physics",
+    "before": {"cpus": 8},
+    "after": {"cpus": 12},
+}
+EXPLANATION: dict[str, Any] = {
+    "job": "physics/prod/reco",
+    "uid": "1ka5p2c7g0m4x9q3d8t6v",
+    "summary": "4 of 4 instances wait: no node has 2 more cpus free",
+    "lines": [
+        {
+            "task": "1ka5p2c7g0m4x9q3d8t6v-0-1",
+            "instance": 0,
+            "attempt": 1,
+            "state": "pending",
+            "message": "no node has room: cpus are short by 1 on the best of 4 nodes",
+            "alike": 4,
+            "details": {"code": "no-room"},
+        }
+    ],
+}
+HEALTH: dict[str, Any] = {
+    "status": "ok",
+    "version": "0.1.0",
+    "parts": {"database": "ok", "redis": "ok", "scheduler": "ok", "nodes": "ok"},
+}
+PROBLEM: dict[str, Any] = {
+    "type": "urn:priority:problem:quota-exceeded",
+    "title": "The quota does not allow it",
+    "status": 403,
+    "detail": "the quota of role physics, tier prod does not allow it: cpus: quota 8, in use 4, asked 8, short by 4",
+    "code": "quota-exceeded",
+    "owner": "role physics, tier prod",
+    "quota": {"cpus": 8},
+    "use": {"cpus": 4},
+    "ask": {"cpus": 8},
+    "short": {"cpus": 4},
+}

@@ -1,0 +1,123 @@
+"""The OpenAPI document: FastAPI's own, with the bodies that we read ourselves, the token, and every problem."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import Field, TypeAdapter
+
+from priority.face import examples, problem, views
+from priority.face.routing import Permission, permission_of
+from priority.job import Amounts, Document, Duration, JobSpec, Name, Text
+from priority.role import RolesFile, RoleSpec
+
+MAX_INSTANCES = 1_000_000
+
+
+class Which(Document):
+    """Which instances of the job (null: all), and why."""
+
+    instances: Annotated[
+        list[Annotated[int, Field(ge=0, le=MAX_INSTANCES, strict=True)]], Field(max_length=100_000)
+    ] | (None) = None
+    why: Annotated[Text, Field(max_length=1000)] = ""
+
+
+class Scale(Document):
+    """How many instances there are to be."""
+
+    instances: Annotated[int, Field(ge=1, le=10**9, strict=True)]
+
+
+class NewUser(Document):
+    """A user; grants come with the roles."""
+
+    admin: Annotated[bool, Field(strict=True)] = False
+
+
+class NewToken(Document):
+    """For whom (null: oneself), what it is for, and for how long it is good (null: until it is revoked)."""
+
+    user: Name | None = None
+    label: Annotated[Text, Field(max_length=255)] = ""
+    expires_s: Duration | None = None
+
+
+BODIES: dict[str, Any] = {
+    "JobSpec": JobSpec,
+    "JobSpecs": list[JobSpec],
+    "Which": Which,
+    "Scale": Scale,
+    "RolesFile": RolesFile,
+    "RoleSpec": RoleSpec,
+    "Amounts": Amounts,
+    "NewUser": NewUser,
+    "NewToken": NewToken,
+}
+"""What routes read by themselves, by the name of its schema."""
+
+_TEXTS = {
+    400: "It cannot be read",
+    401: "A valid token is needed",
+    403: "The quota does not allow it",
+    404: "There is no such thing, or you have no grant for it",
+    409: "It does not fit what is already there",
+    413: "It is too large",
+    422: "A field is not valid",
+    500: "A fault of ours",
+    503: "A part that is needed does not answer",
+}
+
+
+def body_of(name: str, example: Any, media_type: str = "application/json") -> dict[str, Any]:
+    """`openapi_extra` for a route that `reads` the body itself: the schema `name` of `BODIES`."""
+    content = {media_type: {"schema": {"$ref": f"#/components/schemas/{name}"}, "example": example}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def says(example: Any, *, status: int = 200, text: str = "Done", **more: str) -> dict[int | str, dict[str, Any]]:
+    """`responses` of a route: its own answer with an example; the problems are added to all alike."""
+    return {status: {"description": text, "content": {"application/json": {"example": example}}, **more}}
+
+
+def page_of(item: Any, **more: Any) -> dict[str, Any]:
+    """The example of a page."""
+    return {"items": [item], "next": None, **more}
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The whole document; made once."""
+    if app.openapi_schema:
+        return app.openapi_schema
+    document = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
+    )
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas.pop("HTTPValidationError", None)
+    schemas.pop("ValidationError", None)
+    for name, kind in {**BODIES, "Problem": views.Problem}.items():
+        schema = TypeAdapter(kind).json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(schema.pop("$defs", {}))
+        schemas[name] = schema
+    # A problem has members of its own beside the standard ones.
+    schemas["Problem"]["additionalProperties"] = True
+    document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    for route in app.routes:
+        for method in getattr(route, "methods", None) or ():
+            operation = document["paths"].get(getattr(route, "path", ""), {}).get(method.lower())
+            if operation is not None:
+                _complete(operation, permission_of(route))
+    app.openapi_schema = document
+    return document
+
+
+def _complete(operation: dict[str, Any], permission: Permission | None) -> None:
+    if permission is not Permission.ANYONE:
+        operation["security"] = [{"token": []}]
+        operation["description"] = f"{operation.get('description', '')}\n\nPermission: {permission}.".strip()
+    operation["responses"].pop("422", None)
+    for status, text in _TEXTS.items():
+        content = {"schema": {"$ref": "#/components/schemas/Problem"}, "example": examples.PROBLEM}
+        operation["responses"].setdefault(str(status), {"description": text, "content": {problem.MEDIA_TYPE: content}})

@@ -1,0 +1,201 @@
+"""Nouns to the plain JSON of `views`: the only place where held units and microseconds become what users read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from priority import resources
+from priority.face import views
+from priority.job import Job
+from priority.ports import Audit, Event, NodeRecord, Token, User
+from priority.role import Change, RoleSpec
+from priority.service.explain import Explanation
+from priority.service.nodes import NodeView
+from priority.service.roles import QuotaView
+from priority.task import Task
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def moment(at_us: int) -> str:
+    """Microseconds since the epoch as RFC 3339, UTC."""
+    return (_EPOCH + timedelta(microseconds=at_us)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def maybe(at_us: int | None) -> str | None:
+    """The same for what may not have happened yet."""
+    return None if at_us is None else moment(at_us)
+
+
+def job_summary(job: Job) -> views.JobSummary:
+    """A job without its spec."""
+    spec = job.spec
+    return {
+        "uid": job.uid,
+        "key": spec.key,
+        "role": spec.role,
+        "tier": spec.tier,
+        "name": spec.name,
+        "user": job.user,
+        "state": job.state.value,
+        "submitted": moment(job.submitted_us),
+        "ended": maybe(job.ended_us),
+        "instances": spec.instances,
+        "active": job.active,
+        "finished": job.finished,
+        "failed": job.failed,
+        "killed": job.killed,
+        "priority": spec.priority,
+        "resources": resources.plain(spec.resources),
+    }
+
+
+def job(job: Job) -> views.JobView:
+    """A job with its spec."""
+    return {**job_summary(job), "spec": job.spec.model_dump(mode="json")}
+
+
+def task(task: Task) -> views.TaskView:
+    """One attempt."""
+    return {
+        "id": task.id,
+        "job": task.job,
+        "instance": task.instance,
+        "attempt": task.attempt,
+        "state": task.state.value,
+        "node": task.node,
+        "since": moment(task.since_us),
+        "started": maybe(task.started_us),
+        "ended": maybe(task.ended_us),
+        "not_before": moment(task.not_before_us) if task.not_before_us else None,
+        "exit_code": task.exit_code,
+        "signal": task.signal,
+        "cpu_s": task.cpu_s,
+        "peak_mem_mib": task.peak_mem_mib,
+        "failures": task.failures,
+        "preemptions": task.preemptions,
+        "after": task.after,
+        "kept_for": task.kept_for,
+        "reason": task.reason.plain() if task.reason is not None else None,
+    }
+
+
+def event(event: Event) -> views.EventView:
+    """One committed fact."""
+    return {
+        "id": event.id,
+        "at": moment(event.at_us),
+        "kind": event.kind,
+        "role": event.role,
+        "job": event.job,
+        "task": event.task,
+        "data": dict(event.data),
+    }
+
+
+def role(name: str, spec: RoleSpec) -> views.RoleView:
+    """A tenant."""
+    document: Any = {"name": name, **spec.model_dump(mode="json")}
+    view: views.RoleView = document
+    return view
+
+
+def changes(found: Iterable[Change], applied: bool) -> views.Changes:
+    """A diff."""
+    lines: list[views.ChangeView] = [{"path": one.path, "before": one.before, "after": one.after} for one in found]
+    return {"applied": applied, "changes": lines}
+
+
+def quota(view: QuotaView) -> views.QuotaView:
+    """Quotas and warnings."""
+    lines: list[views.QuotaLine] = [
+        {
+            "role": line.role,
+            "tier": line.tier,
+            "user": line.user,
+            "quota": None if line.quota is None else resources.plain(line.quota),
+            "use": resources.plain(line.use),
+            "holding": resources.plain(line.holding),
+        }
+        for line in view.lines
+    ]
+    return {"items": lines, "warnings": list(view.warnings)}
+
+
+def user(user: User) -> views.UserView:
+    """A user."""
+    return {
+        "name": user.name,
+        "admin": user.admin,
+        "grants": {role: sorted(grants) for role, grants in sorted(user.grants.items())},
+    }
+
+
+def token(token: Token) -> views.TokenView:
+    """A token, without its digest."""
+    return {
+        "id": token.id,
+        "user": token.user,
+        "label": token.label,
+        "created": moment(token.created_us),
+        "expires": maybe(token.expires_us),
+        "revoked": maybe(token.revoked_us),
+    }
+
+
+def node(view: NodeView) -> views.NodeView:
+    """A node and what is held of it."""
+    record = view.record
+    return {
+        "name": record.node.name,
+        "state": _node_state(record),
+        "drained": record.drained,
+        "capacity": resources.plain(record.node.capacity),
+        "held": resources.plain(view.held),
+        "free": resources.plain(view.free),
+        "tasks": view.tasks,
+        "attributes": dict(record.node.attributes),
+        "seen": moment(record.seen_us),
+    }
+
+
+def _node_state(record: NodeRecord) -> str:
+    state = record.node.state.value
+    return "draining" if record.drained and state == "up" else state
+
+
+def audit(row: Audit) -> views.AuditView:
+    """Who changed what."""
+    return {
+        "id": row.id,
+        "at": moment(row.at_us),
+        "who": row.who,
+        "action": row.action,
+        "subject": row.subject,
+        "role": row.role,
+        "before": row.before,
+        "after": row.after,
+    }
+
+
+def explanation(found: Explanation) -> views.ExplanationView:
+    """Why."""
+    lines: list[views.ExplanationLine] = [
+        {
+            "task": line.task,
+            "instance": line.instance,
+            "attempt": line.attempt,
+            "state": line.state,
+            "message": line.message,
+            "alike": line.alike,
+            "details": _details(line.details),
+        }
+        for line in found.lines
+    ]
+    return {"job": found.job, "uid": found.uid, "summary": found.summary, "lines": lines}
+
+
+def _details(details: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(details)

@@ -1,0 +1,123 @@
+"""Routes of the service itself and of its nodes."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import Request, Response
+
+from priority.errors import PriorityError
+from priority.face import examples, plain, views
+from priority.face.openapi import describe, says
+from priority.face.request import Actor, NamePath, Verbs, answer
+from priority.face.routing import Permission, needs, router
+from priority.service.access import SYSTEM
+from priority.service.build import Service
+
+routes = router()
+
+
+@routes.get(
+    "/health",
+    tags=["service"],
+    summary="Whether it works",
+    response_model=views.Health,
+    responses={**says(examples.HEALTH), **says(examples.HEALTH, status=503, text="The database does not answer")},
+)
+@needs(Permission.ANYONE)
+def health(service: Verbs) -> Response:
+    """Part by part, without a token. 503 only when nothing can be accepted: a degraded service answers 200."""
+    parts = _parts(service)
+    status = "ok" if set(parts.values()) == {"ok"} else "degraded"
+    document = {"status": status, "version": version("priority"), "parts": parts}
+    return answer(document, 200 if parts["database"] == "ok" else 503, {"cache-control": "no-store"})
+
+
+def _parts(service: Service) -> dict[str, str]:
+    try:
+        nodes = service.nodes.list(SYSTEM)
+    except PriorityError:
+        return {"database": "does not answer", "nodes": "not known"}
+    up = sum(view.record.node.state.value == "up" for view in nodes)
+    return {"database": "ok", "nodes": "ok" if up and up == len(nodes) else f"{up} of {len(nodes)} are up"}
+
+
+@routes.get("/me", tags=["users"], summary="Who am I", response_model=views.UserView, responses=says(examples.USER))
+@needs(Permission.USER)
+async def me(actor: Actor) -> Response:
+    """Whose token this is, and what they may do."""
+    return answer(plain.user(actor))
+
+
+@routes.get(
+    "/openapi.json",
+    tags=["service"],
+    summary="This description",
+    response_model=dict[str, Any],
+    responses=says({"openapi": "3.1.0"}),
+)
+@needs(Permission.USER)
+async def openapi(request: Request) -> Response:
+    """Every route, with examples."""
+    return answer(describe(request.app))
+
+
+@routes.get(
+    "/nodes",
+    tags=["nodes"],
+    summary="Every node",
+    response_model=views.Nodes,
+    responses=says({"items": [examples.NODE]}),
+)
+@needs(Permission.USER)
+def list_nodes(actor: Actor, service: Verbs) -> Response:
+    """What they have, what tasks hold of it, and when they were last heard of."""
+    return answer({"items": [plain.node(view) for view in service.nodes.list(actor)]})
+
+
+@routes.post(
+    "/nodes/{name}/drain",
+    tags=["nodes"],
+    summary="No new tasks there",
+    response_model=views.NodeView,
+    responses=says({**examples.NODE, "state": "draining", "drained": True}),
+)
+@needs(Permission.ADMIN)
+def drain_node(actor: Actor, service: Verbs, name: NamePath) -> Response:
+    """What runs there goes on."""
+    service.nodes.drain(actor, name)
+    return _node(service, actor, name)
+
+
+@routes.post(
+    "/nodes/{name}/undrain",
+    tags=["nodes"],
+    summary="New tasks there again",
+    response_model=views.NodeView,
+    responses=says(examples.NODE),
+)
+@needs(Permission.ADMIN)
+def undrain_node(actor: Actor, service: Verbs, name: NamePath) -> Response:
+    """The end of a drain."""
+    service.nodes.undrain(actor, name)
+    return _node(service, actor, name)
+
+
+@routes.delete(
+    "/nodes/{name}",
+    tags=["nodes"],
+    summary="Forget a node",
+    status_code=204,
+    response_class=Response,
+    responses={204: {"description": "It is forgotten"}},
+)
+@needs(Permission.ADMIN)
+def forget_node(actor: Actor, service: Verbs, name: NamePath) -> Response:
+    """One that is down and will not come back."""
+    service.nodes.forget(actor, name)
+    return Response(status_code=204)
+
+
+def _node(service: Service, actor: Any, name: str) -> Response:
+    return answer(next(plain.node(view) for view in service.nodes.list(actor) if view.record.node.name == name))

@@ -1,0 +1,215 @@
+"""Routes of jobs: submit, look, change."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Depends, Query, Request, Response
+from pydantic import TypeAdapter, ValidationError
+
+from priority.errors import Invalid, TooLarge
+from priority.face import examples, plain, views
+from priority.face.openapi import Scale, Which, body_of, page_of, says
+from priority.face.request import Actor, JobRef, NameQuery, Paging, Verbs, answer, with_key, with_uid
+from priority.face.routing import Permission, again, needs, parse, read_body, reads, router, unreadable
+from priority.job import JobSpec, JobState, Name
+from priority.ports import JobQuery
+from priority.service.jobs import Submission
+from priority.task import State
+
+routes = router()
+
+_ONE: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
+_MANY: TypeAdapter[tuple[JobSpec, ...]] = TypeAdapter(tuple[JobSpec, ...])
+
+_KEY_HEADER: dict[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The same key with the same body never makes two jobs: the first answer is given again.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"},
+}
+
+
+def _key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not (0 < len(key) <= 200 and all("!" <= letter <= "~" for letter in key)):
+        raise Invalid("Idempotency-Key", "must be 1 to 200 printable ASCII characters without a space")
+    return key
+
+
+@routes.post(
+    "/jobs",
+    status_code=201,
+    tags=["jobs"],
+    summary="Submit one job",
+    response_model=views.JobView,
+    responses={
+        **says(examples.JOB, status=201, text="The job is on disk"),
+        **says(examples.JOB, text="The answer to the same key again"),
+    },
+    openapi_extra={**body_of("JobSpec", examples.SPEC), "parameters": [_KEY_HEADER]},
+)
+@needs(Permission.USER, direct=True)
+async def submit_job(request: Request) -> Response:
+    """Admitted by the quota of its role and tier, or refused with the numbers. 201 means that it is on disk."""
+    state = request.app.state
+    key = _key(request)
+    spec = parse(_ONE, await read_body(request, state.settings.body_limit))
+    accepted = await state.submitter.submit(Submission(request.state.user, (spec,), key))
+    job = accepted.jobs[0]
+    where = {"location": f"/v1/jobs/{job.uid}"}
+    return answer(plain.job(job), 200 if accepted.replayed else 201, where)
+
+
+@routes.post(
+    "/jobs/bulk",
+    status_code=201,
+    tags=["jobs"],
+    summary="Submit many jobs in one transaction",
+    response_model=views.Bulk,
+    responses={
+        **says({"jobs": [examples.JOB_SUMMARY], "replayed": False}, status=201, text="The jobs are on disk"),
+        **says({"jobs": [examples.JOB_SUMMARY], "replayed": True}, text="The answer to the same key again"),
+    },
+    openapi_extra={**body_of("JobSpecs", [examples.SPEC]), "parameters": [_KEY_HEADER]},
+)
+@needs(Permission.USER, direct=True)
+async def submit_jobs(request: Request) -> Response:
+    """A JSON list, or (media type `application/x-ndjson`) one job a line: all of them are admitted, or none."""
+    state = request.app.state
+    key = _key(request)
+    body = await read_body(request, state.settings.body_limit)
+    lines = "ndjson" in request.headers.get("content-type", "") or "jsonl" in request.headers.get("content-type", "")
+    specs = _parse_lines(body) if lines else parse(_MANY, body, "jobs")
+    if not specs:
+        raise Invalid("jobs", "must hold at least one job")
+    if len(specs) > state.settings.bulk_limit:
+        raise TooLarge(f"jobs: there are {len(specs)}, at most {state.settings.bulk_limit} go into one request")
+    accepted = await state.submitter.submit(Submission(request.state.user, specs, key))
+    document = {"jobs": [plain.job_summary(job) for job in accepted.jobs], "replayed": accepted.replayed}
+    return answer(document, 200 if accepted.replayed else 201)
+
+
+def _parse_lines(body: bytes) -> tuple[JobSpec, ...]:
+    specs = []
+    for line in body.splitlines():
+        if line.strip():
+            try:
+                specs.append(_ONE.validate_json(line))
+            except ValidationError as error:
+                raise unreadable(error, f"jobs[{len(specs)}]") from None
+    return tuple(specs)
+
+
+def _label(text: str | None) -> tuple[str, str] | None:
+    if text is None:
+        return None
+    name, equals, value = text.partition("=")
+    if not equals or "\0" in text:
+        raise Invalid("label", "must be such as run=4711")
+    return name, value
+
+
+@routes.get(
+    "/jobs",
+    tags=["jobs"],
+    summary="List jobs",
+    response_model=views.JobPage,
+    responses=says(page_of(examples.JOB_SUMMARY)),
+)
+@needs(Permission.USER)
+def list_jobs(
+    *,
+    actor: Actor,
+    service: Verbs,
+    page: Paging,
+    role: Annotated[list[Name] | None, Query(description="Of any of these roles")] = None,
+    tier: NameQuery = None,
+    name: NameQuery = None,
+    user: NameQuery = None,
+    state: JobState | None = None,
+    label: Annotated[str | None, Query(description="`name=value`", max_length=400)] = None,
+) -> Response:
+    """Newest first, of the roles in which one may submit."""
+    query = JobQuery(roles=role, tier=tier, name=name, user=user, state=state, label=_label(label))
+    jobs, after = service.jobs.list(actor, query, page)
+    return answer({"items": [plain.job_summary(job) for job in jobs], "next": after})
+
+
+def show_job(actor: Actor, service: Verbs, ref: JobRef) -> Response:
+    """With what was asked for and how far it is."""
+    return answer(plain.job(service.jobs.get(actor, ref)))
+
+
+def list_tasks(
+    *,
+    actor: Actor,
+    service: Verbs,
+    ref: JobRef,
+    page: Paging,
+    state: Annotated[list[State] | None, Query(description="In any of these states")] = None,
+) -> Response:
+    """Every attempt of every instance, by instance and attempt."""
+    tasks, after = service.jobs.tasks(actor, ref, page, state)
+    return answer({"items": [plain.task(task) for task in tasks], "next": after})
+
+
+def explain_job(actor: Actor, service: Verbs, ref: JobRef) -> Response:
+    """Why it waits, or why it was killed: by whom, for whom, at what cost. One line first, then each task's."""
+    return answer(plain.explanation(service.explain(actor, ref)))
+
+
+def kill_job(actor: Actor, service: Verbs, ref: JobRef, body: Annotated[Which, Depends(reads(Which))]) -> Response:
+    """What waits ends at once, what runs is stopped with the job's grace. Twice is once."""
+    return answer(plain.job(service.jobs.kill(actor, ref, body.instances, body.why)))
+
+
+def restart_job(actor: Actor, service: Verbs, ref: JobRef, body: Annotated[Which, Depends(reads(Which))]) -> Response:
+    """What runs is stopped with the job's grace and begun anew."""
+    return answer(plain.job(service.jobs.restart(actor, ref, body.instances, body.why)))
+
+
+def scale_job(actor: Actor, service: Verbs, ref: JobRef, body: Annotated[Scale, Depends(reads(Scale))]) -> Response:
+    """More instances are admitted like a submission; fewer kills those with the highest numbers."""
+    return answer(plain.job(service.jobs.scale(actor, ref, body.instances)))
+
+
+def _both(method: str, action: str, endpoint: Any, *, summary: str, model: Any, example: Any, body: Any = None) -> None:
+    """The same route by uid and by `role/tier/name`. By uid only the verb can tell whose the job is."""
+    extra = body_of(body, {"instances": 2} if body == "Scale" else {"instances": [0]}) if body else None
+    for path, permission, named in (
+        ("/jobs/{uid}", Permission.USER, with_uid),
+        ("/jobs/{role}/{tier}/{name}", Permission.SUBMIT, with_key),
+    ):
+        name = f"{endpoint.__name__}_{named.__name__}"
+        routes.add_api_route(
+            path + action,
+            again(endpoint, permission, name),
+            methods=[method],
+            tags=["jobs"],
+            summary=summary,
+            response_model=model,
+            responses=says(example),
+            openapi_extra=extra,
+            dependencies=[Depends(named)],
+            operation_id=name,
+        )
+
+
+_both("GET", "", show_job, summary="One job", model=views.JobView, example=examples.JOB)
+_both("GET", "/tasks", list_tasks, summary="Its tasks", model=views.TaskPage, example=page_of(examples.TASK))
+_both(
+    "GET",
+    "/explain",
+    explain_job,
+    summary="Why it is where it is",
+    model=views.ExplanationView,
+    example=examples.EXPLANATION,
+)
+for _action, _endpoint, _summary, _body in (
+    ("/kill", kill_job, "End it", "Which"),
+    ("/restart", restart_job, "Begin it anew", "Which"),
+    ("/scale", scale_job, "Change the number of its instances", "Scale"),
+):
+    _both("POST", _action, _endpoint, summary=_summary, model=views.JobView, example=examples.JOB, body=_body)

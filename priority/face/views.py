@@ -1,0 +1,288 @@
+"""The shapes of every answer of the API: one definition for the server's OpenAPI and for the client's types.
+
+Times are RFC 3339 strings in UTC, durations float seconds, amounts the users' own units (cores, MiB, devices).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typing_extensions import TypedDict
+
+Amounts = dict[str, float]
+"""Resource name -> amount in the users' unit."""
+
+
+class JobSummary(TypedDict):
+    """A job, without what was asked for."""
+
+    uid: str
+    key: str
+    role: str
+    tier: str
+    name: str
+    user: str
+    state: str
+    submitted: str
+    ended: str | None
+    instances: int
+    active: int
+    finished: int
+    failed: int
+    killed: int
+    priority: int
+    resources: Amounts
+
+
+class JobView(JobSummary):
+    """A job, with what was asked for."""
+
+    spec: dict[str, Any]
+
+
+class JobPage(TypedDict):
+    """Jobs, newest first. `next` is the cursor for `after`, null on the last page."""
+
+    items: list[JobSummary]
+    next: str | None
+
+
+class Bulk(TypedDict):
+    """What became of a bulk submission: all of it."""
+
+    jobs: list[JobSummary]
+    replayed: bool
+
+
+class TaskView(TypedDict):
+    """One attempt of one instance."""
+
+    id: str
+    job: str
+    instance: int
+    attempt: int
+    state: str
+    node: str | None
+    since: str
+    started: str | None
+    ended: str | None
+    not_before: str | None
+    exit_code: int | None
+    signal: int | None
+    cpu_s: float | None
+    peak_mem_mib: int | None
+    failures: int
+    preemptions: int
+    after: str | None
+    kept_for: str | None
+    reason: dict[str, Any] | None
+
+
+class TaskPage(TypedDict):
+    """Tasks by instance and attempt."""
+
+    items: list[TaskView]
+    next: str | None
+
+
+class EventView(TypedDict):
+    """One committed fact; ids grow in the order of the commits."""
+
+    id: int
+    at: str
+    kind: str
+    role: str | None
+    job: str | None
+    task: str | None
+    data: dict[str, Any]
+
+
+class EventPage(TypedDict):
+    """Events after a given one. `next` is null when there are no more now; `last` is the id to go on from later."""
+
+    items: list[EventView]
+    next: int | None
+    last: int
+
+
+class MemberView(TypedDict):
+    """A user's part in a role."""
+
+    grants: list[str]
+    quota: dict[str, Amounts]
+
+
+class RoleView(TypedDict):
+    """A tenant: tier -> quota, and its users."""
+
+    name: str
+    description: str
+    weight: float
+    quota: dict[str, Amounts]
+    users: dict[str, MemberView]
+
+
+class Roles(TypedDict):
+    """Every role that one may see."""
+
+    items: list[RoleView]
+
+
+class ChangeView(TypedDict):
+    """At `path`, such as `physics/quota/prod`, `before` becomes `after`; null: not there."""
+
+    path: str
+    before: Any
+    after: Any
+
+
+class Changes(TypedDict):
+    """What applying the roles changes, or has changed."""
+
+    applied: bool
+    changes: list[ChangeView]
+
+
+class QuotaLine(TypedDict):
+    """The quota of a role in a tier, or of one user there, and what of it is taken."""
+
+    role: str
+    tier: str
+    user: str | None
+    quota: Amounts | None
+    use: Amounts
+    holding: Amounts
+
+
+class QuotaView(TypedDict):
+    """Quotas, and warnings about more prod quota than the cluster has."""
+
+    items: list[QuotaLine]
+    warnings: list[str]
+
+
+class UserView(TypedDict):
+    """A user and what they may do: role -> grants."""
+
+    name: str
+    admin: bool
+    grants: dict[str, list[str]]
+
+
+class Users(TypedDict):
+    """Every user."""
+
+    items: list[UserView]
+
+
+class TokenView(TypedDict):
+    """A token: never its secret."""
+
+    id: str
+    user: str
+    label: str
+    created: str
+    expires: str | None
+    revoked: str | None
+
+
+class Tokens(TypedDict):
+    """Tokens, one's own or everyone's."""
+
+    items: list[TokenView]
+
+
+class TokenCreated(TokenView):
+    """A new token: `secret` is shown this once and kept nowhere."""
+
+    secret: str
+
+
+class NodeView(TypedDict):
+    """A node: what it has, what tasks hold of it and when it was last heard of."""
+
+    name: str
+    state: str
+    drained: bool
+    capacity: Amounts
+    held: Amounts
+    free: Amounts
+    tasks: int
+    attributes: dict[str, str]
+    seen: str
+
+
+class Nodes(TypedDict):
+    """Every node."""
+
+    items: list[NodeView]
+
+
+class AuditView(TypedDict):
+    """Who changed what."""
+
+    id: int
+    at: str
+    who: str
+    action: str
+    subject: str
+    role: str | None
+    before: Any
+    after: Any
+
+
+class AuditPage(TypedDict):
+    """Audit rows, newest first."""
+
+    items: list[AuditView]
+    next: str | None
+
+
+class ExplanationLine(TypedDict):
+    """Of one task, or of `alike` tasks of which the same is true: one line for people and the facts behind it."""
+
+    task: str
+    instance: int
+    attempt: int
+    state: str
+    message: str
+    alike: int
+    details: dict[str, Any]
+
+
+class ExplanationView(TypedDict):
+    """Why a job or task is where it is: one line first, then the tasks' own."""
+
+    job: str
+    uid: str
+    summary: str
+    lines: list[ExplanationLine]
+
+
+class Health(TypedDict):
+    """`ok` or `degraded`, and each part: `ok`, or what is wrong with it."""
+
+    status: str
+    version: str
+    parts: dict[str, str]
+
+
+class LogView(TypedDict):
+    """A piece of output as JSON: `data` is text (bytes that are not UTF-8 are replaced)."""
+
+    offset: int
+    next: int
+    data: str
+    ended: bool
+
+
+class Problem(TypedDict, total=False):
+    """RFC 9457 problem details; members of the error's own stand beside these."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    field: str
+    problem: str
