@@ -1,0 +1,214 @@
+"""The board of one round: how much room each node has as decisions are made, and what they were.
+
+Two planes, `[N, R]` in held units, nodes by name:
+
+    now     free at this moment: capacity less all that holds room, less what this round launches
+    total   free once the dying and this round's victims are gone, less all that this round launches or reserves,
+            less what is kept for pending tasks whose turn has not come
+
+A launch needs both, a reservation only `total`. Only the resources that an arrival asks for are looked at, so
+that a node that is over its capacity in one resource still takes a task that asks for others.
+Everything here can be undone, because gangs are tried before they are placed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from priority.claim import Claim
+from priority.herd import Herd
+from priority.resources import Resources
+from priority.rules import Mask, Rules
+from priority.snapshot import Plane, Snapshot
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shape:
+    """A request as a vector `[R]`, and the columns that it asks for."""
+
+    request: Plane
+    asked: npt.NDArray[np.intp]
+    amounts: Plane
+    """`request[asked]`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where this round puts a task: launched now, or reserved."""
+
+    claim: Claim
+    node: int
+    launch: bool
+
+
+class Board:
+    """Mutable, and lives for one round."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.names = snapshot.node_rows()[0]
+        self.axis = snapshot.axis()
+        self.rules = Rules(snapshot, self.names)
+        self.capacity, holds, leaves = snapshot.planes()
+        self.now: Plane = self.capacity - holds
+        self.total: Plane = self.now + leaves
+        self.spots: dict[str, Spot] = {}
+        self.reserved: list[dict[str, Claim]] = [{} for _ in self.names]
+        """By node: the tasks that this round reserves there, by id."""
+        self.killed: dict[int, Claim] = {}
+        """Victims by their place in the herd, and for whom."""
+        self.killed_on: dict[int, set[int]] = {}
+        self.gained: set[int] = set()
+        """Nodes with more coming room than when the waiting tasks were last looked at."""
+        self._snapshot = snapshot
+        self._column = {name: column for column, name in enumerate(self.axis)}
+        self._asks: Plane = np.zeros(self.capacity.shape, np.int64)
+        self._kept: dict[str, list[int]] = {}
+        self._shapes: dict[tuple[tuple[str, int], ...], Shape] = {}
+        self._herd: Herd | None = None
+        size = self.capacity[self.rules.up].sum(axis=0)
+        self.scale: npt.NDArray[np.float64] = np.divide(1.0, size, out=np.zeros(len(size)), where=size > 0)
+
+    @property
+    def herd(self) -> Herd:
+        """All that may be a victim; made when the first task needs one."""
+        if self._herd is None:
+            rows = {name: row for row, name in enumerate(self.names) if self.rules.up[row]}
+            claims = (claim for name in rows for claim in self._snapshot.tasks_on(name))
+            self._herd = Herd(
+                claims,
+                rows=rows,
+                vector=self.vector,
+                width=len(self.axis),
+                tiers=self._snapshot.tiers,
+                now_us=self._snapshot.now_us,
+            )
+        return self._herd
+
+    # --- questions ---
+
+    def vector(self, request: Resources) -> Plane:
+        """A request as `[R]`."""
+        vector = np.zeros(len(self.axis), np.int64)
+        for name, amount in request.items():
+            vector[self._column[name]] = amount
+        return vector
+
+    def shape(self, claim: Claim) -> Shape:
+        """The same object for equal requests."""
+        key = tuple(sorted(claim.request.items()))
+        shape = self._shapes.get(key)
+        if shape is None:
+            vector = self.vector(claim.request)
+            asked = np.flatnonzero(vector)
+            shape = self._shapes[key] = Shape(vector, asked, vector[asked])
+        return shape
+
+    def allowed(self, claim: Claim) -> Mask:
+        """Nodes that are up, meet the constraints and are within the limits; says nothing of room and ceilings."""
+        mask = self.rules.up & self.rules.matches(claim)
+        within = self.rules.open(claim)
+        return mask if within is None else mask & within
+
+    @staticmethod
+    def fits(shape: Shape, plane: Plane) -> Mask:
+        """Nodes with room for it in that plane."""
+        return np.asarray((plane[:, shape.asked] >= shape.amounts).all(axis=1))
+
+    def best(self, mask: Mask, shape: Shape, plane: Plane) -> int:
+        """Of the nodes in the mask (at least one) the one that it fills best, the first by name of equals."""
+        rows = np.flatnonzero(mask)
+        if len(rows) == 1:
+            return int(rows[0])
+        left = ((plane[rows] - shape.request) * self.scale).sum(axis=1)
+        return int(rows[np.argmin(left)])
+
+    # --- placing ---
+
+    def put(self, claim: Claim, node: int, launch: bool) -> None:
+        """Give a task its place."""
+        shape = self.shape(claim)
+        self.spots[claim.id] = Spot(claim, node, launch)
+        self.total[node] -= shape.request
+        self._asks[node, shape.asked] += 1
+        if launch:
+            self.now[node] -= shape.request
+        else:
+            self.reserved[node][claim.id] = claim
+        self.rules.give(claim, node)
+
+    def lift(self, claim: Claim) -> Spot:
+        """The inverse of `put`; answers where it was."""
+        spot = self.spots.pop(claim.id)
+        shape = self.shape(claim)
+        self.total[spot.node] += shape.request
+        self._asks[spot.node, shape.asked] -= 1
+        if spot.launch:
+            self.now[spot.node] += shape.request
+        else:
+            del self.reserved[spot.node][claim.id]
+        self.rules.take_back(claim, spot.node)
+        return spot
+
+    # --- keeping room by `for` ---
+
+    def keep(self, claim: Claim, node: int) -> None:
+        """Hold room on a node for a pending task until its turn, if it fits there."""
+        shape = self.shape(claim)
+        if not self.fits(shape, self.total[node : node + 1])[0]:
+            return
+        self._kept.setdefault(claim.id, []).append(node)
+        self.total[node] -= shape.request
+        self._asks[node, shape.asked] += 1
+
+    def unkeep(self, claims: Iterable[Claim]) -> dict[str, list[int]]:
+        """Their turn has come: let go of what was held for them; answers where, by task."""
+        where: dict[str, list[int]] = {}
+        for claim in claims:
+            nodes = self._kept.pop(claim.id, None)
+            if nodes:
+                where[claim.id] = nodes
+                shape = self.shape(claim)
+                for node in nodes:
+                    self.total[node] += shape.request
+                    self._asks[node, shape.asked] -= 1
+                    self.gained.add(node)
+        return where
+
+    # --- victims ---
+
+    def kill(self, victim: int, preemptor: Claim) -> None:
+        """Make a victim of a running task."""
+        herd = self.herd
+        node = int(herd.node[victim])
+        herd.alive[victim] = False
+        self.killed[victim] = preemptor
+        self.killed_on.setdefault(node, set()).add(victim)
+        self.total[node] += herd.request[victim]
+
+    def spare(self, victim: int) -> None:
+        """The inverse of `kill`."""
+        herd = self.herd
+        node = int(herd.node[victim])
+        herd.alive[victim] = True
+        del self.killed[victim]
+        self.killed_on[node].discard(victim)
+        self.total[node] -= herd.request[victim]
+
+    def needless(self, node: int) -> list[int]:
+        """Give back every victim on the node that nothing there needs, the most important first; answers which."""
+        spared = []
+        order = self.herd.importance if self.killed_on.get(node) else None
+        for victim in sorted(self.killed_on.get(node, ()), key=order):
+            asked = self._asks[node] > 0
+            if (self.total[node][asked] >= self.herd.request[victim][asked]).all():
+                self.spare(victim)
+                spared.append(victim)
+        return spared
+
+
+Extra = Callable[[Claim], Plane]
+"""More room `[N, R]` that a task could have, such as that of its lawful victims."""

@@ -1,0 +1,120 @@
+"""Whose turn it is: the pending order, with shares that grow while a round gives room.
+
+The order is lexical:
+    1. tier rank, high first
+    2. the role's dominant share over its weight, small first; it grows with every task that is given room
+    3. priority, high first
+    4. since, old first
+    5. id, by code points
+A gang stands where its first member stands. Shares are exact: integers over one common denominator, because a
+tie decided by rounding would make a plan hang on the order of additions.
+
+Dominant resource fairness: Ghodsi et al., NSDI 2011.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from priority.claim import Claim
+from priority.node import NodeState
+from priority.resources import Resources, total
+from priority.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unit:
+    """What is placed as a whole: one task, or a gang (members by id)."""
+
+    members: tuple[Claim, ...]
+
+    @property
+    def gang(self) -> str | None:
+        """The gang's name, None for a task of its own."""
+        return self.members[0].gang
+
+
+def units(pending: Iterable[Claim]) -> list[Unit]:
+    """Single tasks and whole gangs; a gang is known by its name alone."""
+    singles: list[Unit] = []
+    gangs: dict[str, list[Claim]] = {}
+    for claim in pending:
+        if claim.gang is None:
+            singles.append(Unit((claim,)))
+        else:
+            gangs.setdefault(claim.gang, []).append(claim)
+    return singles + [Unit(tuple(sorted(members, key=lambda one: one.id))) for members in gangs.values()]
+
+
+class Shares:
+    """Each role's dominant share over its weight, as exact numbers that only compare with each other."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        capacity = total(node.capacity for node in snapshot.nodes() if node.state == NodeState.UP)
+        common = math.lcm(*(amount for amount in capacity.values() if amount))
+        self._factors = {name: common // amount for name, amount in capacity.items() if amount}
+        self._snapshot = snapshot
+        self._held: dict[str, Resources] = {}
+        self._keys: dict[str, Fraction] = {}
+
+    def of(self, role: str) -> Fraction:
+        """The role's share over its weight, times a number that is the same for all roles."""
+        if role not in self._keys:
+            held = self._held.setdefault(role, dict(self._snapshot.held(role)))
+            largest = max((held.get(name, 0) * factor for name, factor in self._factors.items()), default=0)
+            self._keys[role] = Fraction(largest) / Fraction(str(self._snapshot.role(role).weight))
+        return self._keys[role]
+
+    def give(self, claims: Iterable[Claim]) -> None:
+        """Count tasks that are given room."""
+        for claim in claims:
+            held = self._held.setdefault(claim.role, dict(self._snapshot.held(claim.role)))
+            for name, amount in claim.request.items():
+                held[name] = held.get(name, 0) + amount
+            self._keys.pop(claim.role, None)
+
+
+_Entry = tuple[Fraction, int, int, str, str]
+"""(share, -priority, since, id, role): the head of a role's queue."""
+
+
+class Turns:
+    """Iterate to get each unit once, in pending order; call `shares.give` for what is given room on the way."""
+
+    def __init__(self, waiting: Iterable[Unit], shares: Shares, ranks: Mapping[str, int]) -> None:
+        self.shares = shares
+        queues: dict[int, dict[str, list[tuple[int, int, str, Unit]]]] = {}
+        for unit in waiting:
+            for claim in unit.members:
+                queue = queues.setdefault(ranks[claim.tier], {}).setdefault(claim.role, [])
+                queue.append((-claim.priority, claim.since_us, claim.id, unit))
+        self._levels = [queues[rank] for rank in sorted(queues, reverse=True)]
+
+    def __iter__(self) -> Iterator[Unit]:
+        seen: set[int] = set()
+        for level in self._levels:
+            queues = {role: deque(sorted(queue, key=lambda entry: entry[:3])) for role, queue in level.items()}
+            heap = [self._entry(role, queue[0]) for role, queue in queues.items()]
+            heapq.heapify(heap)
+            while heap:
+                share, *_, role = heap[0]
+                queue = queues[role]
+                if share != self.shares.of(role):  # it grew since: shares never shrink, so a later look is enough
+                    heapq.heapreplace(heap, self._entry(role, queue[0]))
+                    continue
+                unit = queue.popleft()[3]
+                if id(unit) not in seen:
+                    seen.add(id(unit))
+                    yield unit
+                if queue:
+                    heapq.heapreplace(heap, self._entry(role, queue[0]))
+                else:
+                    heapq.heappop(heap)
+
+    def _entry(self, role: str, head: tuple[int, int, str, Unit]) -> _Entry:
+        return self.shares.of(role), head[0], head[1], head[2], role

@@ -1,0 +1,167 @@
+"""Which node: launch where room is free now, else reserve where room is coming, without any victim.
+
+One task goes where it leaves the least behind (best fit, over all resources, so that a task without GPUs leaves
+nodes with GPUs alone). A gang is packed greedily, the largest member first; where that fails, by a search with
+a fixed number of steps: exact for gangs and clusters of a few, and an honest "no" for larger ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from priority.board import Board, Extra, Shape
+from priority.claim import Claim
+from priority.fairness import Unit
+from priority.rules import Mask
+
+STEPS_MAX = 1_500
+"""How many placements of members the search for a gang tries."""
+
+
+def launch(board: Board, unit: Unit, kept: Mapping[str, list[int]], only: Mask | None) -> bool:
+    """Put the unit in room that is free now, on its kept node if it can; `only` narrows the nodes of a single task."""
+    if unit.gang is not None:
+        return _put_gang(board, unit, True, kept)
+    claim = unit.members[0]
+    shape = board.shape(claim)
+    mask = board.allowed(claim) & board.fits(shape, board.total) & board.fits(shape, board.now)
+    return _put_one(board, claim, shape, mask if only is None else mask & only, True, kept)
+
+
+def reserve(board: Board, unit: Unit, kept: Mapping[str, list[int]], only: Mask | None) -> bool:
+    """Put the unit where room is free or coming."""
+    if unit.gang is not None:
+        return _put_gang(board, unit, False, kept)
+    claim = unit.members[0]
+    shape = board.shape(claim)
+    mask = board.allowed(claim) & board.fits(shape, board.total)
+    return _put_one(board, claim, shape, mask if only is None else mask & only, False, kept)
+
+
+def _put_one(board: Board, claim: Claim, shape: Shape, mask: Mask, now: bool, kept: Mapping[str, list[int]]) -> bool:
+    mine = [node for node in kept.get(claim.id, ()) if mask[node]]
+    if not mine and not mask.any():
+        return False
+    node = min(mine) if mine else board.best(mask, shape, board.now if now else board.total)
+    board.put(claim, node, now)
+    return True
+
+
+def _put_gang(board: Board, unit: Unit, now: bool, kept: Mapping[str, list[int]]) -> bool:
+    nodes = pack(board, unit.members, now, kept=kept)
+    if nodes is None:
+        return False
+    for claim, node in nodes:
+        board.put(claim, node, now)
+    return True
+
+
+def pack(
+    board: Board,
+    members: Sequence[Claim],
+    now: bool,
+    extra: Extra | None = None,
+    kept: Mapping[str, list[int]] | None = None,
+) -> list[tuple[Claim, int]] | None:
+    """A node for each member, all together, or None. The board is as before."""
+    largest_first = sorted(members, key=lambda claim: _size(board, claim))
+    packing = _Packing(board, largest_first, now, extra, kept or {})
+    if not packing.can_count():
+        return None
+    return packing.greedy() or packing.search()
+
+
+def same(one: Claim, other: Claim) -> bool:
+    """Whether two tasks are alike for every rule of placing."""
+    return (one.request, one.constraints, one.role, one.job, one.tier, one.priority) == (
+        other.request,
+        other.constraints,
+        other.role,
+        other.job,
+        other.tier,
+        other.priority,
+    )
+
+
+def _size(board: Board, claim: Claim) -> tuple[float, str, str, str]:
+    shape = board.shape(claim)
+    largest = float((shape.request * board.scale).max(initial=0.0))
+    return -largest, repr(sorted(claim.request.items())), repr([one.plain() for one in claim.constraints]), claim.id
+
+
+class _Packing:
+    """One attempt to pack the members of a gang."""
+
+    def __init__(
+        self,
+        board: Board,
+        members: Sequence[Claim],
+        now: bool,
+        extra: Extra | None,
+        kept: Mapping[str, list[int]],
+    ) -> None:
+        self.board, self.members, self.now, self.extra, self.kept = board, members, now, extra, kept
+        self.steps = 0
+        self.nodes: list[tuple[Claim, int]] = []
+
+    def mask(self, claim: Claim) -> Mask:
+        board, shape = self.board, self.board.shape(claim)
+        room = board.total if self.extra is None else board.total + self.extra(claim)
+        mask = board.allowed(claim) & board.fits(shape, room)
+        return mask & board.fits(shape, board.now) if self.now else mask
+
+    def can_count(self) -> bool:
+        """A quick no: the nodes have fewer places of this size than the gang has members of it."""
+        for index, claim in enumerate(self.members):
+            if index and same(claim, self.members[index - 1]):
+                continue
+            shape = self.board.shape(claim)
+            mask = self.mask(claim)
+            if not mask.any():
+                return False
+            if len(shape.asked):
+                room = self.board.total if self.extra is None else self.board.total + self.extra(claim)
+                places = (room[mask][:, shape.asked] // shape.amounts).min(axis=1)
+                if places.sum() < sum(other.request == claim.request for other in self.members):
+                    return False
+        return True
+
+    def greedy(self) -> list[tuple[Claim, int]] | None:
+        found: list[tuple[Claim, int]] = []
+        for claim in self.members:
+            mask = self.mask(claim)
+            if not mask.any():
+                break
+            mine = [node for node in self.kept.get(claim.id, ()) if mask[node]]
+            room = self.board.now if self.now else self.board.total
+            node = min(mine) if mine else self.board.best(mask, self.board.shape(claim), room)
+            self.board.put(claim, node, self.now)
+            found.append((claim, node))
+        for claim, _ in found:
+            self.board.lift(claim)
+        return found if len(found) == len(self.members) else None
+
+    def search(self) -> list[tuple[Claim, int]] | None:
+        return list(self.nodes) if len(self.members) > 1 and self._rest(0) else None
+
+    def _rest(self, depth: int) -> bool:
+        if depth == len(self.members):
+            return True
+        claim = self.members[depth]
+        first = self.nodes[-1][1] if depth and same(claim, self.members[depth - 1]) else 0  # alike: order is no matter
+        for node in np.flatnonzero(self.mask(claim)):
+            if node < first:
+                continue
+            self.steps += 1
+            if self.steps > STEPS_MAX:
+                return False
+            self.board.put(claim, int(node), self.now)
+            self.nodes.append((claim, int(node)))
+            done = self._rest(depth + 1)
+            self.board.lift(claim)
+            if done:
+                return True
+            self.nodes.pop()
+        return False

@@ -1,0 +1,127 @@
+"""`make_plan`: one scheduling round as a pure function from a Snapshot to a Plan.
+
+The same Snapshot gives the same Plan, byte for byte, whatever the order in which its nodes and tasks came.
+See `priority.round` for how a round goes, and `priority.certify` for what every Plan satisfies.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from priority.errors import Invalid, Malformed
+from priority.fairness import Unit
+from priority.herd import rule
+from priority.reason import Reason
+from priority.round import Round, _kind
+from priority.snapshot import Snapshot
+from priority.waiting import why
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A pending task and the node that it goes to."""
+
+    task: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preemption:
+    """The victim, where it runs, the pending task (reserved on that node) that may take it, and by which rule."""
+
+    task: str
+    node: str
+    preemptor: str
+    rule: int | None = None
+    """1: of a higher tier than the preemptible one of the victim; 2: higher priority in the same role and tier."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A task that stays pending, and why."""
+
+    task: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do now. Every list is ordered by task id (code points)."""
+
+    launch: tuple[Placement, ...] = ()
+    reserve: tuple[Placement, ...] = ()
+    preempt: tuple[Preemption, ...] = ()
+    wait: tuple[Waiting, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """Plain JSON in the shape of the contract."""
+        return {
+            "launch": [{"task": one.task, "node": one.node} for one in self.launch],
+            "preempt": [{"task": one.task, "node": one.node, "for": one.preemptor} for one in self.preempt],
+            "reserve": [{"task": one.task, "node": one.node} for one in self.reserve],
+            "wait": [{"task": one.task, "reason": one.reason.plain()} for one in self.wait],
+        }
+
+
+def make_plan(snapshot: Snapshot) -> Plan:
+    """Decide one round. Pure: the snapshot stays as it is."""
+    decided = Round(snapshot)
+    decided.run()
+    board = decided.board
+    names = board.names
+    spots = [board.spots[id] for id in sorted(board.spots)]
+    victims = []
+    for place, claim in board.killed.items():
+        victim = board.herd.claims[place]
+        node = names[int(board.herd.node[place])]
+        victims.append(Preemption(victim.id, node, claim.id, rule(claim, victim, snapshot.tiers)))
+    return Plan(
+        launch=tuple(Placement(spot.claim.id, names[spot.node]) for spot in spots if spot.launch),
+        reserve=tuple(Placement(spot.claim.id, names[spot.node]) for spot in spots if not spot.launch),
+        preempt=tuple(sorted(victims, key=lambda one: one.task)),
+        wait=_reasons(decided, decided.waiting),
+    )
+
+
+def _reasons(decided: Round, waiting: Sequence[Unit]) -> tuple[Waiting, ...]:
+    known: dict[object, Reason] = {}
+    found = []
+    for unit in waiting:
+        key = None if unit.gang is not None else _kind(unit)
+        if key in known:
+            found.append(Waiting(unit.members[0].id, known[key]))
+            continue
+        for claim, reason in why(decided.board, unit):
+            found.append(Waiting(claim.id, reason))
+            if key is not None:
+                known[key] = reason
+    return tuple(sorted(found, key=lambda one: one.task))
+
+
+def answer(text: str) -> str:
+    """One snapshot in JSON in, one plan in one line of JSON out. `Malformed` if it is not JSON, `Invalid` with a path."""
+    try:
+        document = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
+        return json.dumps(make_plan(Snapshot.parse(document)).document())
+    except RecursionError:
+        raise Malformed("snapshot: is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise Malformed(f"snapshot: is not JSON: {error}") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise Malformed(f"snapshot: cannot be read: {error}") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise Invalid(name, "is there twice in one object")
+        found[name] = value
+    return found
+
+
+def _constant(name: str) -> Any:
+    raise Malformed(f"snapshot: {name} is not JSON")

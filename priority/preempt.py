@@ -1,0 +1,266 @@
+"""Whom to displace: the least important victims that make room, by the contract's order of cost.
+
+    1. the highest victim tier rank      least first
+    2. the highest victim priority       over all of them
+    3. how many
+    4. the work lost                     milli-cores times microseconds, exact
+
+For one task: the lowest rank, then the lowest priority, up to which all lawful victims together would make room
+on some node (sums by node; one pass for each rank, a bisection over priorities); then the best single victim in
+one pass; else the least cover (see `cover`) of each node that is left. For a gang the first two steps are
+the same with a packing of the whole gang, and then members are spread over nodes by branch and bound: the cost of
+a spread is the sum over its nodes, and only grows as members are added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from priority.board import Board, Shape
+from priority.claim import Claim
+from priority.cover import Cover, least_cover
+from priority.fairness import Unit
+from priority.herd import Picks
+from priority.place import pack, same
+from priority.rules import Mask
+from priority.snapshot import Plane
+
+STEPS_MAX = 4_000
+"""How many covers the search for the cheapest spread of a gang looks at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Where each task goes, and the victims (places in the herd) by node."""
+
+    places: list[tuple[Claim, int]]
+    victims: dict[int, tuple[int, ...]] = field(default_factory=dict)
+
+
+def cheapest(board: Board, unit: Unit, only: Mask | None = None) -> Choice | None:
+    """The cheapest victims for a unit that has no room without any, or None; `only` narrows a single task's nodes."""
+    if unit.gang is not None:
+        return _cheapest_gang(board, unit)
+    claim = unit.members[0]
+    mask = board.allowed(claim) if only is None else board.allowed(claim) & only
+    herd = board.herd
+    lawful = np.flatnonzero(herd.lawful(claim) & herd.alive & mask[herd.node])
+    shape = board.shape(claim)
+    need = np.maximum(shape.amounts - board.total[:, shape.asked], 0)
+
+    def enough(picks: Picks) -> Mask:
+        sums = np.zeros_like(need)
+        for column, resource in enumerate(shape.asked):
+            np.add.at(sums[:, column], herd.node[picks], herd.request[picks, resource])
+        return np.asarray((sums >= need).all(axis=1)) & mask
+
+    picks = _level(board, lawful, lambda some: bool(enough(some).any()))
+    if picks is None:
+        return None
+    return _one_victim(board, claim, shape, picks, need) or _several(board, claim, shape, picks, need, enough(picks))
+
+
+def commit(board: Board, choice: Choice) -> None:
+    """Reserve the places and kill the victims, each for the first of the unit's tasks there that may take it."""
+    for claim, node in choice.places:
+        board.put(claim, node, launch=False)
+    for node, victims in sorted(choice.victims.items()):
+        there = sorted((claim for claim, where in choice.places if where == node), key=lambda one: one.id)
+        for victim in victims:
+            board.kill(victim, next(claim for claim in there if board.herd.lawful(claim)[victim]))
+
+
+def _level(board: Board, lawful: Picks, enough: Callable[[Picks], bool]) -> Picks | None:
+    """The lawful victims up to the lowest rank, then the lowest priority, with which there is enough."""
+    if not len(lawful) or not enough(lawful):
+        return None
+    herd = board.herd
+    for values in (herd.rank, herd.priority):
+        levels = np.unique(values[lawful])
+        low, high = 0, len(levels) - 1
+        while low < high:
+            middle = (low + high) // 2
+            if enough(lawful[values[lawful] <= levels[middle]]):
+                high = middle
+            else:
+                low = middle + 1
+        lawful = lawful[values[lawful] <= levels[low]]
+    return lawful
+
+
+def _one_victim(board: Board, claim: Claim, shape: Shape, picks: Picks, need: Plane) -> Choice | None:
+    """The victim that suffices alone with the least work lost; then the first node by name, then the first task."""
+    herd = board.herd
+    alone = (herd.request[picks][:, shape.asked] >= need[herd.node[picks]]).all(axis=1)
+    picks = picks[alone]
+    if not len(picks):
+        return None
+    best = int(picks[np.lexsort((picks, herd.node[picks], herd.work_rank[picks]))[0]])
+    node = int(herd.node[best])
+    return Choice([(claim, node)], {node: (best,)})
+
+
+def _several(board: Board, claim: Claim, shape: Shape, picks: Picks, need: Plane, nodes: Mask) -> Choice | None:
+    """The least cover over all nodes where the victims suffice, at least two of them."""
+    herd = board.herd
+    best: tuple[Cover, int] | None = None
+    for node in np.flatnonzero(nodes):
+        there = picks[herd.node[picks] == node]
+        amounts = herd.request[there][:, shape.asked].tolist()
+        work = [herd.work[victim] for victim in there]
+        cover = least_cover(amounts, work, need[node].tolist(), None if best is None else best[0].cost)
+        if cover is not None:
+            best = Cover(tuple(int(there[item]) for item in cover.items), cover.work), int(node)
+    return None if best is None else Choice([(claim, best[1])], {best[1]: best[0].items})
+
+
+def _cheapest_gang(board: Board, unit: Unit) -> Choice | None:
+    herd = board.herd
+    powers = {_power(claim): herd.lawful(claim) for claim in unit.members}
+    anyone = np.logical_or.reduce(list(powers.values()))
+    lawful = np.flatnonzero(anyone & herd.alive)
+    packed: list[list[tuple[Claim, int]]] = []
+
+    def enough(picks: Picks) -> bool:
+        extras: dict[object, Plane] = {}
+        for power, flags in powers.items():
+            mine = picks[flags[picks]]
+            extras[power] = np.zeros_like(board.total)
+            np.add.at(extras[power], herd.node[mine], herd.request[mine])
+        found = pack(board, unit.members, False, lambda claim: extras[_power(claim)])
+        if found is not None:
+            packed.append(found)
+        return found is not None
+
+    picks = _level(board, lawful, enough)
+    if picks is None:
+        return None
+    enough(picks)
+    return _Spreading(board, picks, packed[-1]).run()
+
+
+def _power(claim: Claim) -> tuple[str, str, int]:
+    return claim.tier, claim.role, claim.priority
+
+
+class _Spreading:
+    """Branch and bound over where the members of a gang go; starts from a packing that is known to do."""
+
+    def __init__(self, board: Board, picks: Picks, start: list[tuple[Claim, int]]) -> None:
+        self.board, self.start = board, start
+        self.members = [claim for claim, _ in start]
+        self.there = {int(node): picks[board.herd.node[picks] == node] for node in np.unique(board.herd.node[picks])}
+        self.steps = 0
+        self.memo: dict[tuple[int, tuple[tuple[object, ...], ...]], Cover | None] = {}
+        self.on: dict[int, list[Claim]] = {}
+        self.costs: dict[int, Cover] = {}
+        self.best: tuple[tuple[int, int], list[tuple[Claim, int]], dict[int, tuple[int, ...]]] | None = None
+
+    def run(self) -> Choice | None:
+        self._take(self.start)
+        self._greedy()
+        self._extend(0, [])
+        if self.best is None:
+            return None
+        _, places, victims = self.best
+        return Choice(places, victims)
+
+    def _cover(self, node: int, claims: list[Claim]) -> Cover | None:
+        """The least lawful victims on a node with which these members, and all that is there, have room."""
+        board, herd = self.board, self.board.herd
+        kinds = sorted((*_power(claim), *sorted(claim.request.items())) for claim in claims)
+        key = node, tuple(tuple(kind) for kind in kinds)
+        self.steps += 1
+        if key not in self.memo:
+            demand = np.sum([board.shape(claim).request for claim in claims], axis=0)
+            asked = np.flatnonzero(demand)
+            there = self.there.get(node, np.zeros(0, np.intp))
+            if len(there):
+                there = there[np.logical_or.reduce([herd.lawful(claim)[there] for claim in claims])]
+            need = np.maximum(demand - board.total[node], 0)[asked].tolist()
+            work = [herd.work[victim] for victim in there]
+            found = least_cover(herd.request[there][:, asked].tolist(), work, need)
+            items = None if found is None else tuple(int(there[item]) for item in found.items)
+            self.memo[key] = None if found is None or items is None else Cover(items, found.work)
+        return self.memo[key]
+
+    def _cost(self) -> tuple[int, int]:
+        covers = self.costs.values()
+        return sum(len(cover.items) for cover in covers), sum(cover.work for cover in covers)
+
+    def _add(self, claim: Claim, node: int) -> Cover | None:
+        """Put a member on a node if there is a cover for it; answers the node's former cover, see `_undo`."""
+        cover = self._cover(node, [*self.on.get(node, []), claim])
+        if cover is None:
+            return None
+        former = self.costs.get(node, Cover((), 0))
+        self.on.setdefault(node, []).append(claim)
+        self.costs[node] = cover
+        self.board.rules.give(claim, node)
+        return former
+
+    def _undo(self, claim: Claim, node: int, former: Cover) -> None:
+        self.board.rules.take_back(claim, node)
+        self.on[node].pop()
+        self.costs[node] = former
+
+    def _record(self, places: list[tuple[Claim, int]]) -> None:
+        cost = self._cost()
+        if self.best is None or cost < self.best[0]:
+            victims = {node: cover.items for node, cover in self.costs.items() if cover.items}
+            self.best = cost, list(places), victims
+
+    def _take(self, places: list[tuple[Claim, int]]) -> None:
+        """Look at one whole spread."""
+        done: list[tuple[Claim, int, Cover]] = []
+        for claim, node in places:
+            former = self._add(claim, node)
+            if former is None:
+                break
+            done.append((claim, node, former))
+        if len(done) == len(places):
+            self._record(places)
+        for step in reversed(done):
+            self._undo(*step)
+
+    def _greedy(self) -> None:
+        """Each member where it adds the least."""
+        done: list[tuple[Claim, int, Cover]] = []
+        for claim in self.members:
+            choices = []
+            for node in np.flatnonzero(self.board.allowed(claim)).tolist():
+                former = self._add(claim, node)
+                if former is not None:
+                    choices.append((self._cost(), node))
+                    self._undo(claim, node, former)
+            if not choices:
+                break
+            node = min(choices)[1]
+            former = self._add(claim, node)
+            assert former is not None
+            done.append((claim, node, former))
+        if len(done) == len(self.members):
+            self._record([(claim, node) for claim, node, _ in done])
+        for step in reversed(done):
+            self._undo(*step)
+
+    def _extend(self, depth: int, places: list[tuple[Claim, int]]) -> None:
+        if self.best is not None and self._cost() >= self.best[0]:
+            return
+        if depth == len(self.members):
+            self._record(places)
+            return
+        claim = self.members[depth]
+        first = places[-1][1] if depth and same(claim, self.members[depth - 1]) else 0
+        for node in np.flatnonzero(self.board.allowed(claim)).tolist():
+            if node < first:
+                continue
+            if self.steps > STEPS_MAX:
+                return
+            former = self._add(claim, node)
+            if former is not None:
+                self._extend(depth + 1, [*places, (claim, node)])
+                self._undo(claim, node, former)

@@ -1,0 +1,187 @@
+"""What a task is allowed, apart from room: constraints, limits of its job, ceilings of its role and user.
+
+Limits and ceilings count what dies (victims of this round too) until it is gone, and what this round launches
+or reserves from the moment that it does: nothing that a round decides is over a limit or a ceiling at any time
+while it is carried out. A limit that a task of this round brought also binds the job's tasks placed after it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from priority.claim import Claim
+from priority.constraint import HOST, Constraint
+from priority.node import NodeState
+from priority.resources import Resources
+from priority.snapshot import Snapshot
+
+Mask = npt.NDArray[np.bool_]
+Codes = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class OverCeiling:
+    """The first ceiling, by owner and resource, that a unit would be over; amounts in held units."""
+
+    role: str
+    tier: str
+    user: str | None
+    resource: str
+    ceiling: int
+    held: int
+    ask: int
+
+
+@dataclass(slots=True)
+class _Spread:
+    """Where a job's tasks are: those that were there, those of this round, and the limits that these brought."""
+
+    here: list[int]
+    brought: Counter[tuple[str, int]] = field(default_factory=Counter)
+
+
+class Rules:
+    """The rules of one round. `N` nodes, by name; masks are `[N]`, True where a task may go."""
+
+    def __init__(self, snapshot: Snapshot, names: Sequence[str]) -> None:
+        self._snapshot = snapshot
+        self._nodes = [snapshot.node(name) for name in names]
+        self._index = {name: row for row, name in enumerate(names)}
+        up = [node is not None and node.state == NodeState.UP for node in self._nodes]
+        self.up: Mask = np.array(up, np.bool_)
+        self._codes: dict[str, tuple[Codes, dict[str, int]]] = {}
+        self._where: dict[tuple[Constraint, ...], Mask] = {}
+        limited = (claim for claim in snapshot.pending() if any(one.limit is not None for one in claim.constraints))
+        self._spreads: dict[tuple[str, str], _Spread | None] = {(claim.role, claim.job): None for claim in limited}
+        self._ceilings: dict[tuple[str, str, str], list[tuple[tuple[str, ...], Mapping[str, int]]]] = {}
+        self._given: dict[tuple[str, ...], Resources] = {}
+
+    # --- one task, one node: what never changes in a round ---
+
+    def matches(self, claim: Claim) -> Mask:
+        """Nodes, whatever their state, that meet the constraints as far as one node alone can tell."""
+        mask = self._where.get(claim.constraints)
+        if mask is None:
+            mask = np.ones(len(self._nodes), np.bool_)
+            for one in claim.constraints:
+                mask &= self._allowed(one)
+            self._where[claim.constraints] = mask
+        return mask
+
+    def _allowed(self, one: Constraint) -> Mask:
+        codes, values = self._coded(one.attribute)
+        table = np.ones(len(values) + 1, np.bool_)  # the last: nodes without the attribute, whose code is -1
+        if one.outside is not None:
+            table[[values[value] for value in one.outside if value in values]] = False
+        else:
+            table[-1] = False
+            if one.within is not None:
+                table[:] = False
+                table[[values[value] for value in one.within if value in values]] = True
+        return table[codes]
+
+    def _coded(self, attribute: str) -> tuple[Codes, dict[str, int]]:
+        if attribute not in self._codes:
+            values: dict[str, int] = {}
+            codes = np.full(len(self._nodes), -1, np.intp)
+            for row, node in enumerate(self._nodes):
+                value = None if node is None else node.name if attribute == HOST else node.attribute(attribute)
+                if value is not None:
+                    codes[row] = values.setdefault(value, len(values))
+            self._codes[attribute] = codes, values
+        return self._codes[attribute]
+
+    # --- limits ---
+
+    def open(self, claim: Claim) -> Mask | None:
+        """Nodes where one more task of the job is within its limits; None: everywhere."""
+        spread = self._spread(claim)
+        if spread is None:
+            return None
+        limits = {(one.attribute, one.limit) for one in claim.constraints if one.limit is not None}
+        limits |= spread.brought.keys()
+        if not limits:
+            return None
+        mask = np.ones(len(self._nodes), np.bool_)
+        for attribute, limit in limits:
+            codes, values = self._coded(attribute)
+            count = np.bincount(codes[spread.here] + 1, minlength=len(values) + 1)
+            mask &= (count[codes + 1] < limit) | (codes < 0)
+        return mask
+
+    def _spread(self, claim: Claim) -> _Spread | None:
+        key = claim.role, claim.job
+        if key not in self._spreads:
+            return None
+        spread = self._spreads[key]
+        if spread is None:
+            here = [self._index[one.node] for one in self._snapshot.tasks_of(*key) if one.node is not None]
+            spread = self._spreads[key] = _Spread(here)
+        return spread
+
+    # --- ceilings ---
+
+    def over(self, claims: Iterable[Claim]) -> OverCeiling | None:
+        """The ceiling that these tasks together would be over, None if none."""
+        asks: dict[tuple[str, ...], Resources] = {}
+        quotas: dict[tuple[str, ...], Mapping[str, int]] = {}
+        for claim in claims:
+            for key, quota in self._ceilings_of(claim):
+                quotas[key] = quota
+                _add(asks.setdefault(key, {}), claim.request, 1)
+        for key, ask in asks.items():
+            held, given = self._snapshot.held(*key), self._given.get(key, {})
+            for name in sorted(ask):
+                if name in quotas[key] and ask[name]:
+                    use = held.get(name, 0) + given.get(name, 0)
+                    if use + ask[name] > quotas[key][name]:
+                        user = key[2] if len(key) > 2 else None
+                        return OverCeiling(key[0], key[1], user, name, quotas[key][name], use, ask[name])
+        return None
+
+    def _ceilings_of(self, claim: Claim) -> list[tuple[tuple[str, ...], Mapping[str, int]]]:
+        owner = claim.role, claim.tier, claim.user
+        found = self._ceilings.get(owner)
+        if found is None:
+            found = self._ceilings[owner] = []
+            if self._snapshot.tiers[claim.tier].preemptible:
+                role = self._snapshot.role(claim.role)
+                if claim.tier in role.quota:
+                    found.append((owner[:2], role.quota[claim.tier]))
+                if claim.tier in role.users.get(claim.user, {}):
+                    found.append((owner, role.users[claim.user][claim.tier]))
+        return found
+
+    # --- what this round gives ---
+
+    def give(self, claim: Claim, node: int) -> None:
+        """Count a task of this round on a node."""
+        self._count(claim, 1)
+        spread = self._spread(claim)
+        if spread is not None:
+            spread.here.append(node)
+            spread.brought.update((one.attribute, one.limit) for one in claim.constraints if one.limit is not None)
+
+    def take_back(self, claim: Claim, node: int) -> None:
+        """The inverse of `give`."""
+        self._count(claim, -1)
+        spread = self._spread(claim)
+        if spread is not None:
+            spread.here.remove(node)
+            for one in claim.constraints:
+                if one.limit is not None:
+                    spread.brought -= Counter([(one.attribute, one.limit)])
+
+    def _count(self, claim: Claim, sign: int) -> None:
+        for key, _ in self._ceilings_of(claim):
+            _add(self._given.setdefault(key, {}), claim.request, sign)
+
+
+def _add(total: Resources, vector: Mapping[str, int], sign: int) -> None:
+    for name, amount in vector.items():
+        total[name] = total.get(name, 0) + sign * amount

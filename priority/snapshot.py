@@ -1,0 +1,307 @@
+"""The cluster as numpy planes, kept up event by event: all that one scheduling round decides from.
+
+A plane is an int64 array of amounts in held units, one row for each node (`[N, R]`), in the order in which the
+nodes came; a round sorts rows by name (`node_rows`), so that no decision hangs on the order of events.
+
+What holds room, decided where the contract leaves it open:
+
+- The tasks of a `down` node hold nothing: no room, no part of a ceiling, no share. They still count for a `limit`,
+  which counts a job's tasks "until they are gone", and nobody knows whether these are.
+- A role's share skips a resource of which no node that is up has any.
+- A role that was never put has weight 1 and no quota. A node that is dropped while tasks are on it stays as a
+  `down` one until the last of them is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from priority import reading
+from priority.claim import DYING, PENDING, Claim
+from priority.errors import Invalid
+from priority.node import Node, NodeState
+from priority.reading import Quotas, Reading, RoleRules
+from priority.resources import Resources
+from priority.tier import DEFAULT_TIERS, Tier
+
+__all__ = ["POLICY", "Claim", "Plane", "RoleRules", "Snapshot"]
+
+Plane = npt.NDArray[np.int64]
+
+POLICY: Mapping[str, tuple[Any, str]] = {}
+"""Settings of the engine by name: (default, what it does). There are none yet; a name that is not here is refused."""
+
+_NOBODY = RoleRules()
+
+
+class Snapshot:
+    """Nodes, roles and every task that has not ended. One change costs microseconds, whatever the size.
+
+    Not safe for threads: one owner applies events and asks for plans. Planning never changes it.
+    """
+
+    def __init__(
+        self,
+        tiers: Mapping[str, Tier] = DEFAULT_TIERS,
+        policy: Mapping[str, Any] | None = None,
+        now_us: int = 0,
+    ) -> None:
+        self.now_us = now_us
+        """Microseconds since the epoch: the only clock of a round."""
+        self.tiers: Mapping[str, Tier] = dict(tiers)
+        self.policy: Mapping[str, Any] = dict(policy or {})
+        for name in self.policy:
+            if name not in POLICY:
+                raise Invalid(f"policy.{name}", f"is not a setting; there are: {', '.join(sorted(POLICY)) or 'none'}")
+        self._nodes: dict[str, Node] = {}
+        self._dropped: set[str] = set()
+        self._roles: dict[str, RoleRules] = {}
+        self._claims: dict[str, Claim] = {}
+        self._pending: dict[str, Claim] = {}
+        self._on: dict[str, dict[str, Claim]] = {}
+        self._jobs: dict[tuple[str, str], dict[str, Claim]] = {}
+        self._dying: dict[str, Claim] = {}
+        self._held: dict[tuple[str, ...], Resources] = {}
+        self._axis: dict[str, int] = {}
+        self._rows: dict[str, int] = {}
+        self._free_rows: list[int] = []
+        self._capacity: Plane = np.zeros((8, 4), np.int64)
+        self._holds: Plane = np.zeros((8, 4), np.int64)
+        self._leaves: Plane = np.zeros((8, 4), np.int64)
+        self._order: tuple[tuple[str, ...], npt.NDArray[np.intp]] | None = None
+
+    # --- from and to plain JSON ---
+
+    @classmethod
+    def parse(cls, document: Any) -> Snapshot:
+        """Read a snapshot document; see `priority.reading` for what is refused. `Invalid` names the path."""
+        read = reading.read(document, POLICY)
+        snapshot = cls(read.tiers, read.policy, read.now_us)
+        for node in read.nodes:
+            snapshot.put_node(node)
+        for name, rules in read.roles.items():
+            snapshot.put_role(name, rules.weight, rules.quota, rules.users)
+        for claim in read.tasks:
+            snapshot.put_task(claim)
+        return snapshot
+
+    def document(self) -> dict[str, Any]:
+        """Back to plain JSON; `parse` of it is the same snapshot."""
+        nodes, tasks = tuple(self.nodes()), tuple(self.tasks())
+        return reading.write(Reading(self.now_us, self.tiers, nodes, self._roles, tasks, self.policy))
+
+    # --- events ---
+
+    def put_node(self, node: Node) -> None:
+        """Insert a node, or replace the one of that name with all that it holds."""
+        self._dropped.discard(node.name)
+        self._set_node(node)
+
+    def drop_node(self, name: str) -> None:
+        """Forget a node; while tasks are on it, it stays as a down one."""
+        node = self._nodes[name]
+        if self._on.get(name):
+            self._set_node(replace(node, state=NodeState.DOWN))
+            self._dropped.add(name)
+        else:
+            self._forget_node(name)
+
+    def put_role(
+        self,
+        name: str,
+        weight: float = 1.0,
+        quota: Quotas | None = None,
+        users: Mapping[str, Quotas] | None = None,
+    ) -> None:
+        """Set a role's weight (> 0), its quotas by tier, and those of its users; all that it had before is replaced."""
+        if isinstance(weight, bool) or not reading.WEIGHT_MIN <= weight <= reading.WEIGHT_MAX:
+            raise Invalid(f"roles.{name}.weight", f"must be from {reading.WEIGHT_MIN:g} to {reading.WEIGHT_MAX:g}")
+        self._roles[name] = RoleRules(weight, dict(quota or {}), dict(users or {}))
+
+    def drop_role(self, name: str) -> None:
+        """Back to weight 1 and no quota; its tasks stay."""
+        self._roles.pop(name, None)
+
+    def put_task(self, claim: Claim) -> None:
+        """Insert a task, or replace the one of that id. `Invalid` if its tier or its node is not known."""
+        if claim.tier not in self.tiers:
+            raise Invalid("tier", f"{claim.tier!r} is not a tier; there are {', '.join(sorted(self.tiers))}")
+        if (claim.state == PENDING) != (claim.node is None) or (
+            claim.node is not None and claim.node not in self._nodes
+        ):
+            raise Invalid("node", f"task {claim.id} is {claim.state} and on node {claim.node!r}")
+        if claim.id in self._claims:
+            self.drop_task(claim.id)
+        self._claims[claim.id] = claim
+        self._jobs.setdefault((claim.role, claim.job), {})[claim.id] = claim
+        if claim.node is None:
+            self._pending[claim.id] = claim
+            return
+        if claim.state in DYING:
+            self._dying[claim.id] = claim
+        self._on.setdefault(claim.node, {})[claim.id] = claim
+        self._hold(claim, 1)
+
+    def move_task(
+        self,
+        id: str,
+        *,
+        state: str,
+        node: str | None = None,
+        since_us: int | None = None,
+        kept_for: str | None = None,
+    ) -> None:
+        """A task's new state. Without `node` it stays on its own (pending: leaves it); so does its `since_us`."""
+        claim = self._claims[id]
+        where = None if state == PENDING else node if node is not None else claim.node
+        since = claim.since_us if since_us is None else since_us
+        self.put_task(replace(claim, state=state, node=where, since_us=since, kept_for=kept_for))
+
+    def drop_task(self, id: str) -> None:
+        """Forget a task that has ended: it holds nothing any more."""
+        claim = self._claims.pop(id)
+        self._pending.pop(id, None)
+        self._dying.pop(id, None)
+        job = self._jobs[claim.role, claim.job]
+        del job[id]
+        if not job:
+            del self._jobs[claim.role, claim.job]
+        if claim.node is not None:
+            self._hold(claim, -1)
+            del self._on[claim.node][id]
+            if not self._on[claim.node] and claim.node in self._dropped:
+                self._forget_node(claim.node)
+
+    # --- questions ---
+
+    def task(self, id: str) -> Claim | None:
+        """One task, None if there is none of that id."""
+        return self._claims.get(id)
+
+    def tasks(self) -> Iterator[Claim]:
+        """Every task, in no fixed order."""
+        return iter(self._claims.values())
+
+    def pending(self) -> Iterator[Claim]:
+        """Every task that waits for a node, in no fixed order."""
+        return iter(self._pending.values())
+
+    def dying(self) -> Iterator[Claim]:
+        """Every task on its way out, in no fixed order."""
+        return iter(self._dying.values())
+
+    def tasks_on(self, node: str) -> Iterator[Claim]:
+        """Every task on a node, in no fixed order."""
+        return iter(self._on.get(node, {}).values())
+
+    def tasks_of(self, role: str, job: str) -> Iterator[Claim]:
+        """Every task of a job, in no fixed order."""
+        return iter(self._jobs.get((role, job), {}).values())
+
+    def node(self, name: str) -> Node | None:
+        """One node, None if there is none of that name."""
+        return self._nodes.get(name)
+
+    def nodes(self) -> Iterator[Node]:
+        """Every node, in no fixed order."""
+        return iter(self._nodes.values())
+
+    def role(self, name: str) -> RoleRules:
+        """A role's weight and quotas; weight 1 and none if it was never put."""
+        return self._roles.get(name, _NOBODY)
+
+    def roles(self) -> Mapping[str, RoleRules]:
+        """Every role that was put."""
+        return self._roles
+
+    def held(self, role: str, tier: str | None = None, user: str | None = None) -> Mapping[str, int]:
+        """What a role's tasks hold: of all tiers, of one, or of one user in it (dying ones until they are gone)."""
+        key = tuple(part for part in (role, tier, user) if part is not None)
+        return self._held.get(key, {})
+
+    # --- planes, for the engine ---
+
+    def axis(self) -> tuple[str, ...]:
+        """The resources that any node or task was ever seen with, by name: the last axis of every plane."""
+        return tuple(sorted(self._axis))
+
+    def node_rows(self) -> tuple[tuple[str, ...], npt.NDArray[np.intp]]:
+        """Node names by code points, and each one's row in the planes."""
+        if self._order is None:
+            names = tuple(sorted(self._rows))
+            self._order = names, np.array([self._rows[name] for name in names], np.intp)
+        return self._order
+
+    def planes(self) -> tuple[Plane, Plane, Plane]:
+        """Copies, nodes by name and resources by name: capacity, what all hold, what the dying ones of them hold."""
+        rows = self.node_rows()[1]
+        pick = np.ix_(rows, np.array([self._axis[name] for name in self.axis()], np.intp))
+        return self._capacity[pick], self._holds[pick], self._leaves[pick]
+
+    # --- upkeep ---
+
+    def _set_node(self, node: Node) -> None:
+        name = node.name
+        claims = list(self._on.get(name, {}).values())
+        for claim in claims:
+            self._hold(claim, -1)
+        if name not in self._rows:
+            self._rows[name] = self._free_rows.pop() if self._free_rows else self._new_row()
+            self._order = None
+        self._nodes[name] = node
+        self._capacity[self._rows[name]] = 0
+        columns = self._columns(node.capacity)
+        self._capacity[self._rows[name], columns] = list(node.capacity.values())
+        for claim in claims:
+            self._hold(claim, 1)
+
+    def _forget_node(self, name: str) -> None:
+        self._dropped.discard(name)
+        del self._nodes[name]
+        self._on.pop(name, None)
+        row = self._rows.pop(name)
+        self._capacity[row] = 0
+        self._free_rows.append(row)
+        self._order = None
+
+    def _hold(self, claim: Claim, sign: int) -> None:
+        node = claim.node
+        columns = self._columns(claim.request)
+        if node is None or self._nodes[node].state == NodeState.DOWN:
+            return
+        for key in ((claim.role,), (claim.role, claim.tier), (claim.role, claim.tier, claim.user)):
+            held = self._held.setdefault(key, {})
+            for name, amount in claim.request.items():
+                held[name] = held.get(name, 0) + sign * amount
+        if not columns:
+            return
+        row = self._rows[node]
+        change = np.array(list(claim.request.values()), np.int64) * sign
+        self._holds[row, columns] += change
+        if claim.state in DYING:
+            self._leaves[row, columns] += change
+
+    def _columns(self, names: Iterable[str]) -> list[int]:
+        for name in names:
+            if name not in self._axis:
+                self._axis[name] = len(self._axis)
+        if len(self._axis) > self._capacity.shape[1]:
+            self._grow(0, 2 * len(self._axis))
+        return [self._axis[name] for name in names]
+
+    def _new_row(self) -> int:
+        row = len(self._rows)
+        if row >= self._capacity.shape[0]:
+            self._grow(row, 0)  # twice as many
+        return row
+
+    def _grow(self, rows: int, columns: int) -> None:
+        more = ((0, rows), (0, columns))
+        self._capacity = np.pad(self._capacity, more)
+        self._holds = np.pad(self._holds, more)
+        self._leaves = np.pad(self._leaves, more)

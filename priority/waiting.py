@@ -1,0 +1,117 @@
+"""Why a task waits, in words and numbers that its user can act on.
+
+The first that holds: no node could ever hold it (`no-node`); no node that is large enough meets its constraints
+(`constraint`); the ceiling of its role or user (`ceiling`); the limits of its job (`limit`); no room (`no-room`).
+A member of a gang that could be placed alone waits for the others (`gang`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from priority.board import Board, Shape
+from priority.claim import Claim
+from priority.fairness import Unit
+from priority.preempt import cheapest
+from priority.reason import Reason
+from priority.resources import plain, plain_amount, show, show_amount
+from priority.rules import Mask, OverCeiling
+
+
+def why(board: Board, unit: Unit) -> list[tuple[Claim, Reason]]:
+    """The reason of each member of a unit that the round left waiting, on the board as the round left it."""
+    together = board.rules.over(unit.members)
+    reasons = []
+    for claim in unit.members:
+        reason = _never(board, claim)
+        if reason is None and together is not None:
+            reason = _ceiling(board.rules.over([claim]) or together)
+        if reason is None and unit.gang is not None and _alone(board, claim):
+            text = f"its gang {unit.gang} starts together or not at all, and not all {len(unit.members)} have room"
+            reason = Reason("gang", text, {"gang": unit.gang, "members": len(unit.members)})
+        reasons.append((claim, reason or _now(board, claim)))
+    return reasons
+
+
+def _alone(board: Board, claim: Claim) -> bool:
+    mask = board.allowed(claim) & board.fits(board.shape(claim), board.total)
+    return bool(mask.any()) or cheapest(board, Unit((replace(claim, gang=None),))) is not None
+
+
+def _never(board: Board, claim: Claim) -> Reason | None:
+    """What no waiting can change: the size of the nodes, and the constraints."""
+    shape = board.shape(claim)
+    large = board.fits(shape, board.capacity)
+    details: dict[str, Any] = {"nodes": len(board.names)}
+    if not large.any():
+        most = board.capacity.max(axis=0, initial=0)
+        lacks = [int(column) for column in shape.asked if shape.request[column] > most[column]]
+        details["short"] = _amounts(board, {column: int(shape.request[column] - most[column]) for column in lacks})
+        names = [(board.axis[column], int(most[column])) for column in lacks]
+        largest = ", ".join(f"the most that one has is {name} {show_amount(name, amount)}" for name, amount in names)
+        what = f"no node could ever hold it: it asks for {show(claim.request)}"
+        where = largest or "no single node has that much of all at once"
+        return Reason("no-node", f"{what}, and " + (where if board.names else "there is no node"), details)
+    if not (large & board.rules.matches(claim)).any():
+        wants = [one.plain() for one in claim.constraints]
+        text = f"none of the {int(large.sum())} nodes that are large enough meets its constraints"
+        return Reason("constraint", text, {"nodes": int(large.sum()), "constraints": wants})
+    return None
+
+
+def _ceiling(over: OverCeiling) -> Reason:
+    name = over.resource
+    owner = f"role {over.role}" if over.user is None else f"user {over.user} in role {over.role}"
+    numbers = {"ceiling": over.ceiling, "held": over.held, "ask": over.ask}
+    shown = {key: show_amount(name, amount) for key, amount in numbers.items()}
+    text = f"{owner} may hold {name} {shown['ceiling']} in tier {over.tier}, holds {shown['held']}, asks {shown['ask']}"
+    details: dict[str, Any] = {key: plain_amount(name, amount) for key, amount in numbers.items()}
+    details |= {"role": over.role, "tier": over.tier, "resource": name}
+    return Reason("ceiling", text, details if over.user is None else {**details, "user": over.user})
+
+
+def _now(board: Board, claim: Claim) -> Reason:
+    shape = board.shape(claim)
+    matches = board.rules.matches(claim)
+    could = board.rules.up & matches & board.fits(shape, board.capacity)
+    if not could.any():
+        count = int((matches & board.fits(shape, board.capacity)).sum())
+        text = f"every node that could hold it is draining or down ({count} of {len(board.names)})"
+        return Reason("no-room", text, {"nodes": 0})
+    within = board.allowed(claim)
+    limited = board.rules.up & matches & ~within
+    if limited.any() and (not (could & within).any() or _served(board, claim, shape, limited)):
+        limits = [one.plain() for one in claim.constraints if one.limit is not None]
+        text = f"its job has as many tasks as its limits allow on {int(limited.sum())} of the nodes that could hold it"
+        return Reason("limit", text, {"nodes": int(limited.sum()), "limits": limits})
+    return _no_room(board, claim, shape, could & within)
+
+
+def _served(board: Board, claim: Claim, shape: Shape, limited: Mask) -> bool:
+    """Whether a node that only a limit closes has room, or victims, for it."""
+    if (board.fits(shape, board.total) & limited).any():
+        return True
+    herd = board.herd
+    lawful = herd.lawful(claim) & herd.alive
+    room = board.total.copy()
+    np.add.at(room, herd.node[lawful], herd.request[lawful])
+    return bool((board.fits(shape, room) & limited).any())
+
+
+def _no_room(board: Board, claim: Claim, shape: Shape, nodes: Mask) -> Reason:
+    rows = np.flatnonzero(nodes)
+    lacks = np.maximum(shape.request - board.total[rows], 0) * (shape.request > 0)
+    nearest = int(np.argmin((lacks * board.scale).sum(axis=1)))
+    lack = {int(column): int(lacks[nearest, column]) for column in np.flatnonzero(lacks[nearest])}
+    name = board.names[int(rows[nearest])]
+    short = ", ".join(f"{board.axis[column]} {show_amount(board.axis[column], lack[column])}" for column in lack)
+    count = len(rows)
+    text = f"no room on any of {count} nodes, and nothing that may be preempted for it; {name} is nearest, short of {short}"
+    return Reason("no-room", text, {"nodes": count, "node": name, "short": _amounts(board, lack)})
+
+
+def _amounts(board: Board, amounts: dict[int, int]) -> dict[str, int | float]:
+    return plain({board.axis[column]: amount for column, amount in amounts.items()})
