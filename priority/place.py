@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from priority.board import Board, Extra, Shape
+from priority.board import Board, Extra
 from priority.claim import Claim
 from priority.fairness import Unit
 from priority.rules import Mask
@@ -27,7 +27,7 @@ def launch(board: Board, unit: Unit, kept: Mapping[str, list[int]], only: Mask |
     claim = unit.members[0]
     shape = board.shape(claim)
     mask = board.allowed(claim) & board.fits(shape, board.total) & board.fits(shape, board.now)
-    return _put_one(board, claim, shape, mask if only is None else mask & only, True, kept)
+    return _put_one(board, claim, mask if only is None else mask & only, True, kept)
 
 
 def reserve(board: Board, unit: Unit, kept: Mapping[str, list[int]], only: Mask | None) -> bool:
@@ -37,14 +37,14 @@ def reserve(board: Board, unit: Unit, kept: Mapping[str, list[int]], only: Mask 
     claim = unit.members[0]
     shape = board.shape(claim)
     mask = board.allowed(claim) & board.fits(shape, board.total)
-    return _put_one(board, claim, shape, mask if only is None else mask & only, False, kept)
+    return _put_one(board, claim, mask if only is None else mask & only, False, kept)
 
 
-def _put_one(board: Board, claim: Claim, shape: Shape, mask: Mask, now: bool, kept: Mapping[str, list[int]]) -> bool:
+def _put_one(board: Board, claim: Claim, mask: Mask, now: bool, kept: Mapping[str, list[int]]) -> bool:
     mine = [node for node in kept.get(claim.id, ()) if mask[node]]
     if not mine and not mask.any():
         return False
-    node = min(mine) if mine else board.best(mask, shape, board.now if now else board.total)
+    node = min(mine) if mine else board.best(mask, board.shape(claim), board.now if now else board.total)
     board.put(claim, node, now)
     return True
 

@@ -15,7 +15,7 @@ from priority.errors import Invalid, Malformed
 from priority.fairness import Unit
 from priority.herd import rule
 from priority.reason import Reason
-from priority.round import Round, _kind
+from priority.round import Round, kind
 from priority.snapshot import Snapshot
 from priority.waiting import why
 
@@ -90,7 +90,7 @@ def _reasons(decided: Round, waiting: Sequence[Unit]) -> tuple[Waiting, ...]:
     known: dict[object, Reason] = {}
     found = []
     for unit in waiting:
-        key = None if unit.gang is not None else _kind(unit)
+        key = None if unit.gang is not None else kind(unit)
         if key in known:
             found.append(Waiting(unit.members[0].id, known[key]))
             continue
@@ -102,7 +102,7 @@ def _reasons(decided: Round, waiting: Sequence[Unit]) -> tuple[Waiting, ...]:
 
 
 def answer(text: str) -> str:
-    """One snapshot in JSON in, one plan in one line of JSON out. `Malformed` if it is not JSON, `Invalid` with a path."""
+    """One snapshot in JSON in, one plan in one line of JSON out. `Malformed` or `Invalid`."""
     try:
         document = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
         return json.dumps(make_plan(Snapshot.parse(document)).document())

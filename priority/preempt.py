@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from priority.board import Board, Shape
+from priority.board import Board
 from priority.claim import Claim
 from priority.cover import Cover, least_cover
 from priority.fairness import Unit
@@ -60,7 +60,7 @@ def cheapest(board: Board, unit: Unit, only: Mask | None = None) -> Choice | Non
     picks = _level(board, lawful, lambda some: bool(enough(some).any()))
     if picks is None:
         return None
-    return _one_victim(board, claim, shape, picks, need) or _several(board, claim, shape, picks, need, enough(picks))
+    return _one_victim(board, claim, picks, need) or _several(board, claim, picks, need, enough(picks))
 
 
 def commit(board: Board, choice: Choice) -> None:
@@ -91,10 +91,10 @@ def _level(board: Board, lawful: Picks, enough: Callable[[Picks], bool]) -> Pick
     return lawful
 
 
-def _one_victim(board: Board, claim: Claim, shape: Shape, picks: Picks, need: Plane) -> Choice | None:
+def _one_victim(board: Board, claim: Claim, picks: Picks, need: Plane) -> Choice | None:
     """The victim that suffices alone with the least work lost; then the first node by name, then the first task."""
-    herd = board.herd
-    alone = (herd.request[picks][:, shape.asked] >= need[herd.node[picks]]).all(axis=1)
+    herd, asked = board.herd, board.shape(claim).asked
+    alone = (herd.request[picks][:, asked] >= need[herd.node[picks]]).all(axis=1)
     picks = picks[alone]
     if not len(picks):
         return None
@@ -103,13 +103,13 @@ def _one_victim(board: Board, claim: Claim, shape: Shape, picks: Picks, need: Pl
     return Choice([(claim, node)], {node: (best,)})
 
 
-def _several(board: Board, claim: Claim, shape: Shape, picks: Picks, need: Plane, nodes: Mask) -> Choice | None:
+def _several(board: Board, claim: Claim, picks: Picks, need: Plane, nodes: Mask) -> Choice | None:
     """The least cover over all nodes where the victims suffice, at least two of them."""
-    herd = board.herd
+    herd, asked = board.herd, board.shape(claim).asked
     best: tuple[Cover, int] | None = None
     for node in np.flatnonzero(nodes):
         there = picks[herd.node[picks] == node]
-        amounts = herd.request[there][:, shape.asked].tolist()
+        amounts = herd.request[there][:, asked].tolist()
         work = [herd.work[victim] for victim in there]
         cover = least_cover(amounts, work, need[node].tolist(), None if best is None else best[0].cost)
         if cover is not None:

@@ -82,7 +82,7 @@ class Round:
     def _try(self, unit: Unit, only: Mask | None = None) -> bool:
         board = self.board
         kept = board.unkeep(unit.members)
-        key = None if kept else _kind(unit)
+        key = None if kept else kind(unit)
         if key is not None and key in self._failed:
             return False
         if board.rules.over(unit.members) is None:
@@ -129,8 +129,7 @@ class Round:
         """Move units with victims to where they need none, or cheaper ones; True if anything moved."""
         moved = False
         for unit in list(self._takers.values()):
-            mine = self._victims_of(unit)
-            if mine and (self._could_move(unit) and self._move(unit, mine)):
+            if self._victims_of(unit) and self._could_move(unit) and self._move(unit):
                 moved = True
                 self._look_again()
         return moved
@@ -151,7 +150,7 @@ class Round:
         mask[board.spots[claim.id].node] = False
         return bool(mask.any())
 
-    def _move(self, unit: Unit, mine: Sequence[int]) -> bool:
+    def _move(self, unit: Unit) -> bool:
         """Lift a unit with its victims and place it without any; all as before if that cannot be."""
         board = self.board
         spots = [board.lift(claim) for claim in unit.members]
@@ -162,7 +161,7 @@ class Round:
         if self._hand_over(unit) and (place.launch(board, unit, {}, None) or place.reserve(board, unit, {}, None)):
             board.gained.update(nodes)
             return True
-        self._restore(spots, nodes, former)
+        self._restore(spots, former)
         return False
 
     def _hand_over(self, unit: Unit) -> bool:
@@ -177,7 +176,7 @@ class Round:
             board.killed[victim] = heir
         return True
 
-    def _restore(self, spots: Sequence[Spot], nodes: Sequence[int], former: dict[int, Claim]) -> None:
+    def _restore(self, spots: Sequence[Spot], former: dict[int, Claim]) -> None:
         board = self.board
         for victim, claim in former.items():
             if victim not in board.killed:
@@ -187,7 +186,7 @@ class Round:
             board.put(spot.claim, spot.node, spot.launch)
 
 
-def _kind(unit: Unit) -> Hashable:
+def kind(unit: Unit) -> Hashable:
     """Units that fail alike; a gang only as itself."""
     if unit.gang is not None:
         return unit.gang

@@ -87,7 +87,7 @@ def _now(board: Board, claim: Claim) -> Reason:
         limits = [one.plain() for one in claim.constraints if one.limit is not None]
         text = f"its job has as many tasks as its limits allow on {int(limited.sum())} of the nodes that could hold it"
         return Reason("limit", text, {"nodes": int(limited.sum()), "limits": limits})
-    return _no_room(board, claim, shape, could & within)
+    return _no_room(board, shape, could & within)
 
 
 def _served(board: Board, claim: Claim, shape: Shape, limited: Mask) -> bool:
@@ -101,7 +101,7 @@ def _served(board: Board, claim: Claim, shape: Shape, limited: Mask) -> bool:
     return bool((board.fits(shape, room) & limited).any())
 
 
-def _no_room(board: Board, claim: Claim, shape: Shape, nodes: Mask) -> Reason:
+def _no_room(board: Board, shape: Shape, nodes: Mask) -> Reason:
     rows = np.flatnonzero(nodes)
     lacks = np.maximum(shape.request - board.total[rows], 0) * (shape.request > 0)
     nearest = int(np.argmin((lacks * board.scale).sum(axis=1)))
@@ -109,7 +109,7 @@ def _no_room(board: Board, claim: Claim, shape: Shape, nodes: Mask) -> Reason:
     name = board.names[int(rows[nearest])]
     short = ", ".join(f"{board.axis[column]} {show_amount(board.axis[column], lack[column])}" for column in lack)
     count = len(rows)
-    text = f"no room on any of {count} nodes, and nothing that may be preempted for it; {name} is nearest, short of {short}"
+    text = f"no room on any of {count} nodes, nor anything that may be preempted; nearest is {name}, short of {short}"
     return Reason("no-room", text, {"nodes": count, "node": name, "short": _amounts(board, lack)})
 
 
