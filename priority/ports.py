@@ -126,8 +126,8 @@ class JobQuery:
 class Reader(Protocol):
     """One consistent view."""
 
-    def roles(self) -> dict[str, RoleSpec]:
-        """Every role with its quotas and users."""
+    def roles(self, names: Collection[str] | None = None) -> dict[str, RoleSpec]:
+        """Every role with its quotas and users, or those of these names that there are."""
 
     def user(self, name: str) -> User | None:
         """A user with all grants."""

@@ -78,7 +78,8 @@ class SqlReader:
     def holding(self, role: str | None = None) -> dict[tuple[str, str, str], Resources]:
         """See `Reader`."""
         where, params = ("", ()) if role is None else (" WHERE jobs.role = ?", (role,))
-        placed = f"(SELECT job, count(*) AS many FROM tasks WHERE {IS_PLACED} GROUP BY job) AS placed"
+        # The placed are among the active: said so, their index serves, not that of all there ever were.
+        placed = f"(SELECT job, count(*) AS many FROM tasks WHERE {IS_ACTIVE} AND {IS_PLACED} GROUP BY job) AS placed"
         found = self._session.fetch(
             ("role", "tier", "member", "request", "many"),
             f"{placed} JOIN jobs ON jobs.uid = placed.job{where}",
@@ -99,6 +100,19 @@ class SqlReader:
         """See `Reader`."""
         rest = "jobs WHERE role = ? AND tier = ? AND name = ? ORDER BY seq DESC LIMIT 1"
         return _one(map(rows.job_of, self._session.fetch(rows.JOB_READ, rest, role, tier, name)))
+
+    def active_jobs(self, keys: Collection[tuple[str, str, str]]) -> dict[tuple[str, str, str], str]:
+        """See `Reader`."""
+        names: dict[tuple[str, str], set[str]] = {}
+        for role, tier, name in keys:
+            names.setdefault((role, tier), set()).add(name)
+        found: dict[tuple[str, str, str], str] = {}
+        for (role, tier), some in names.items():
+            condition, param = self._session.among("name", some)
+            rest = f"jobs WHERE {IS_ACTIVE_JOB} AND role = ? AND tier = ? AND {condition}"
+            active = sorted(self._session.fetch(("seq", "name", "uid"), rest, role, tier, param))
+            found.update(((role, tier, name), uid) for _, name, uid in active)
+        return found
 
     def jobs(self, query: JobQuery, page: Page) -> tuple[list[Job], str | None]:
         """See `Reader`."""

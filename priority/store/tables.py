@@ -105,6 +105,14 @@ class JobRow(SQLModel, table=True):
     __table_args__ = (
         Index("jobs_key", "role", "tier", "name", "seq"),
         Index("jobs_role", "role", "seq"),
+        Index(
+            "jobs_active_key",
+            "role",
+            "tier",
+            "name",
+            sqlite_where=text(IS_ACTIVE_JOB),
+            postgresql_where=text(IS_ACTIVE_JOB),
+        ),
         Index("jobs_active", "seq", sqlite_where=text(IS_ACTIVE_JOB), postgresql_where=text(IS_ACTIVE_JOB)),
     )
 

@@ -97,9 +97,18 @@ def _jobs() -> None:
         sa.PrimaryKeyConstraint("seq"),
         sa.UniqueConstraint("uid"),
     )
-    op.create_index("jobs_active", "jobs", ["seq"], unique=False, sqlite_where=ACTIVE_JOB, postgresql_where=ACTIVE_JOB)
     op.create_index("jobs_key", "jobs", ["role", "tier", "name", "seq"], unique=False)
     op.create_index("jobs_role", "jobs", ["role", "seq"], unique=False)
+    # Of two indexes that would do, SQLite takes the younger: the one of the active rows only.
+    op.create_index("jobs_active", "jobs", ["seq"], unique=False, sqlite_where=ACTIVE_JOB, postgresql_where=ACTIVE_JOB)
+    op.create_index(
+        "jobs_active_key",
+        "jobs",
+        ["role", "tier", "name"],
+        unique=False,
+        sqlite_where=ACTIVE_JOB,
+        postgresql_where=ACTIVE_JOB,
+    )
     op.create_table(
         "labels",
         sa.Column("name", sa.Text(), nullable=False),
@@ -152,8 +161,9 @@ def _tasks() -> None:
         sa.Column("peak_mem_mib", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index("tasks_active", "tasks", ["job"], unique=False, sqlite_where=ACTIVE, postgresql_where=ACTIVE)
     op.create_index("tasks_job", "tasks", ["job", "instance", "attempt"], unique=True)
+    # Of two indexes that would do, SQLite takes the younger: the one of the active rows only.
+    op.create_index("tasks_active", "tasks", ["job"], unique=False, sqlite_where=ACTIVE, postgresql_where=ACTIVE)
     op.create_index("tasks_node", "tasks", ["node"], unique=False, sqlite_where=PLACED, postgresql_where=PLACED)
 
 
