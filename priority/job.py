@@ -72,6 +72,13 @@ def _resources(value: Any) -> Resources:
         raise _at(error) from None
 
 
+def _quota(value: Any) -> Resources:
+    try:
+        return resources.parse(value, "", zeros=True)
+    except Invalid as error:
+        raise _at(error) from None
+
+
 def _constraints(value: Any) -> tuple[Constraint, ...]:
     if isinstance(value, tuple) and all(isinstance(one, Constraint) for one in value):
         return value
@@ -98,6 +105,19 @@ Amounts = Annotated[
         }
     ),
 ]
+QuotaAmounts = Annotated[
+    Resources,
+    BeforeValidator(_quota),
+    PlainSerializer(resources.plain),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "additionalProperties": {"type": ["number", "string"]},
+            "examples": [{"cpus": 8, "mem": "16GiB"}],
+        }
+    ),
+]
+"""Like `Amounts`, but a zero is kept: nothing of that resource, where a name that is absent means no limit."""
 Constraints = Annotated[
     tuple[Constraint, ...],
     BeforeValidator(_constraints),
@@ -258,8 +278,7 @@ def parse_spec(document: Any, prefix: str = "") -> JobSpec:
 
 
 def parse_file(text: str) -> list[JobSpec]:
-    """Jobs from YAML or JSON: one document, several, or a list in one. `Malformed` names the line, `Invalid` the field.
-    """
+    """Jobs from YAML or JSON: one document, several, or a list in one. `Malformed` names the line, `Invalid` the field."""
     return [parse_spec(document, f"jobs[{index}]") for index, document in enumerate(_documents(text))]
 
 

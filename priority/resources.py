@@ -31,8 +31,10 @@ _UNITS_KIB = {"KiB": 1, "MiB": 2**10, "GiB": 2**20, "TiB": 2**30}
 _WITH_UNIT = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,9}))?\s?(KiB|MiB|GiB|TiB)", re.ASCII)
 
 
-def parse(amounts: Any, field: str) -> Resources:
-    """Read a user's mapping of resource names to amounts. Zeros are dropped; `Invalid` names the field."""
+def parse(amounts: Any, field: str, *, zeros: bool = False) -> Resources:
+    """Read a user's mapping of resource names to amounts. Zeros are dropped, unless they say something (`zeros`: in a
+    quota, where none at all is allowed is not the same as no limit); `Invalid` names the field.
+    """
     if not isinstance(amounts, Mapping):
         raise Invalid(field, 'must be a mapping of resource names to amounts, such as {"cpus": 2, "mem": "4GiB"}')
     parsed: Resources = {}
@@ -40,7 +42,7 @@ def parse(amounts: Any, field: str) -> Resources:
         if not isinstance(name, str) or NAME.fullmatch(name) is None:
             raise Invalid(field, f"{name!r} is not a resource name (lower case letters, digits, '_', '-', '.')")
         value = parse_amount(name, amount, f"{field}.{name}")
-        if value:
+        if value or zeros:
             parsed[name] = value
     return parsed
 

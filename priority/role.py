@@ -10,10 +10,10 @@ import yaml
 from pydantic import Field, ValidationError
 
 from priority.errors import Invalid, Malformed
-from priority.job import Amounts, Document, Name, Text, invalid
+from priority.job import Document, Name, QuotaAmounts, Text, invalid
 
-Quotas = dict[Name, Amounts]
-"""Tier -> resource -> amount. A resource that is not named is not limited."""
+Quotas = dict[Name, QuotaAmounts]
+"""Tier -> resource -> amount. A resource that is not named is not limited; a zero allows none of it."""
 
 
 class MemberSpec(Document):

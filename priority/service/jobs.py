@@ -159,7 +159,7 @@ class Jobs:
             which = None if chosen is None else sorted(chosen)
             ledger.emit(f"job.{done}", job.spec.role, job.uid, by=actor.name, why=why, instances=which)
             last_event = ledger.write()
-            writer.audit(_audit(actor, f"job.{verb}", job, now_us, None, {"instances": which, "why": why}))
+            writer.audit(_audit(actor, f"job.{verb}", job, now_us, after={"instances": which, "why": why}))
             job = writer.job(job.uid) or job
         self._ring([job], last_event)
         return job
@@ -190,7 +190,8 @@ class Jobs:
             writer.change_job(job.uid, {"spec": spec, "active": job.active + added})
             ledger.emit("job.scaled", job.spec.role, job.uid, by=actor.name, before=before, after=instances)
             last_event = ledger.write()
-            writer.audit(_audit(actor, "job.scale", job, now_us, {"instances": before}, {"instances": instances}))
+            sides = {"before": {"instances": before}, "after": {"instances": instances}}
+            writer.audit(_audit(actor, "job.scale", job, now_us, **sides))
             job = writer.job(job.uid) or job
         self._ring([job], last_event)
         return job
@@ -214,11 +215,7 @@ class Jobs:
             check_quota(role, owner, ask, writer.usage(job.spec.role))
         for task in first_attempts(job, fresh, ledger.now_us):
             last = before.get(task.instance)
-            if last is not None:
-                attempt = last.attempt + 1
-                after = last.id if last.state in ACTIVE else None
-                task = replace(task, id=task_id(job.uid, task.instance, attempt), attempt=attempt, after=after)
-            ledger.add(task)
+            ledger.add(task if last is None else _follow(last, task))
         if added:
             writer.charge({owner: ask})
         return added
@@ -296,6 +293,13 @@ def _narrow(roles: Collection[str] | None, actor: User) -> Collection[str] | Non
 # --- changing ----------------------------------------------------------------------------------------------------
 
 
+def _follow(last: Task, first: Task) -> Task:
+    """The attempt after `last`, otherwise like a first one."""
+    attempt = last.attempt + 1
+    after = last.id if last.state in ACTIVE else None
+    return replace(first, id=task_id(first.job, first.instance, attempt), attempt=attempt, after=after)
+
+
 def _check_instances(job: Job, instances: Collection[int] | None) -> None:
     for instance in instances or ():
         if not 0 <= instance < job.spec.instances:
@@ -316,5 +320,6 @@ def _by(actor: User, done: str, why: str, now_us: int) -> Reason:
     return Reason(done, message, {"by": actor.name, "why": why, "at_us": now_us})
 
 
-def _audit(actor: User, action: str, job: Job, now_us: int, before: Any, after: Any) -> Audit:
+def _audit(actor: User, action: str, job: Job, now_us: int, **sides: Any) -> Audit:
+    before, after = sides.get("before"), sides.get("after")
     return Audit(0, now_us, actor.name, action, f"job:{job.spec.key}", job.spec.role, before, after)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from priority.ports import NodeRecord, User
-from priority.resources import Resources
+from priority.errors import Conflict
+from priority.node import NodeState
+from priority.ports import Audit, NodeRecord, User, Writer
+from priority.resources import Resources, minus
+from priority.service.access import must_admin, no_such
 from priority.service.parts import Parts
+from priority.task import PLACED
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,24 +23,80 @@ class NodeView:
     tasks: int
 
 
+NodeViews = list[NodeView]
+
+
 class Nodes:
     """The verbs. Every user may look; cluster admins may drain."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    def list(self, actor: User) -> list[NodeView]:
+    def list(self, actor: User) -> NodeViews:  # noqa: ARG002 - every verb says who asks
         """Every node ever seen and not forgotten, by name."""
-        raise NotImplementedError
+        with self._parts.store.read() as reader:
+            records = reader.nodes()
+            placed = [task for task in reader.active_tasks() if task.state in PLACED]
+            jobs = reader.jobs_of({task.job for task in placed})
+        held: dict[str, Resources] = {record.node.name: {} for record in records}
+        count = dict.fromkeys(held, 0)
+        for task in placed:
+            if task.node in held:
+                count[task.node] += 1
+                on_node = held[task.node]
+                for name, amount in jobs[task.job].spec.resources.items():
+                    on_node[name] = on_node.get(name, 0) + amount
+        return [
+            NodeView(
+                record,
+                held[record.node.name],
+                minus(record.node.capacity, held[record.node.name]),
+                count[record.node.name],
+            )
+            for record in records
+        ]
 
     def drain(self, actor: User, name: str) -> NodeRecord:
         """Place nothing new there; what runs goes on. Cluster admins only."""
-        raise NotImplementedError
+        return self._set_drained(actor, name, True)
 
     def undrain(self, actor: User, name: str) -> NodeRecord:
         """Place there again. Cluster admins only."""
-        raise NotImplementedError
+        return self._set_drained(actor, name, False)
 
     def forget(self, actor: User, name: str) -> None:
         """Drop a node that is down and will not come back. `Conflict` while it is up or holds tasks."""
-        raise NotImplementedError
+        must_admin(actor, f"node {name}")
+        with self._parts.store.write() as writer:
+            record = _find(writer, name)
+            if record.node.state is not NodeState.DOWN or writer.active_tasks(node=name):
+                raise Conflict(
+                    f"node {name} is {record.node.state}; stop its agent and wait until it is down", node=name
+                )
+            writer.drop_node(name)
+            self._write_down(writer, actor, "node.forget", name)
+        self._parts.ring_all()
+
+    def _set_drained(self, actor: User, name: str, drained: bool) -> NodeRecord:
+        must_admin(actor, f"node {name}")
+        with self._parts.store.write() as writer:
+            record = _find(writer, name)
+            if record.drained == drained:
+                return record
+            record = replace(record, drained=drained)
+            writer.put_node(record)
+            self._write_down(writer, actor, "node.drain" if drained else "node.undrain", name)
+        self._parts.ring_all()
+        return record
+
+    def _write_down(self, writer: Writer, actor: User, action: str, name: str) -> None:
+        now_us = self._parts.clock.now_us()
+        writer.audit(Audit(0, now_us, actor.name, action, f"node:{name}", None, None, None))
+        writer.emit([(now_us, action, None, None, None, {"node": name, "by": actor.name})])
+
+
+def _find(writer: Writer, name: str) -> NodeRecord:
+    for record in writer.nodes():
+        if record.node.name == name:
+            return record
+    raise no_such(f"node {name}")

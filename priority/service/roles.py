@@ -1,14 +1,27 @@
-"""Roles and quotas: three ways to edit them (a file, one quota, the API) that are one way underneath."""
+"""Roles and quotas: three ways to edit them (a file, one quota, the API) that are one way underneath.
+
+Every edit is `diff` between what is and what shall be, checked and written in one transaction: there is one
+writer at a time, so two admins who edit at once each see the other's work, or are seen.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from priority.ports import Audit, Page, User
-from priority.resources import Resources
-from priority.role import Change, RoleSpec
+from priority.errors import Conflict, Invalid
+from priority.job import JobState
+from priority.node import NodeState
+from priority.ports import Audit, JobQuery, Page, Reader, User, Writer
+from priority.quota import lowered_below_use, oversold
+from priority.resources import Resources, show, total
+from priority.role import Change, MemberSpec, RoleSpec, check_tiers, diff
+from priority.service.access import may, no_such, visible_roles
 from priority.service.parts import Parts
+
+AuditPage = tuple[list[Audit], str | None]
+Usage = Mapping[tuple[str, str, str], Resources]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +57,23 @@ class Roles:
 
     def show(self, actor: User, role: str | None = None) -> dict[str, RoleSpec]:
         """One role or all that the actor has a grant for. `NotFound` for a named one that is hidden or not there."""
-        raise NotImplementedError
+        with self._parts.store.read() as reader:
+            roles = {name: spec for name, spec in reader.roles().items() if may(actor, name)}
+        if role is None:
+            return roles
+        if role not in roles:
+            raise no_such(f"role {role}")
+        return {role: roles[role]}
 
     def diff(self, actor: User, desired: Mapping[str, RoleSpec], *, delete: bool = False) -> list[Change]:
         """What `apply` would change; with `delete` also the roles that `desired` does not name."""
-        raise NotImplementedError
+        check_tiers(desired, self._parts.tiers)
+        with self._parts.store.read() as reader:
+            before = reader.roles()
+        after = dict(desired) if delete else before | dict(desired)
+        changes = diff(before, after)
+        _check_grants(actor, changes)
+        return changes
 
     def apply(
         self, actor: User, desired: Mapping[str, RoleSpec], *, delete: bool = False, force: bool = False
@@ -56,7 +81,13 @@ class Roles:
         """Make the roles so. Others stay, unless `delete`. `Conflict` without `force`: deleting a role with active
         jobs, or lowering a quota of a tier that is not preemptible below its use.
         """
-        raise NotImplementedError
+        check_tiers(desired, self._parts.tiers)
+        with self._parts.store.write() as writer:
+            before = writer.roles()
+            after = dict(desired) if delete else before | dict(desired)
+            changes = self._change(actor, writer, before, after, force=force)
+        self._announce(changes)
+        return changes
 
     def set_quota(
         self,
@@ -69,12 +100,183 @@ class Roles:
         force: bool = False,
     ) -> list[Change]:
         """The quota of a role, or of a user in it, in one tier; None takes it away."""
-        raise NotImplementedError
+        if tier not in self._parts.tiers:
+            raise Invalid("tier", f"{tier!r} is not a tier; there are {', '.join(self._parts.tiers)}")
+        with self._parts.store.write() as writer:
+            before = writer.roles()
+            if role not in before or not may(actor, role):
+                raise no_such(f"role {role}")
+            after = before | {role: _with_quota(before[role], role, tier, amounts, user)}
+            changes = self._change(actor, writer, before, after, force=force)
+        self._announce(changes)
+        return changes
 
     def quota(self, actor: User, role: str | None = None) -> QuotaView:
         """Quota, use and holding of one role or of all that the actor has a grant for."""
-        raise NotImplementedError
+        if role is not None and not may(actor, role):
+            raise no_such(f"role {role}")
+        with self._parts.store.read() as reader:
+            roles = reader.roles()
+            if role is not None and role not in roles:
+                raise no_such(f"role {role}")
+            use, holding = reader.usage(role), reader.holding(role)
+            capacity = _capacity(reader)
+        guarantees = {
+            name: quota
+            for name, spec in roles.items()
+            for tier, quota in spec.quota.items()
+            if not self._parts.tiers[tier].preemptible
+        }
+        visible = visible_roles(actor)
+        shown = [name for name in roles if (role is None or name == role) and (visible is None or name in visible)]
+        lines = [line for name in sorted(shown) for line in _lines(name, roles[name], self._parts.tiers, use, holding)]
+        return QuotaView(tuple(lines), tuple(oversold(guarantees, capacity)))
 
-    def audits(self, actor: User, page: Page) -> tuple[list[Audit], str | None]:
+    def audits(self, actor: User, page: Page) -> AuditPage:
         """Who changed what, newest first: of the roles in which the actor is admin, or everything."""
-        raise NotImplementedError
+        roles = None if actor.admin else [role for role in actor.grants if may(actor, role, "admin")]
+        with self._parts.store.read() as reader:
+            return reader.audits(page, roles)
+
+    def _change(
+        self,
+        actor: User,
+        writer: Writer,
+        before: Mapping[str, RoleSpec],
+        after: Mapping[str, RoleSpec],
+        *,
+        force: bool,
+    ) -> list[Change]:
+        changes = diff(before, after)
+        _check_grants(actor, changes)
+        names = sorted({change.role for change in changes})
+        if not force:
+            guaranteed = {name for name, tier in self._parts.tiers.items() if not tier.preemptible}
+            for name in names:
+                _check_use(writer, name, before.get(name), after.get(name), guaranteed)
+        now_us = self._parts.clock.now_us()
+        for name in names:
+            if name in after:
+                writer.put_role(name, after[name])
+            else:
+                writer.drop_role(name)
+            action = (
+                "role.change" if name in before and name in after else "role.make" if name in after else "role.drop"
+            )
+            writer.audit(
+                Audit(
+                    0,
+                    now_us,
+                    actor.name,
+                    action,
+                    f"role:{name}",
+                    name,
+                    _plain(before.get(name)),
+                    _plain(after.get(name)),
+                )
+            )
+        writer.emit(_events(changes, actor, now_us))
+        return changes
+
+    def _announce(self, changes: list[Change]) -> None:
+        if changes:
+            self._parts.ring_all()
+
+
+def _check_grants(actor: User, changes: Iterable[Change]) -> None:
+    """A cluster admin may all; who has `admin` in a role may change its users and their parts of the quota."""
+    for change in changes:
+        owns = change.path.startswith(f"{change.role}/users/") and may(actor, change.role, "admin")
+        if not actor.admin and not owns:
+            raise no_such(f"role {change.role} that you may change so")
+
+
+def _check_use(
+    reader: Reader, name: str, before: RoleSpec | None, after: RoleSpec | None, guaranteed: Collection[str]
+) -> None:
+    """`Conflict` if running work would lose its role or its guarantee."""
+    if before is None:
+        return
+    if after is None:
+        active, _ = reader.jobs(JobQuery(roles=[name], state=JobState.ACTIVE), Page(1))
+        if active:
+            raise Conflict(
+                f"role {name} has active jobs, such as {active[0].spec.key}; end them first, or force it", role=name
+            )
+        return
+    usage = reader.usage(name)
+    for tier in guaranteed:
+        new = after.quota.get(tier)
+        if before.quota.get(tier) != new:
+            use = total(amounts for (_, its_tier, _), amounts in usage.items() if its_tier == tier)
+            _refuse_below(f"role {name}, tier {tier}", new if new is not None else dict.fromkeys(use, 0), use)
+        for user, member in after.users.items():
+            former = before.users[user].quota.get(tier) if user in before.users else None
+            if member.quota.get(tier) != former:
+                whose = f"user {user} of role {name}, tier {tier}"
+                _refuse_below(whose, member.quota.get(tier), usage.get((name, tier, user), {}))
+
+
+def _refuse_below(whose: str, new: Resources | None, use: Resources) -> None:
+    over = lowered_below_use(new, use)
+    if over:
+        raise Conflict(
+            f"the new quota of {whose} is below its use by {show(over)}; end work first, or force it (then nothing "
+            "more is admitted until the use has fallen)",
+            owner=whose,
+            over=over,
+        )
+
+
+def _with_quota(spec: RoleSpec, role: str, tier: str, amounts: Resources | None, user: str | None) -> RoleSpec:
+    owner: RoleSpec | MemberSpec = spec
+    if user is not None:
+        if user not in spec.users:
+            raise no_such(f"user {user} of role {role}")
+        owner = spec.users[user]
+    quota = {name: amount for name, amount in owner.quota.items() if name != tier}
+    if amounts is not None:
+        quota[tier] = amounts
+    changed = owner.model_copy(update={"quota": quota})
+    if isinstance(changed, RoleSpec):
+        return changed
+    return spec.model_copy(update={"users": spec.users | {user: changed}})
+
+
+def _capacity(reader: Reader) -> Resources:
+    return total(record.node.capacity for record in reader.nodes() if record.node.state is not NodeState.DOWN)
+
+
+def _lines(role: str, spec: RoleSpec, tiers: Iterable[str], use: Usage, holding: Usage) -> Iterable[QuotaLine]:
+    """The role's own line in each tier that it has a quota or work in, and then one for each such user."""
+    owners = use.keys() | holding.keys()
+    for tier in tiers:
+        users = {user for its_role, its_tier, user in owners if (its_role, its_tier) == (role, tier)}
+        users |= {user for user, member in spec.users.items() if tier in member.quota}
+        if tier not in spec.quota and not users:
+            continue
+        yield QuotaLine(
+            role,
+            tier,
+            None,
+            spec.quota.get(tier),
+            total(use.get((role, tier, user), {}) for user in users),
+            total(holding.get((role, tier, user), {}) for user in users),
+        )
+        for user in sorted(users):
+            owner = (role, tier, user)
+            quota = spec.users[user].quota.get(tier) if user in spec.users else None
+            yield QuotaLine(role, tier, user, quota, use.get(owner, {}), holding.get(owner, {}))
+
+
+def _plain(spec: RoleSpec | None) -> Any:
+    return None if spec is None else spec.model_dump(mode="json")
+
+
+def _events(
+    changes: Iterable[Change], actor: User, now_us: int
+) -> Iterable[tuple[int, str, str | None, str | None, str | None, Mapping[str, Any]]]:
+    for change in changes:
+        kind = "quota.changed" if "/quota/" in change.path else "role.changed"
+        data = {"path": change.path, "before": change.before, "after": change.after, "by": actor.name}
+        yield now_us, kind, change.role, None, None, data

@@ -91,5 +91,6 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """What was given by hand, then the environment, then the file."""
+        del dotenv_settings, file_secret_settings  # pydantic hands over all there are; these are not read
         file = os.environ.get("PRIORITY_CONFIG", "priority.yaml")
         return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=file)
