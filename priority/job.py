@@ -278,7 +278,7 @@ def parse_spec(document: Any, prefix: str = "") -> JobSpec:
 
 
 def parse_file(text: str) -> list[JobSpec]:
-    """Jobs from YAML or JSON: one document, several, or a list in one. `Malformed` names the line, `Invalid` the field."""
+    """Jobs from YAML or JSON: one document, several, or a list in one. `Malformed` names a line, `Invalid` a field."""
     return [parse_spec(document, f"jobs[{index}]") for index, document in enumerate(_documents(text))]
 
 
