@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+import signal
 from dataclasses import dataclass
 
+from priority.errors import Deposed
 from priority.ports import User
+from priority.queue import embedded
 from priority.service import explain
 from priority.service.jobs import Jobs
+from priority.service.loop import Loop
 from priority.service.nodes import Nodes
 from priority.service.parts import Parts
 from priority.service.roles import Roles
 from priority.service.settings import Settings
 from priority.service.users import Users
+from priority.store import open_store
+from priority.tier import DEFAULT_TIERS
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +47,43 @@ def assemble(parts: Parts) -> Service:
     return Service(parts, Jobs(parts), Roles(parts), Users(parts), Nodes(parts))
 
 
-def build(settings: Settings) -> Service:
-    """Over the store, queue and backend that the settings name. Does not upgrade the database."""
-    raise NotImplementedError
+def build(settings: Settings, *, consumer: str = "api") -> Service:
+    """Over the store, queue and backend that the settings name. Does not upgrade the database.
+
+    `consumer` is who listens: only a scheduler does, under its own name.
+    """
+    from priority.backend.local import LocalBackend
+    from priority.queue import RedisQueue
+
+    store = open_store(settings.database_url)
+    tiers = [tier.name for tier in sorted(DEFAULT_TIERS.values(), key=lambda tier: -tier.rank)]
+    url = redis_url(settings)
+    queue = RedisQueue(url, tiers, consumer=consumer)
+    backend = LocalBackend(
+        url,
+        silent_s=settings.silent_s,
+        lease_s=settings.lease_s,
+        lease_margin_s=settings.lease_margin_s,
+    )
+    return assemble(Parts(store, queue, backend, settings))
+
+
+def redis_url(settings: Settings) -> str:
+    """The Redis that the settings name, or the embedded one of the state folder."""
+    return settings.redis or embedded.url(settings.state)
 
 
 def run_scheduler(settings: Settings) -> int:
     """Lead and schedule until SIGTERM or SIGINT; the exit status (0: asked to stop, 7: another leads now)."""
-    raise NotImplementedError
+    service = build(settings, consumer="leader")
+    loop = Loop(service.parts)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: loop.end())
+    try:
+        loop.run()
+    except Deposed as error:
+        log.warning("%s", error)
+        return Deposed.exit_status
+    finally:
+        service.close()
+    return 0
