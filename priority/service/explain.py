@@ -1,13 +1,28 @@
-"""Why a job waits, or why it was killed: the stored facts in words, the sum of them first."""
+"""Why a job waits, or why it was killed: the stored facts in words, the sum of them first.
+
+Nothing is found out here: every reason was written down by whoever decided (the scheduler, a user's verb, the node
+that reported), at the moment of the decision.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from priority.ports import User
+from priority.job import Job, JobState
+from priority.ports import Page, Reader, User
+from priority.reason import Reason
+from priority.service.jobs import attempts_of, find_job, find_task
+from priority.service.ledger import parts_of
 from priority.service.parts import Parts
+from priority.task import ACTIVE, State, Task
+
+TASKS_MAX = 2000
+"""Of a larger job, the attempts of its first instances are told; the summary counts them all."""
+
+LINES_MAX = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,4 +55,170 @@ def explain(parts: Parts, actor: User, ref: str) -> Explanation:
     """Of a job (uid or `role/tier/name`) or of one task (its id): why it waits, runs or ended, by whom, at what cost.
     `NotFound` if there is none or no grant.
     """
-    raise NotImplementedError
+    now_us = parts.clock.now_us()
+    with parts.store.read() as reader:
+        if parts_of(ref) is not None:
+            task, job = find_task(reader, actor, ref)
+            tasks = attempts_of(reader, job.uid, task.instance)
+            telling = _Telling(job, tasks, now_us)
+            lines = [telling.line(one) for one in tasks if one.attempt <= task.attempt][::-1]
+            return Explanation(job.spec.key, job.uid, f"{telling.name(task)}: {lines[0].message}", tuple(lines))
+        job = find_job(reader, actor, ref)
+        tasks = _tasks(reader, job)
+    telling = _Telling(job, tasks, now_us)
+    return Explanation(job.spec.key, job.uid, telling.summary(), tuple(telling.lines()))
+
+
+def _tasks(reader: Reader, job: Job) -> list[Task]:
+    tasks, _ = reader.tasks(job.uid, Page(TASKS_MAX))
+    return tasks
+
+
+class _Telling:
+    """One job's facts, put into words."""
+
+    def __init__(self, job: Job, tasks: Sequence[Task], now_us: int) -> None:
+        self._job = job
+        self._now_us = now_us
+        self._tasks = {task.id: task for task in tasks}
+        self._sibling = next(
+            (task.reason for task in tasks if task.state is State.PENDING and task.reason and not task.after), None
+        )
+
+    def name(self, task: Task) -> str:
+        """`role/tier/name[instance]`."""
+        return f"{self._job.spec.key}[{task.instance}]"
+
+    def line(self, task: Task) -> Line:
+        """About one task."""
+        reason = self._reason(task)
+        details = reason.plain() if reason is not None else {}
+        if task.not_before_us > self._now_us and task.state is State.PENDING:
+            details = {**details, "not_before_us": task.not_before_us}
+        return Line(task.id, task.instance, task.attempt, task.state.value, self.message(task), 1, details)
+
+    def lines(self) -> list[Line]:
+        """What is alike stands once; what has not ended first, then what ended otherwise than by finishing."""
+        alike: dict[tuple[str, str], list[Task]] = {}
+        for task in self._tasks.values():
+            if task.state is not State.FINISHED and not (task.reason and task.reason.code == "withdrawn"):
+                alike.setdefault((task.state.value, self.message(task)), []).append(task)
+        order = sorted(alike.values(), key=lambda tasks: (tasks[0].state not in ACTIVE, -len(tasks), tasks[0].instance))
+        found = []
+        for tasks in order[:LINES_MAX]:
+            one = self.line(tasks[0])
+            found.append(Line(one.task, one.instance, one.attempt, one.state, one.message, len(tasks), one.details))
+        return found
+
+    def message(self, task: Task) -> str:
+        """Why this attempt is where it is."""
+        why = task.reason.message if task.reason is not None else ""
+        if task.state is State.PENDING:
+            return self._waits(task)
+        if task.state is State.STARTING:
+            return f"is starting on node {task.node}{self._before(task)}"
+        if task.state is State.RUNNING:
+            return f"runs on node {task.node}{self._before(task)}"
+        if task.state in (State.PREEMPTING, State.KILLING):
+            return f"is being stopped on node {task.node}: {why}"
+        if task.state is State.FINISHED:
+            return f"finished on node {task.node}"
+        return f"{task.state}: {why}" if why else str(task.state)
+
+    def summary(self) -> str:
+        """One line about the whole job."""
+        job = self._job
+        parts = [self._state_of_job(), self._why_waits(), self._why_stopped(), self._cost()]
+        return f"{job.spec.key}: " + "; ".join(part for part in parts if part)
+
+    def _reason(self, task: Task) -> Reason | None:
+        if task.reason is None and task.state is State.PENDING:
+            return self._sibling
+        return task.reason
+
+    def _waits(self, task: Task) -> str:
+        former = self._tasks.get(task.after) if task.after else None
+        if former is not None:
+            why = f": {former.reason.message}" if former.reason else ""
+            return f"waits until its former attempt has ended on node {former.node}{why}"
+        if task.not_before_us > self._now_us:
+            left_s = (task.not_before_us - self._now_us) / 1e6
+            return f"waits {left_s:.0f} s more after {_count(task.failures, 'failed attempt')}"
+        reason = self._reason(task)
+        if reason is None or reason.code in ("preempted", "backoff", "restarted"):
+            return f"waits for the scheduler's next round{self._before(task)}"
+        return f"waits: {reason.message}{self._before(task)}"
+
+    def _before(self, task: Task) -> str:
+        told = []
+        if task.preemptions:
+            told.append(f"preempted {_times(task.preemptions)}")
+        if task.failures:
+            told.append(f"failed {_times(task.failures)}")
+        return f" ({' and '.join(told)} before)" if told else ""
+
+    def _state_of_job(self) -> str:
+        job = self._job
+        ended = [
+            f"{count} {word}"
+            for count, word in ((job.finished, "finished"), (job.failed, "failed"), (job.killed, "killed"))
+            if count
+        ]
+        if job.state is JobState.ENDED:
+            return "has ended: " + (", ".join(ended) or "nothing ran")
+        states = Counter(_WORDS[task.state] for task in self._leading())
+        active = [f"{count} {word}" for word, count in states.most_common()]
+        return f"of {_count(job.spec.instances, 'instance')} " + ", ".join(active + ended)
+
+    def _leading(self) -> Iterable[Task]:
+        """Of each instance that has not ended, the attempt that says where it is: the dying one, if there is one."""
+        chosen: dict[int, Task] = {}
+        for task in self._tasks.values():
+            if task.state in ACTIVE:
+                chosen.setdefault(task.instance, task)
+        return chosen.values()
+
+    def _why_waits(self) -> str:
+        waiting = Counter(self._waits(task) for task in self._tasks.values() if task.state is State.PENDING)
+        if not waiting:
+            return ""
+        message, count = waiting.most_common(1)[0]
+        if len(waiting) == 1:
+            return message if count == 1 else message.replace("waits", "each waits", 1)
+        return f"{count} of {sum(waiting.values())} that wait: {message.removeprefix('waits: ')}"
+
+    def _why_stopped(self) -> str:
+        ended = [task for task in self._tasks.values() if task.state in (State.KILLED, State.FAILED, State.KILLING)]
+        reasons = Counter(task.reason.message for task in ended if task.reason and task.reason.code != "withdrawn")
+        return ", ".join(f"{message} ({_count(count, 'task')})" for message, count in reasons.most_common(2))
+
+    def _cost(self) -> str:
+        victims = [
+            task for task in self._tasks.values() if task.state in (State.PREEMPTED, State.PREEMPTING) and task.reason
+        ]
+        takers = [
+            task.reason.details for task in victims if task.reason is not None and task.reason.code == "preempted"
+        ]
+        if not takers:
+            return ""
+        lost_s = sum(float(taker.get("cpu_s_lost", 0.0)) for taker in takers)
+        last = max(takers, key=lambda taker: int(taker.get("at_us", 0)))
+        whose = f"{last.get('preemptor_job')} of {last.get('preemptor_user')}"
+        return f"preempted {_times(len(takers))}, last for {whose}, {lost_s:.1f} cpu-seconds of work lost in all"
+
+
+_WORDS: Mapping[State, str] = {
+    State.PENDING: "waiting",
+    State.STARTING: "starting",
+    State.RUNNING: "running",
+    State.PREEMPTING: "being preempted",
+    State.KILLING: "being killed",
+}
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _times(number: int) -> str:
+    return {1: "once", 2: "twice"}.get(number, f"{number} times")
