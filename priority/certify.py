@@ -89,10 +89,8 @@ def allowed(facts: Facts) -> Found:
         if not facts.matches(claim, node):
             yield id, f"may not be on {node}: it is not up or does not meet the constraints"
         for one in claim.constraints:
-            if (
-                one.limit is not None
-                and facts.spread(claim, one.attribute, facts.value(node, one.attribute)) > one.limit
-            ):
+            value = facts.value(node, one.attribute)
+            if one.limit is not None and facts.spread(claim, one.attribute, value) > one.limit:
                 yield id, f"its job has more than {one.limit} tasks on one {one.attribute}"
         for user, quota in facts.ceilings(claim):
             held = facts.under(claim, user)
@@ -122,7 +120,7 @@ def needless_kill(facts: Facts) -> Found:
         room = _without(facts, unit, victims)
         if room is None or facts.over_ceiling(unit):
             continue
-        if _pack(facts, unit, lambda _, node, room=room: room[node]):
+        if _pack(facts, unit, _plain(room)):
             yield unit[0].id, f"kills {', '.join(one.id for one in victims)} beside room for it"
 
 
@@ -250,6 +248,10 @@ def _without(facts: Facts, unit: Unit, victims: list[Claim]) -> dict[str, Amount
     return rooms
 
 
+def _plain(rooms: dict[str, Amounts]) -> Callable[[Claim, str], Amounts]:
+    return lambda _, node: rooms[node]
+
+
 def _pack(facts: Facts, unit: Unit, room: Callable[[Claim, str], Amounts]) -> bool:
     """Whether all members find a node with room and within the rules; exhaustive up to EFFORT_MAX steps."""
     effort = 0
@@ -281,17 +283,12 @@ def _within(facts: Facts, claim: Claim, node: str, at: dict[str, str], ids: list
     """Limits, with the members of the unit that have a place so far and without the others."""
     if not facts.within_limits(claim, node, ids):
         return False
-    mates = [
-        facts.pending[id] for id in at if (facts.pending[id].role, facts.pending[id].job) == (claim.role, claim.job)
-    ]
+    placed = (facts.pending[id] for id in at)
+    mates = [mate for mate in placed if (mate.role, mate.job) == (claim.role, claim.job)]
     for one in (one for other in [claim, *mates] for one in other.constraints if one.limit is not None):
         value = facts.value(node, one.attribute)
         near = sum(facts.value(at[mate.id], one.attribute) == value for mate in mates)
-        if (
-            value is not None
-            and one.limit is not None
-            and facts.spread(claim, one.attribute, value, ids) + near >= one.limit
-        ):
+        if value is not None and facts.spread(claim, one.attribute, value, ids) + near >= (one.limit or 0):
             return False
     return True
 

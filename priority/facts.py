@@ -26,13 +26,20 @@ class Decisions(Protocol):
     """What a plan says; see `priority.plan.Plan`."""
 
     @property
-    def launch(self) -> Sequence[Any]: ...
+    def launch(self) -> Sequence[Any]:
+        """Of `task` and `node`."""
+
     @property
-    def reserve(self) -> Sequence[Any]: ...
+    def reserve(self) -> Sequence[Any]:
+        """Of `task` and `node`."""
+
     @property
-    def preempt(self) -> Sequence[Any]: ...
+    def preempt(self) -> Sequence[Any]:
+        """Of `task`, `node` and `preemptor`."""
+
     @property
-    def wait(self) -> Sequence[Any]: ...
+    def wait(self) -> Sequence[Any]:
+        """Of `task` and `reason`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,16 +167,17 @@ class Facts:
         return count
 
     def within_limits(self, claim: Claim, node: str, without: Iterable[str] = ()) -> bool:
-        """Whether one more task of the job may go there: by its own limits, and those that others of the plan brought."""
+        """Whether one more task of the job may go there: by its own limits, and those of others in the plan."""
         out = {claim.id, *without}
         job = [other for other in self.pending.values() if (other.role, other.job) == (claim.role, claim.job)]
         brought = [other for other in job if other.id in self.placed and other.id not in out]
         for other in [claim, *brought]:
             for one in other.constraints:
                 value = self.value(node, one.attribute)
-                if one.limit is not None and value is not None:
-                    if self.spread(claim, one.attribute, value, out) >= one.limit:
-                        return False
+                if one.limit is None or value is None:
+                    continue
+                if self.spread(claim, one.attribute, value, out) >= one.limit:
+                    return False
         return True
 
     def ceilings(self, claim: Claim) -> Iterator[tuple[str | None, Mapping[str, int]]]:
@@ -242,7 +250,7 @@ class Facts:
         """Pending tasks, each with a node where a dying task's room is kept for it."""
         seen = set()
         for claim in self.claims.values():
-            if claim.state in DYING and claim.kept_for in self.pending and claim.node is not None:
-                if (claim.kept_for, claim.node) not in seen:
-                    seen.add((claim.kept_for, claim.node))
-                    yield self.pending[claim.kept_for], claim.node
+            pair = claim.kept_for, claim.node
+            if claim.state in DYING and claim.kept_for in self.pending and claim.node is not None and pair not in seen:
+                seen.add(pair)
+                yield self.pending[claim.kept_for], claim.node

@@ -138,6 +138,7 @@ class Snapshot:
         if claim.id in self._claims:
             self.drop_task(claim.id)
         self._claims[claim.id] = claim
+        self._columns(claim.request)
         self._jobs.setdefault((claim.role, claim.job), {})[claim.id] = claim
         if claim.node is None:
             self._pending[claim.id] = claim
