@@ -81,6 +81,8 @@ class _Node:
     epoch: int = 0
     tasks: dict[str, _Task] = field(default_factory=dict)
     acknowledged: set[str] = field(default_factory=set)
+    barred: set[str] = field(default_factory=set)
+    """Stopped before they came: a launch that was overtaken by its stop never starts."""
     reachable: bool = True
     expired: bool = False
 
@@ -305,6 +307,7 @@ class MemoryBackend:
         node.epoch = stop.epoch
         task = node.tasks.get(stop.task)
         if task is None:
+            node.barred.add(stop.task)
             self._say(node, self._seen(node, stop.task, "refused", cause=Reason("unknown", "this node never had it")))
         elif not task.runs:
             self._repeat(node, task)
@@ -418,6 +421,8 @@ class MemoryBackend:
 
 
 def _refusal(node: _Node, launch: Launch) -> Reason | None:
+    if launch.task in node.barred:
+        return Reason("unknown", "it was stopped before it came")
     if launch.agent != node.agent:
         return Reason("incarnation", f"it was sent to another incarnation of the agent of node {node.node.name}")
     if launch.epoch < node.epoch:

@@ -21,8 +21,11 @@ from priority.service.ledger import Ledger
 from priority.service.mirror import Mirror
 from priority.task import State, Task
 
-REASONS_A_ROUND = 200
-"""At most so many reasons for waiting are written down in one round; the rest follow in later ones."""
+REASONS_AT_ONCE = 200
+"""At most so many reasons for waiting are written down in one spell; the rest follow in later ones."""
+
+SPELL_US = 250_000
+"""How long a spell is: a thousand tasks that wait are told why within about a second, and a storm is not slowed."""
 
 _SAME_REASON_EVERY_US = 5_000_000
 """The numbers in a reason may change with every round; they are written down no more often than this."""
@@ -49,12 +52,17 @@ class Telling:
 
     told_us: dict[str, int] = field(default_factory=dict)
     left: bool = False
-    """Whether there is something left to tell in a later round."""
+    """Whether there is something left to tell in a later spell."""
+    next_us: int = 0
+    """When the next spell begins."""
+    _said: int = 0
 
     def choose(self, reasons: Iterable[tuple[str, Reason]], mirror: Mirror, now_us: int) -> dict[str, Reason]:
-        """Those that are new, and some of those whose numbers have changed: at most `REASONS_A_ROUND`."""
+        """Those that are new, and some of those whose numbers have changed: at most `REASONS_AT_ONCE` in a spell."""
         chosen: dict[str, Reason] = {}
         self.left = False
+        if now_us >= self.next_us:
+            self.next_us, self._said = now_us + SPELL_US, 0
         for id, reason in reasons:
             task = mirror.tasks.get(id)
             if task is None or task.state is not State.PENDING:
@@ -64,10 +72,11 @@ class Telling:
                 recently = now_us - self.told_us.get(id, 0) < _SAME_REASON_EVERY_US
                 if stored.message == reason.message or recently:
                     continue
-            if len(chosen) == REASONS_A_ROUND:
+            if self._said == REASONS_AT_ONCE:
                 self.left = True
                 break
             chosen[id] = reason
+            self._said += 1
         for id in chosen:
             self.told_us[id] = now_us
         return chosen

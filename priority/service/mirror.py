@@ -49,6 +49,19 @@ class Mirror:
 
     # --- tasks ---
 
+    def take(self, tasks: Iterable[Task], jobs: Mapping[str, Job]) -> None:
+        """What was committed together, of these jobs among others."""
+        ended = []
+        for task in tasks:
+            if task.state in ACTIVE:
+                self.jobs.setdefault(task.job, jobs[task.job])
+                self.put(task)
+            else:
+                ended.append(task.id)
+        # last, since with its last task a job is forgotten, and a successor may just have come
+        for id in ended:
+            self.drop(id)
+
     def put(self, task: Task) -> None:
         """A task as it is now in the truth; one that has ended is dropped."""
         if task.state not in ACTIVE:

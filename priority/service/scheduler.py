@@ -33,7 +33,7 @@ from priority.service import reports as reporting
 from priority.service.mirror import Mirror
 from priority.service.parts import ALL, Parts
 from priority.snapshot import Snapshot
-from priority.task import ACTIVE, PLACED, State, Task
+from priority.task import PLACED, State, Task
 
 ACTS_A_BATCH = 1000
 """Launches or stops in one message to the backend."""
@@ -185,7 +185,7 @@ class Scheduler:
         if (later_us := self.mirror.next_us()) is not None:
             due.append(later_us)
         if self._telling.left:
-            due.append(now_us + 250_000)
+            due.append(self._telling.next_us)
         return max(0.0, (min(due) - now_us) / 1e6)
 
     # --- reports: the truth first, then the mirror ---------------------------------------------------------------
@@ -203,10 +203,7 @@ class Scheduler:
             mirror.hear(name)
         for name in outcome.silent:
             mirror.miss(name)
-        for task in outcome.ledger.changed.values():
-            if task.state in ACTIVE:
-                mirror.jobs.setdefault(task.job, outcome.ledger.jobs[task.job])
-            mirror.put(task)
+        mirror.take(outcome.ledger.changed.values(), outcome.ledger.jobs)
         self._launch(outcome.relaunch, now_us)
         self._stop(outcome.restop, now_us)
         self._stop_strays(outcome.strays, now_us)
@@ -284,7 +281,7 @@ class Scheduler:
             # Noted before anything can fail: a plan that was not written down is made again.
             self._undecided = True
             plan = self._plan()
-        elif not self._telling.left:
+        elif not self._telling.left or now_us < self._telling.next_us:
             return None
         reasons = self._telling.choose(self._reasons, mirror, now_us)
         last_event = None
@@ -294,8 +291,7 @@ class Scheduler:
                 decided = deciding.decide(writer, plan, mirror, now_us, epoch=self.epoch, reasons=reasons)
                 self._fail_at("plan-written")
             self._fail_at("plan-committed")
-            for task in decided.changed.values():
-                mirror.put(task)
+            mirror.take(decided.changed.values(), mirror.jobs)
             for id in decided.gone:
                 mirror.drop(id)
             # What this plan changed is in it already; what of it did not hold asks for another.

@@ -13,7 +13,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from priority.job import Limits
 
 
-def _default_state() -> Path:
+def default_state() -> Path:
+    """The state folder, if none is named."""
     home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     return Path(home).expanduser() / "priority"
 
@@ -25,7 +26,7 @@ class Settings(BaseSettings):
 
     # where things are
     state: Path = Field(
-        default_factory=_default_state, description="Folder of the embedded default: database, socket, token, sandboxes"
+        default_factory=default_state, description="Folder of the embedded default: database, socket, token, sandboxes"
     )
     database: str = Field("", description="SQLite or PostgreSQL URL; empty: sqlite in the state folder")
     redis: str = Field("", description="Redis or Valkey URL; empty: the embedded server's socket in the state folder")

@@ -51,6 +51,10 @@ def spec(key: str, **fields: Any) -> JobSpec:
     return parse_spec({"role": role, "tier": tier, "name": name, **fields})
 
 
+KIND = Faults()
+"""No faults."""
+
+
 class Crash(BaseException):
     """The process dies here."""
 
@@ -62,7 +66,7 @@ class World:
         *,
         roles: dict[str, Any] | None = None,
         play: Callable[[Launch], Play] = lambda _: Play(),
-        faults: Faults = Faults(),
+        faults: Faults = KIND,
         seed: int = 0,
         url: str = "sqlite://",
         **settings: Any,
@@ -120,10 +124,13 @@ class World:
 
     def settle(self, rounds: int = 100) -> None:
         """Until nothing comes any more at this moment."""
+        quiet = 0
         for _ in range(rounds):
             came = self.feed()
             self.scheduler.step()
-            if not came and not self.scheduler.mirror.changed:
+            mirror = self.scheduler.mirror
+            quiet = 0 if came or (mirror.changed and mirror.waiting()) else quiet + 1
+            if quiet == 2:  # what the first quiet round has sent may have been answered
                 return
         raise AssertionError("it does not come to rest")
 
@@ -165,3 +172,13 @@ class World:
 
     def events(self, kind: str | None = None) -> list[Event]:
         return [event for event in self.service.jobs.events(ROOT, 0, 100_000) if kind in (None, event.kind)]
+
+    def store_usage(self) -> dict[tuple[str, str, str], dict[str, int]]:
+        """What is charged to whom, without the zeros."""
+        with self.store.read() as reader:
+            usage = reader.usage()
+        plain = {owner: {name: amount for name, amount in use.items() if amount} for owner, use in usage.items()}
+        return {owner: use for owner, use in plain.items() if use}
+
+    def node_states(self) -> dict[str, str]:
+        return {view.record.node.name: str(view.record.node.state) for view in self.service.nodes.list(ROOT)}
