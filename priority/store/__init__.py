@@ -27,4 +27,10 @@ def open_store(url: str, wait_s: float = _WAIT_S) -> SqlStore:
     if kind == "sqlite":
         memory = parsed.database in (None, "", ":memory:")
         return SqlStore(SqliteDatabase(None if memory else Path(str(parsed.database)), wait_s))
+    if kind == "postgresql":
+        try:
+            from priority.store.postgres import PostgresDatabase  # psycopg is an extra
+        except ImportError:
+            raise Invalid("database", "is PostgreSQL, for which install priority[postgres]") from None
+        return SqlStore(PostgresDatabase(parsed, wait_s))
     raise Invalid("database", f"is of the kind {kind!r}; there are sqlite and postgresql")

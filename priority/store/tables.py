@@ -16,6 +16,8 @@ from sqlmodel import Field, SQLModel
 from priority.job import JobState
 from priority.task import ACTIVE, PLACED
 
+METADATA = SQLModel.metadata
+
 _SERIAL = BigInteger().with_variant(Integer, "sqlite")
 """A key that is given by us, in commit order. Only INTEGER is the row's own number in SQLite."""
 
