@@ -164,6 +164,10 @@ class Board:
         self.total[node] -= shape.request
         self._asks[node, shape.asked] += 1
 
+    def kept(self, claims: Iterable[Claim]) -> list[tuple[str, int]]:
+        """Which of these tasks have room held for them, and where."""
+        return [(claim.id, node) for claim in claims for node in self._kept.get(claim.id, ())]
+
     def unkeep(self, claims: Iterable[Claim]) -> dict[str, list[int]]:
         """Their turn has come: let go of what was held for them; answers where, by task."""
         where: dict[str, list[int]] = {}
@@ -210,5 +214,5 @@ class Board:
         return spared
 
 
-Extra = Callable[[Claim], Plane]
-"""More room `[N, R]` that a task could have, such as that of its lawful victims."""
+Extra = Callable[[Iterable[Claim]], Plane]
+"""More room `[N, R]` that some tasks could have where they are together, such as that of their lawful victims."""

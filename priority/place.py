@@ -15,6 +15,7 @@ from priority.board import Board, Extra
 from priority.claim import Claim
 from priority.fairness import Unit
 from priority.rules import Mask
+from priority.snapshot import Plane
 
 STEPS_MAX = 1_500
 """How many placements of members the search for a gang tries."""
@@ -103,14 +104,30 @@ class _Packing:
         kept: Mapping[str, list[int]],
     ) -> None:
         self.board, self.members, self.now, self.extra, self.kept = board, members, now, extra, kept
+        self.most = None if extra is None else extra(members)
         self.steps = 0
         self.nodes: list[tuple[Claim, int]] = []
 
     def mask(self, claim: Claim) -> Mask:
         board, shape = self.board, self.board.shape(claim)
-        room = board.total if self.extra is None else board.total + self.extra(claim)
-        mask = board.allowed(claim) & board.fits(shape, room)
+        mask = board.allowed(claim) & board.fits(shape, self.room())
         return mask & board.fits(shape, board.now) if self.now else mask
+
+    def room(self) -> Plane:
+        """What there would be if every node had the strongest of the members; `holds` looks closer."""
+        return self.board.total if self.most is None else self.board.total + self.most
+
+    def holds(self, places: Sequence[tuple[Claim, int]]) -> bool:
+        """Whether the members that really are on each node give it that room."""
+        if self.extra is None:
+            return True
+        for node in {node for _, node in places}:
+            there = [claim for claim, where in places if where == node]
+            demand = np.sum([self.board.shape(claim).request for claim in there], axis=0)
+            room = self.board.total[node] + self.extra(there)[node]
+            if (room < demand)[demand > 0].any():
+                return False
+        return True
 
     def can_count(self) -> bool:
         """A quick no: the nodes have fewer places of this size than the gang has members of it."""
@@ -122,9 +139,8 @@ class _Packing:
             if not mask.any():
                 return False
             if len(shape.asked):
-                room = self.board.total if self.extra is None else self.board.total + self.extra(claim)
-                places = (room[mask][:, shape.asked] // shape.amounts).min(axis=1)
-                if places.sum() < sum(other.request == claim.request for other in self.members):
+                places = (self.room()[mask][:, shape.asked] // shape.amounts).min(axis=1)
+                if places.sum() < sum(same(claim, other) for other in self.members):
                     return False
         return True
 
@@ -141,24 +157,29 @@ class _Packing:
             found.append((claim, node))
         for claim, _ in found:
             self.board.lift(claim)
-        return found if len(found) == len(self.members) else None
+        return found if len(found) == len(self.members) and self.holds(found) else None
 
     def search(self) -> list[tuple[Claim, int]] | None:
         return list(self.nodes) if len(self.members) > 1 and self._rest(0) else None
 
     def _rest(self, depth: int) -> bool:
         if depth == len(self.members):
-            return True
+            for claim, _ in self.nodes:
+                self.board.lift(claim)
+            done = self.holds(self.nodes)
+            for claim, node in self.nodes:
+                self.board.put(claim, node, self.now)
+            return done
         claim = self.members[depth]
         first = self.nodes[-1][1] if depth and same(claim, self.members[depth - 1]) else 0  # alike: order is no matter
-        for node in np.flatnonzero(self.mask(claim)):
+        for node in np.flatnonzero(self.mask(claim)).tolist():
             if node < first:
                 continue
             self.steps += 1
             if self.steps > STEPS_MAX:
                 return False
-            self.board.put(claim, int(node), self.now)
-            self.nodes.append((claim, int(node)))
+            self.board.put(claim, node, self.now)
+            self.nodes.append((claim, node))
             done = self._rest(depth + 1)
             self.board.lift(claim)
             if done:

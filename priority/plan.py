@@ -15,7 +15,7 @@ from priority.errors import Invalid, Malformed
 from priority.fairness import Unit
 from priority.herd import rule
 from priority.reason import Reason
-from priority.round import Round, kind
+from priority.round import Round, decide
 from priority.snapshot import Snapshot
 from priority.waiting import why
 
@@ -68,8 +68,7 @@ class Plan:
 
 def make_plan(snapshot: Snapshot) -> Plan:
     """Decide one round. Pure: the snapshot stays as it is."""
-    decided = Round(snapshot)
-    decided.run()
+    decided = decide(snapshot)
     board = decided.board
     names = board.names
     spots = [board.spots[id] for id in sorted(board.spots)]
@@ -90,7 +89,7 @@ def _reasons(decided: Round, waiting: Sequence[Unit]) -> tuple[Waiting, ...]:
     known: dict[object, Reason] = {}
     found = []
     for unit in waiting:
-        key = None if unit.gang is not None else kind(unit)
+        key = None if unit.gang is not None else decided.kind(unit)
         if key in known:
             found.append(Waiting(unit.members[0].id, known[key]))
             continue

@@ -14,7 +14,7 @@ a spread is the sum over its nodes, and only grows as members are added.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -125,12 +125,14 @@ def _cheapest_gang(board: Board, unit: Unit) -> Choice | None:
     packed: list[list[tuple[Claim, int]]] = []
 
     def enough(picks: Picks) -> bool:
-        extras: dict[object, Plane] = {}
-        for power, flags in powers.items():
+        def extra(claims: Iterable[Claim]) -> Plane:
+            flags = np.logical_or.reduce([powers[power] for power in {_power(claim) for claim in claims}])
             mine = picks[flags[picks]]
-            extras[power] = np.zeros_like(board.total)
-            np.add.at(extras[power], herd.node[mine], herd.request[mine])
-        found = pack(board, unit.members, False, lambda claim: extras[_power(claim)])
+            room = np.zeros_like(board.total)
+            np.add.at(room, herd.node[mine], herd.request[mine])
+            return room
+
+        found = pack(board, unit.members, False, extra)
         if found is not None:
             packed.append(found)
         return found is not None
@@ -214,17 +216,15 @@ class _Spreading:
             self.best = cost, list(places), victims
 
     def _take(self, places: list[tuple[Claim, int]]) -> None:
-        """Look at one whole spread."""
-        done: list[tuple[Claim, int, Cover]] = []
-        for claim, node in places:
-            former = self._add(claim, node)
-            if former is None:
+        """Look at one whole spread, all members of a node at once: they may need each other's rights."""
+        for node in {node for _, node in places}:
+            cover = self._cover(node, [claim for claim, where in places if where == node])
+            if cover is None:
                 break
-            done.append((claim, node, former))
-        if len(done) == len(places):
+            self.costs[node] = cover
+        else:
             self._record(places)
-        for step in reversed(done):
-            self._undo(*step)
+        self.costs.clear()
 
     def _greedy(self) -> None:
         """Each member where it adds the least."""

@@ -24,18 +24,35 @@ from priority.fairness import Shares, Turns, Unit
 from priority.rules import Mask
 from priority.snapshot import Snapshot
 
+ROUNDS_MAX = 4
+
 PASSES_MAX = 8
 """How often step 4 goes over all units that have victims."""
+
+
+def decide(snapshot: Snapshot) -> Round:
+    """A whole round. Where room was held for a task that then went nowhere, once more without holding that."""
+    let_go: frozenset[tuple[str, int]] = frozenset()
+    for _ in range(ROUNDS_MAX):
+        done = Round(snapshot, let_go)
+        done.run()
+        if done.lost <= let_go:
+            break
+        let_go |= done.lost
+    return done
 
 
 class Round:
     """`run` once, then read `board.spots`, `board.killed` and `waiting`."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, let_go: frozenset[tuple[str, int]] = frozenset()) -> None:
         self.board = Board(snapshot)
         self.waiting: list[Unit] = []
         """In pending order."""
+        self.lost: set[tuple[str, int]] = set()
+        """Tasks and rows of nodes where room was held in vain: the task was neither launched nor reserved there."""
         self._snapshot = snapshot
+        self._let_go = let_go
         self._shares = Shares(snapshot)
         ranks = {name: tier.rank for name, tier in snapshot.tiers.items()}
         self._units = fairness.units(snapshot.pending())
@@ -49,10 +66,12 @@ class Round:
         """Decide everything."""
         self._keep()
         for unit in self._turns:
+            kept = self.board.kept(unit.members)
             if self._try(unit):
                 self._shares.give(unit.members)
             else:
                 self.waiting.append(unit)
+            self.lost.update(pair for pair in kept if self._in_vain(*pair))
             self._look_again()
         for _ in range(PASSES_MAX):
             if not self._settle():
@@ -67,6 +86,7 @@ class Round:
             claim = None if dying.kept_for is None else snapshot.task(dying.kept_for)
             if claim is not None and claim.state == PENDING and dying.node is not None:
                 kept.add((claim.id, rows[dying.node]))
+        kept -= self._let_go
         claims = {id: claim for id, _ in kept if (claim := snapshot.task(id)) is not None}
 
         def order(one: tuple[str, int]) -> tuple[object, ...]:
@@ -79,10 +99,14 @@ class Round:
             if board.allowed(claim)[row] and board.rules.over([claim]) is None:
                 board.keep(claim, row)
 
+    def _in_vain(self, id: str, row: int) -> bool:
+        spot = self.board.spots.get(id)
+        return spot is None or not (spot.launch or spot.node == row)
+
     def _try(self, unit: Unit, only: Mask | None = None) -> bool:
         board = self.board
         kept = board.unkeep(unit.members)
-        key = None if kept else kind(unit)
+        key = None if kept else self.kind(unit)
         if key is not None and key in self._failed:
             return False
         if board.rules.over(unit.members) is None:
@@ -95,6 +119,15 @@ class Round:
         if key is not None:
             self._failed.add(key)
         return False
+
+    def kind(self, unit: Unit) -> Hashable:
+        """Units that fail alike; a gang only as itself."""
+        if unit.gang is not None:
+            return unit.gang
+        claim = unit.members[0]
+        request = tuple(sorted(claim.request.items()))
+        job = self.board.rules.job(claim)
+        return claim.tier, claim.role, claim.user, claim.priority, request, claim.constraints, job
 
     def _commit(self, unit: Unit, choice: preempt.Choice) -> None:
         board = self.board
@@ -184,13 +217,3 @@ class Round:
             board.killed[victim] = claim
         for spot in spots:
             board.put(spot.claim, spot.node, spot.launch)
-
-
-def kind(unit: Unit) -> Hashable:
-    """Units that fail alike; a gang only as itself."""
-    if unit.gang is not None:
-        return unit.gang
-    claim = unit.members[0]
-    job = claim.job if any(one.limit is not None for one in claim.constraints) else None
-    request = tuple(sorted(claim.request.items()))
-    return claim.tier, claim.role, claim.user, claim.priority, request, claim.constraints, job

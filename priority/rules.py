@@ -114,6 +114,10 @@ class Rules:
             mask &= (count[codes + 1] < limit) | (codes < 0)
         return mask
 
+    def job(self, claim: Claim) -> str | None:
+        """The task's job, if a limit may hold back a task of it in this round."""
+        return claim.job if (claim.role, claim.job) in self._spreads else None
+
     def _spread(self, claim: Claim) -> _Spread | None:
         key = claim.role, claim.job
         if key not in self._spreads:
