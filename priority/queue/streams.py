@@ -12,7 +12,6 @@ what is cut off beyond is found by the sweep.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -22,8 +21,8 @@ import redis
 
 from priority.ports import Call
 from priority.wire.connection import Line, Lost, connect
+from priority.wire.stream import Inlet
 
-GROUP = "scheduler"
 LENGTH_MAX = 100_000
 BLOCK_S = 5.0
 """How long one read waits; then it is asked again, which shows a server that went away without a word."""
@@ -44,10 +43,9 @@ class RedisQueue:
 
     def __init__(self, url: str, tiers: Iterable[str], consumer: str = "leader", batch: int = 1000) -> None:
         self._streams = {stream(tier): tier for tier in tiers}
-        self._consumer = consumer
-        self._batch = batch
         self._client = connect(url, ANSWER_S)
         self._ears = Line(url, BLOCK_S + 5.0)
+        self._inlet = Inlet(self._ears, self._streams, consumer, batch)
         self._eyes = Line(url, BLOCK_S + 5.0)
         self._rest_until = 0.0
 
@@ -61,20 +59,9 @@ class RedisQueue:
 
     def acknowledge(self, calls: Sequence[Call]) -> None:
         """See `ports.Queue`."""
-        ids: dict[str, list[bytes]] = {}
-        for call in calls:
-            if call.token is not None:
-                ids.setdefault(stream(call.tier), []).append(call.token)
-
-        def send() -> None:
-            with self._client.pipeline(transaction=False) as pipeline:
-                for name, entries in ids.items():
-                    pipeline.xack(name, GROUP, *entries)
-                    pipeline.xdel(name, *entries)
-                pipeline.execute(raise_on_error=False)
-
-        if ids:
-            self._try(send)
+        entries = [(stream(call.tier), call.token) for call in calls if call.token is not None]
+        if entries:
+            self._try(lambda: self._inlet.acknowledge(self._client, entries))
 
     def publish(self, last_event: int) -> None:
         """See `ports.Queue`."""
@@ -99,56 +86,18 @@ class RedisQueue:
 
     def listen(self, deliver: Callable[[list[Call]], None]) -> None:
         """See `ports.Queue`. What `deliver` raises ends it; its calls come again when it begins again."""
-        again = True
         while not self._ears.closed:
             try:
-                calls, again = self._read(again)
+                entries = self._inlet.read(BLOCK_S)
             except (redis.exceptions.RedisError, *Lost):
-                # A connection lost, or a group lost with all else that Redis held: begin with a new group.
-                again = True
+                # A connection lost, or a group lost with all else that Redis held.
+                self._inlet.lost()
                 if not self._ears.wait():
                     return
                 continue
+            calls = [Call(self._streams[name], _jobs(fields), entry) for name, entry, fields in entries]
             if calls and not self._ears.closed:
                 deliver(calls)
-
-    def _read(self, again: bool) -> tuple[list[Call], bool]:
-        """One batch; `again`: what was delivered before and never acknowledged, until there is no more of it."""
-        client = self._ears.client
-        if again:
-            self._make_groups(client)
-            self._claim(client)
-        since = "0" if again else ">"
-        found: Any = client.xreadgroup(
-            GROUP,
-            self._consumer,
-            dict.fromkeys(self._streams, since),
-            count=self._batch,
-            block=None if again else round(BLOCK_S * 1000),
-        )
-        self._ears.works()
-        calls = [
-            Call(self._streams[name.decode()], jobs, entry)
-            for name, entries in (found or {}).items()
-            for entry, fields in entries
-            if (jobs := _jobs(fields)) is not None
-        ]
-        # What is delivered again stays pending until it is acknowledged: read it once, not for ever.
-        return calls, False
-
-    def _make_groups(self, client: redis.Redis) -> None:
-        for name in self._streams:
-            try:
-                client.xgroup_create(name, GROUP, id="0", mkstream=True)
-            except redis.exceptions.ResponseError as error:
-                if not str(error).startswith("BUSYGROUP"):
-                    raise
-
-    def _claim(self, client: redis.Redis) -> None:
-        """Take over what consumers of other names left behind."""
-        for name in self._streams:
-            with contextlib.suppress(redis.exceptions.ResponseError):
-                client.xautoclaim(name, GROUP, self._consumer, min_idle_time=0, count=self._batch, justid=True)
 
     # --- the watchers' thread ------------------------------------------------------------------------------
 
@@ -186,13 +135,13 @@ class RedisQueue:
         return entry, _number(fields)
 
 
-def _jobs(fields: Any) -> tuple[str, ...] | None:
-    """What an entry says; None if it is none of ours (Redis is not believed)."""
+def _jobs(fields: Any) -> tuple[str, ...]:
+    """What an entry says; nothing if it is none of ours (Redis is not believed)."""
     try:
         jobs = json.loads(fields[b"jobs"])
     except (KeyError, TypeError, ValueError, RecursionError):
-        return None
-    return tuple(jobs) if isinstance(jobs, list) and all(isinstance(job, str) for job in jobs) else None
+        return ()
+    return tuple(job for job in jobs if isinstance(job, str)) if isinstance(jobs, list) else ()
 
 
 def _number(fields: Any) -> int:

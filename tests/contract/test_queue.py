@@ -204,7 +204,28 @@ class TestRedis:
         client.close()
         world = World(lambda: RedisQueue(valkey, TIERS))
         world.queue().ring("prod", ["good"])
-        assert heard(world.listen(world.queue())).jobs == ("good",)
+        calls = world.listen(world.queue())
+        while (call := heard(calls)).jobs != ("good",):
+            assert call.jobs == ()
+        world.end()
+
+    def test_more_than_a_batch_comes_again(self, valkey: str) -> None:
+        first = RedisQueue(valkey, TIERS, batch=2)
+        for number in range(7):
+            first.ring("prod" if number % 2 else "devel", [str(number)])
+        seen: list[Call] = []
+
+        def crash(calls: list[Call]) -> None:
+            seen.extend(calls)
+            if len(seen) == 7:
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            first.listen(crash)
+        first.close()
+        world = World(lambda: RedisQueue(valkey, TIERS, batch=2))
+        calls = world.listen(world.queue())
+        assert {heard(calls).jobs[0] for _ in range(7)} == set("0123456")
         world.end()
 
     def test_another_consumers_leavings_are_taken_over(self, valkey: str) -> None:

@@ -1,0 +1,98 @@
+"""Looking at tasks: is one over its memory or its disk, is an output too long?
+
+What was not asked for is not limited. One look reads two small files in /proc for each process (some 7 us) and the
+sizes of two outputs; the folder of a task that asked for disk is walked, no more often than a twentieth of the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from priority.backend import proc, sandbox
+from priority.backend.custody import Custody, cause, now_s
+
+LOOK_S = 0.5
+"""Between two looks."""
+IDLE_LOOK_S = 2.0
+"""The same where no task has a limit: for the peak of memory and the length of outputs only."""
+HURRY_S = 0.05
+"""The same after a look that saw a task close to a limit or an output that grows fast."""
+SHARE = 20
+"""A look, and a walk through a folder, may take one part in so many of the time."""
+FAR = 1.5
+"""A task so many times over its limit gets no grace: it would take the room of others meanwhile."""
+
+
+class Breach:
+    """A task is over a limit; `far`: so far that it is killed at once."""
+
+    def __init__(self, custody: Custody, why: dict[str, object], far: bool) -> None:
+        self.custody = custody
+        self.why = why
+        self.far = far
+
+
+class Looker:
+    """Looks at all tasks and says what it found; its owner acts."""
+
+    def __init__(self, log_limit: int) -> None:
+        self._log_limit = log_limit
+        self.next_s = LOOK_S
+
+    def look(self, tasks: Iterable[Custody]) -> list[Breach]:
+        """The tasks that are over a limit; `next_s` is then how long to wait for the next look."""
+        begin = now_s()
+        breaches: list[Breach] = []
+        pause = IDLE_LOOK_S
+        for custody in tasks:
+            if custody.order is None:
+                continue
+            found, wanted = self._look_at(custody)
+            pause = min(pause, wanted)
+            if found is not None:
+                breaches.append(found)
+        self.next_s = max(pause, SHARE * (now_s() - begin))
+        return breaches
+
+    def _look_at(self, custody: Custody) -> tuple[Breach | None, float]:
+        assert custody.order is not None
+        pause = LOOK_S if custody.order.mem_mib or custody.order.disk_mib else IDLE_LOOK_S
+        if sandbox.trim(custody.folder, self._log_limit) > self._log_limit // 2:
+            pause = HURRY_S
+        pids = custody.kin()
+        used_kib = sum(map(proc.resident_kib, pids))
+        limit_kib = custody.order.mem_mib * 1024
+        if limit_kib and used_kib > limit_kib:
+            # What processes share was counted for each of them: now it matters, count it once.
+            used_kib = sum(map(proc.proportional_kib, pids)) or used_kib
+        custody.peak_kib = max(custody.peak_kib, used_kib)
+        if limit_kib and used_kib > limit_kib * 0.7:
+            pause = HURRY_S
+        if limit_kib and used_kib > limit_kib:
+            why = cause(
+                "mem",
+                f"used {-(-used_kib // 1024)} MiB of memory, but asked for {custody.order.mem_mib} MiB",
+                used_mib=-(-used_kib // 1024),
+                asked_mib=custody.order.mem_mib,
+            )
+            return Breach(custody, why, used_kib > limit_kib * FAR), pause
+        return self._disk(custody), pause
+
+    def _disk(self, custody: Custody) -> Breach | None:
+        assert custody.order is not None
+        limit = custody.order.disk_mib * 2**20
+        begin = now_s()
+        if not limit or begin < custody.disk_at_s:
+            return None
+        used = sandbox.disk_bytes(custody.folder)
+        custody.disk_at_s = begin + SHARE * (now_s() - begin)
+        if used <= limit:
+            return None
+        used_mib = -(-used // 2**20)
+        why = cause(
+            "disk",
+            f"took {used_mib} MiB of disk, but asked for {custody.order.disk_mib} MiB",
+            used_mib=used_mib,
+            asked_mib=custody.order.disk_mib,
+        )
+        return Breach(custody, why, used > limit * FAR)
