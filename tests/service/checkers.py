@@ -1,0 +1,105 @@
+"""What must be true of the truth at every committed state, whatever has happened: the checkers of the simulation."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+from priority.job import JobState
+from priority.lifecycle import TABLE
+from priority.ports import Event, JobQuery, Page
+from priority.resources import shortfall, times, total
+from priority.service.ledger import KINDS
+from priority.task import ACTIVE, PLACED, TERMINAL, State, Task
+
+from .world import World
+
+EDGES = {(state.value, move.state.value) for (state, _), move in TABLE.items()}
+STATES = {kind: state.value for state, kind in KINDS.items()}
+
+
+class Checkers:
+    """Kept over a run: the event log is replayed as it grows."""
+
+    def __init__(self, world: World, forced: bool = False) -> None:
+        self._world = world
+        self._seen = 0
+        self._state: dict[str, str] = {}
+        self._ended: dict[str, str] = {}
+        self._epoch = 0
+        self._forced = forced
+
+    def check(self) -> None:
+        with self._world.store.read() as reader:
+            events = reader.events(self._seen, 1_000_000)
+            jobs = {job.uid: job for job in reader.jobs(JobQuery(), Page(10_000))[0]}
+            tasks = [task for job in jobs.values() for task in reader.tasks(job.uid, Page(100_000))[0]]
+            usage, roles = reader.usage(), reader.roles()
+            nodes = {record.node.name: record.node for record in reader.nodes()}
+        self._replay(events, {task.id: task for task in tasks})
+        by_instance: dict[tuple[str, int], list[Task]] = defaultdict(list)
+        for task in tasks:
+            by_instance[task.job, task.instance].append(task)
+        self._instances(by_instance)
+        # P3 and the tallies: every instance is in exactly one place
+        active = Counter(uid for (uid, _), its in by_instance.items() if any(one.state in ACTIVE for one in its))
+        charged: dict[tuple[str, str, str], list[dict[str, int]]] = defaultdict(list)
+        for job in jobs.values():
+            assert job.active == active[job.uid], f"{job.spec.key} counts {job.active}, has {active[job.uid]}"
+            assert (job.state is JobState.ACTIVE) == (job.active > 0), job.spec.key
+            charged[job.spec.role, job.spec.tier, job.user].append(times(job.spec.resources, job.active))
+        # C4: what is charged is what is there, and prod is within its quota
+        for owner in charged.keys() | usage.keys():
+            mine = {name: amount for name, amount in usage.get(owner, {}).items() if amount}
+            there = {name: amount for name, amount in total(charged.get(owner, [])).items() if amount}
+            assert mine == there, f"{owner} is charged {mine}, has {there}"
+        if not self._forced:
+            for name, role in roles.items():
+                use = total(amounts for (its, tier, _), amounts in usage.items() if (its, tier) == (name, "prod"))
+                quota = role.quota.get("prod", {})
+                assert shortfall({key: use.get(key, 0) for key in quota}, quota) == {}, f"{name}: {use} > {quota}"
+        # C5: no node holds more than it has
+        held: dict[str, list[dict[str, int]]] = defaultdict(list)
+        for task in tasks:
+            if task.state in PLACED:
+                held[task.node or ""].append(jobs[task.job].spec.resources)
+        for name, amounts in held.items():
+            assert shortfall(total(amounts), nodes[name].capacity) == {}, f"{name} holds {total(amounts)}"
+        # C3: the witness
+        assert self._world.backend.violations == []
+
+    def _replay(self, events: list[Event], tasks: dict[str, Task]) -> None:
+        """C2 (every move is an edge, nothing leaves a terminal state), C9 (epochs never decrease)."""
+        for event in events:
+            assert event.id > self._seen
+            self._seen = event.id
+            if event.task is None:
+                continue
+            if event.kind == "task.requeued":
+                assert event.task not in self._state, f"{event.task} was made twice"
+                self._state[event.task] = "pending"
+                continue
+            before, after = event.data["from"], STATES[event.kind]
+            assert self._state.get(event.task, "pending") == before, f"{event.task}: {before} -> {after}"
+            assert (before, after) in EDGES, f"{event.task}: {before} -> {after}"
+            self._state[event.task] = after
+            if after == "starting":
+                assert event.data["epoch"] >= self._epoch
+                self._epoch = event.data["epoch"]
+        for id, task in tasks.items():
+            assert self._state.get(id, "pending") == task.state, id
+
+    def _instances(self, by_instance: dict[tuple[str, int], list[Task]]) -> None:
+        for key, attempts in by_instance.items():
+            attempts.sort(key=lambda task: task.attempt)
+            assert [task.attempt for task in attempts] == list(range(1, len(attempts) + 1)), key
+            living = [task for task in attempts if task.state in ACTIVE]
+            assert len(living) <= 2, key
+            if len(living) == 2:
+                first, second = living
+                assert first.state in (State.PREEMPTING, State.KILLING), key
+                assert (second.state, second.after) == (State.PENDING, first.id), key
+            for task in attempts:
+                assert (task.node is not None) or task.state in (State.PENDING, State.KILLED), task
+                assert (task.ended_us is not None) == (task.state in TERMINAL), task
+                if task.after is not None and task.state is State.PENDING:
+                    assert any(one.id == task.after for one in living), f"{task.id} waits for what is dead"
