@@ -8,24 +8,22 @@ is (see `routing`). Reads run in threads; submissions go through one writing thr
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from pathlib import Path
-from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from priority.errors import Conflict, Malformed, NotFound, PriorityError, TooLarge
+from priority.errors import Malformed, NotFound, PriorityError, TooLarge
 from priority.face import openapi, problem, routes_cluster, routes_jobs, routes_roles, routes_tasks
 from priority.face.batch import Submitter
 from priority.face.events import Bell
+from priority.face.listen import announce, bind, url_of
 from priority.face.routing import Gate, check_app, invalid_request
 from priority.service.build import Service
 from priority.service.settings import Settings
@@ -126,29 +124,6 @@ async def _fault(request: Request, error: Exception) -> Response:
 # --- the process
 
 
-def bind(settings: Settings) -> socket.socket:
-    """A listening socket on the API's address; `Conflict` if it is taken."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((settings.host, settings.port))
-        listener.listen(2048)
-    except OSError as error:
-        listener.close()
-        raise Conflict(
-            f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); "
-            "choose another port with --port, 0 for any"
-        ) from None
-    return listener
-
-
-def url_of(listener: socket.socket) -> str:
-    """Where clients find it."""
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
 def serve(settings: Settings, listener: socket.socket | None = None, ready: Callable[[str], None] | None = None) -> int:
     """Answer requests until SIGTERM or SIGINT. `listener` is given by who keeps the address over our restarts;
     `ready` is told the URL once requests are answered.
@@ -192,12 +167,3 @@ def serve(settings: Settings, listener: socket.socket | None = None, ready: Call
         return 0 if server.started else 1
     finally:
         service.close()
-
-
-def announce(state: Path, url: str) -> None:
-    """Write `api.json`, by which the CLI finds us: whole or not at all."""
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = state / f".api.json.{os.getpid()}"
-    document: dict[str, Any] = {"url": url, "pid": os.getpid()}
-    fresh.write_bytes(orjson.dumps(document))
-    fresh.replace(state / "api.json")

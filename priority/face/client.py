@@ -320,6 +320,10 @@ class Client:
         """No new tasks there; what runs goes on."""
         return cast("views.NodeView", self._http.json("POST", f"/v1/nodes/{_part(node)}/drain", repeatable=True))
 
+    def forget(self, node: str) -> None:
+        """Drop a node that is down and will not come back."""
+        self._http.request("DELETE", f"/v1/nodes/{_part(node)}")
+
     def undrain(self, node: str) -> views.NodeView:
         """New tasks again."""
         return cast("views.NodeView", self._http.json("POST", f"/v1/nodes/{_part(node)}/undrain", repeatable=True))

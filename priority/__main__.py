@@ -1,0 +1,5 @@
+"""`python -m priority`."""
+
+from priority.face.cli import main
+
+main()

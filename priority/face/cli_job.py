@@ -1,0 +1,276 @@
+"""`priority job ...`, and the same verbs without the noun."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from priority.errors import Invalid, PriorityError, Unavailable
+from priority.face import shell
+from priority.face.shell import Json
+
+if TYPE_CHECKING:
+    from priority.face.client import Client
+
+job = shell.group("Jobs: submit, look, change.")
+
+Ref = Annotated[str, typer.Argument(help="The job: role/tier/name (the latest so named) or its uid.", metavar="JOB")]
+Refs = Annotated[list[str], typer.Argument(help="Jobs: role/tier/name or uid.", metavar="JOB...")]
+Instances = Annotated[
+    str | None, typer.Option("--instances", "-i", help="Only these, such as 0,2-5.", metavar="LIST", show_default="all")
+]
+Why = Annotated[str, typer.Option("--why", help="What others will read as the reason.", metavar="TEXT")]
+
+INSTANCES_MAX = 1_000_000
+
+
+def instances_of(text: str | None) -> list[int] | None:
+    """`0,2-5` as numbers; None for all."""
+    if text is None:
+        return None
+    found: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not first.isdigit() or (last and not last.isdigit()) or ("-" in part and not last):
+            raise Invalid("--instances", f"must be such as 0,2-5, not {text!r}")
+        low, high = int(first[:9]), int((last or first)[:9])
+        if high - low >= INSTANCES_MAX:
+            raise Invalid("--instances", f"names more than {INSTANCES_MAX} instances")
+        found.update(range(low, high + 1))
+    return sorted(found)
+
+
+@job.command("list")
+def list_jobs(
+    *,
+    role: Annotated[list[str] | None, typer.Option(help="Of this role; may be repeated.")] = None,
+    tier: Annotated[str | None, typer.Option(help="prod, devel or opportunistic.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of this name.")] = None,
+    user: Annotated[str | None, typer.Option(help="Submitted by this user.")] = None,
+    label: Annotated[str | None, typer.Option(help="With this label.", metavar="NAME=VALUE")] = None,
+    ended: Annotated[bool, typer.Option("--ended", help="Those that have ended.")] = False,
+    everything: Annotated[bool, typer.Option("--all", "-a", help="Active and ended ones.")] = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")] = 100,
+    json: Json = False,
+) -> None:
+    """List jobs, newest first: the active ones, if not told otherwise."""
+    from itertools import islice
+
+    state = None if everything else "ended" if ended else "active"
+    with shell.client() as client:
+        found = client.all_jobs(
+            role=role, tier=tier, name=name, user=user, label=label, state=state, limit=min(limit, 1000)
+        )
+        items = list(islice(found, limit))
+    if json:
+        return shell.write_json(items)
+    from priority.face import show
+
+    return show.out(show.jobs(items))
+
+
+@job.command("status")
+def status(
+    ref: Ref,
+    all_tasks: Annotated[bool, typer.Option("--all", "-a", help="Every attempt, ended ones too.")] = False,
+    json: Json = False,
+) -> None:
+    """Show a job and its tasks: each instance's newest attempts, at most 100."""
+    with shell.client() as client:
+        view = client.job(ref)
+        page = client.tasks(view["uid"], limit=100)
+        items, more = page["items"], page["next"] is not None
+        if all_tasks and more:
+            items, more = list(client.all_tasks(view["uid"], limit=1000)), False
+    if json:
+        return shell.write_json({**view, "tasks": items})
+    from priority.face import show
+
+    return show.job(view, items, more)
+
+
+@job.command("kill")
+def kill(refs: Refs, instances: Instances = None, why: Why = "", json: Json = False) -> None:
+    """End jobs, or some of their instances. What runs gets SIGTERM and the job's kill_grace."""
+    chosen = instances_of(instances)
+    with shell.client() as client:
+        done = [client.kill(ref, chosen, why) for ref in refs]
+    _changed(done, json, "is being killed")
+
+
+@job.command("restart")
+def restart(refs: Refs, instances: Instances = None, why: Why = "", json: Json = False) -> None:
+    """Begin jobs anew, or some of their instances that run."""
+    chosen = instances_of(instances)
+    with shell.client() as client:
+        done = [client.restart(ref, chosen, why) for ref in refs]
+    _changed(done, json, "begins anew")
+
+
+@job.command("scale")
+def scale(
+    ref: Ref,
+    instances: Annotated[int, typer.Argument(min=1, help="How many there are to be.", metavar="INSTANCES")],
+    json: Json = False,
+) -> None:
+    """Change how many instances a job has; fewer kills those with the highest numbers."""
+    with shell.client() as client:
+        done = [client.scale(ref, instances)]
+    _changed(done, json, f"has {instances} instances now")
+
+
+def _changed(done: list[Any], json: bool, what: str) -> None:
+    if json:
+        return shell.write_json(done)
+    for view in done:
+        shell.write(f"{view['key']} {what}" if view["state"] == "active" else f"{view['key']} has ended")
+    return None
+
+
+@job.command("explain")
+def explain(
+    ref: Annotated[str, typer.Argument(help="A job, or a task's id.", metavar="JOB|TASK")], json: Json = False
+) -> None:
+    """Say why a job waits, or why it was killed: by whom, for whom, at what cost."""
+    with shell.client() as client:
+        found = client.explain(ref)
+    if json:
+        return shell.write_json(found)
+    from priority.face import show
+
+    return show.explanation(found)
+
+
+@job.command("schema")
+def schema() -> None:
+    """Print the JSON schema of a job: every field there is."""
+    from priority.job import JobSpec
+
+    shell.write_json(JobSpec.model_json_schema())
+
+
+@job.command("logs")
+def logs(
+    ref: Annotated[str, typer.Argument(help="A job, or a task's id.", metavar="JOB|TASK")],
+    *,
+    instance: Annotated[
+        int | None, typer.Option("--instance", "-i", min=0, help="Which instance of the job.", show_default="0")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the task has ended.")] = False,
+    stream: Annotated[
+        str, typer.Option("--stream", help="stdout, stderr or both.", metavar="stdout|stderr|both")
+    ] = "both",
+    tail: Annotated[
+        int | None, typer.Option(min=0, help="Begin so many bytes before the end.", metavar="BYTES")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Print what a task wrote: its stdout on stdout, its stderr on stderr."""
+    if stream not in ("stdout", "stderr", "both"):
+        raise Invalid("--stream", "must be stdout, stderr or both")
+    with shell.client() as client:
+        if instance is None and ref.count("/") == 2:
+            instance = 0
+        chosen: list[Literal["stdout", "stderr"]] = []
+        if stream != "stderr":
+            chosen.append("stdout")
+        if stream != "stdout":
+            chosen.append("stderr")
+        offset = 0 if tail is None else -tail
+        if follow and len(chosen) == 2:
+            _follow_both(client, ref, instance, offset, json)
+        else:
+            for one in chosen:
+                _copy_log(client, ref, instance, one, offset=offset, follow=follow, json=json)
+
+
+def _copy_log(
+    client: Client,
+    ref: str,
+    instance: int | None,
+    stream: Literal["stdout", "stderr"],
+    *,
+    offset: int,
+    follow: bool,
+    json: bool,
+) -> None:
+    binary = (sys.stdout if stream == "stdout" or json else sys.stderr).buffer
+    while True:
+        begin, data, ended = client.logs(
+            ref, instance=instance, stream=stream, offset=offset, limit=2**20, wait_s=20.0 if follow else 0.0
+        )
+        offset = begin + len(data)
+        if data and json:
+            text = data.decode(errors="replace")
+            shell.write_json({"stream": stream, "offset": begin, "next": offset, "data": text, "ended": ended})
+        elif data:
+            binary.write(data)
+            binary.flush()
+        elif ended or not follow:
+            return
+
+
+def _follow_both(client: Client, ref: str, instance: int | None, offset: int, json: bool) -> None:
+    faults: list[BaseException] = []
+
+    def copy(stream: Literal["stdout", "stderr"]) -> None:
+        try:
+            _copy_log(client, ref, instance, stream, offset=offset, follow=True, json=json)
+        except (PriorityError, OSError) as error:
+            faults.append(error)
+
+    beside = threading.Thread(target=copy, args=("stderr",), daemon=True)
+    beside.start()
+    copy("stdout")
+    beside.join()
+    if faults:
+        raise faults[0]
+
+
+@job.command("watch")
+def watch(
+    ref: Annotated[str | None, typer.Argument(help="Only this job.", metavar="[JOB]")] = None, json: Json = False
+) -> None:
+    """Watch jobs (or one job's tasks) live, until Ctrl-C. In a pipe or with --json: events, one a line."""
+    with shell.client() as client:
+        uid = client.job(ref)["uid"] if ref is not None else None
+        if json or not sys.stdout.isatty():
+            for event in client.events(-1, job=uid):
+                shell.write_json(event)
+                sys.stdout.flush()
+        else:
+            _live(client, uid)
+
+
+def _live(client: Client, uid: str | None) -> None:
+    """Draw at each news, at most some times a second."""
+    from rich.live import Live
+
+    from priority.face import show
+
+    news = threading.Event()
+
+    def listen() -> None:
+        while True:
+            try:
+                for _ in client.events(-1, job=uid):
+                    news.set()
+            except Unavailable:
+                news.set()
+
+    def draw() -> Any:
+        if uid is None:
+            return show.jobs(client.jobs(state="active", limit=100)["items"])
+        return show.tasks(client.tasks(uid, limit=200)["items"])
+
+    threading.Thread(target=listen, daemon=True).start()
+    with Live(draw(), console=show.console(), auto_refresh=False, screen=True) as live:
+        pause = threading.Event()
+        while True:
+            news.wait(2.0)  # ages move on without news
+            news.clear()
+            live.update(draw(), refresh=True)
+            pause.wait(0.2)

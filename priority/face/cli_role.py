@@ -1,0 +1,164 @@
+"""`priority role ...` and `priority quota ...`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from priority.errors import Invalid, PriorityError
+from priority.face import shell
+from priority.face.shell import Json
+
+if TYPE_CHECKING:
+    from priority.role import RoleSpec
+
+role = shell.group("Roles: who shares the cluster, and how.")
+quota = shell.group("Quotas: what each role may have.")
+
+File = Annotated[Path, typer.Argument(help="The roles file (- for standard input).", metavar="FILE")]
+Delete = Annotated[bool, typer.Option("--delete", help="Delete the roles that the file does not name.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Lower a quota below its use; delete a role that has active jobs.")
+]
+DEFAULT_FILE = Path("config/roles.yaml")
+
+
+@role.command("list")
+def list_roles(json: Json = False) -> None:
+    """List the roles that you have a grant for."""
+    with shell.client() as client:
+        items = client.roles()["items"]
+    if json:
+        return shell.write_json(items)
+    from priority.face import show
+
+    return show.out(show.roles(items))
+
+
+@role.command("show")
+def show_role(
+    name: Annotated[str | None, typer.Argument(help="Only this one.", metavar="[ROLE]")] = None, json: Json = False
+) -> None:
+    """Print roles as a roles file: edit it, and give it to `priority roles apply`."""
+    with shell.client() as client:
+        items = [client.role(name)] if name is not None else client.roles()["items"]
+    if json:
+        return shell.write_json(items[0] if name is not None else items)
+    from priority.role import RoleSpec, dump_file
+
+    specs = {
+        one["name"]: RoleSpec.model_validate({field: value for field, value in one.items() if field != "name"})
+        for one in items
+    }
+    return shell.write(dump_file(specs).rstrip())
+
+
+@role.command("diff")
+def diff(file: File = DEFAULT_FILE, delete: Delete = False, json: Json = False) -> None:
+    """Show what applying a roles file would change."""
+    _apply(file, dry_run=True, delete=delete, force=False, json=json)
+
+
+@role.command("apply")
+def apply(
+    file: File = DEFAULT_FILE,
+    delete: Delete = False,
+    force: Force = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
+    json: Json = False,
+) -> None:
+    """Make the roles be those of a file: all of it or nothing. Roles that it does not name stay, without --delete."""
+    _apply(file, dry_run=dry_run, delete=delete, force=force, json=json)
+
+
+def _apply(file: Path, *, dry_run: bool, delete: bool, force: bool, json: bool) -> None:
+    roles = _read(file)
+    with shell.client() as client:
+        found = client.apply_roles(roles, dry_run=dry_run, delete=delete, force=force)
+        warnings = [] if dry_run else client.quota()["warnings"]
+    if json:
+        return shell.write_json(found)
+    from priority.face import show
+
+    show.changes(found)
+    for warning in warnings:
+        shell.warn(f"priority: warning: {warning}")
+    return None
+
+
+def _read(file: Path) -> dict[str, RoleSpec]:
+    from priority.role import parse_file
+
+    text = shell.read_text(file)
+    try:
+        return parse_file(text)
+    except PriorityError as error:
+        raise shell.in_file(file, error) from None
+
+
+@quota.command("show")
+def show_quota(
+    name: Annotated[str | None, typer.Argument(help="Only of this role.", metavar="[ROLE]")] = None, json: Json = False
+) -> None:
+    """Show quotas, what unfinished work asks of them, and what is on nodes now."""
+    with shell.client() as client:
+        view = client.quota(name)
+    if json:
+        return shell.write_json(view)
+    from priority.face import show
+
+    return show.quotas(view)
+
+
+@quota.command("set")
+def set_quota(
+    name: Annotated[str, typer.Argument(help="The role.", metavar="ROLE")],
+    tier: Annotated[str, typer.Argument(help="prod, devel or opportunistic.", metavar="TIER")],
+    amounts: Annotated[
+        list[str] | None, typer.Argument(help="The whole quota, such as cpus=16 mem=64GiB.", metavar="NAME=AMOUNT...")
+    ] = None,
+    *,
+    user: Annotated[str | None, typer.Option(help="The part of this user of the role.")] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Take the quota away.")] = False,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Replace a quota. A resource that is not named is not limited."""
+    wanted = None if remove else _amounts(amounts or [])
+    if remove and amounts:
+        raise Invalid("--remove", "goes without amounts")
+    with shell.client() as client:
+        found = client.set_quota(name, tier, wanted, user=user, force=force)
+        warnings = client.quota()["warnings"]
+    if json:
+        return shell.write_json(found)
+    from priority.face import show
+
+    show.changes(found)
+    for warning in warnings:
+        shell.warn(f"priority: warning: {warning}")
+    return None
+
+
+def _amounts(given: list[str]) -> dict[str, Any]:
+    if not given:
+        raise Invalid("NAME=AMOUNT", "is missing, such as cpus=16 mem=64GiB; --remove takes a quota away")
+    found: dict[str, Any] = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not equals or not name or not value:
+            raise Invalid("NAME=AMOUNT", f"must be such as cpus=16 or mem=64GiB, not {one!r}")
+        try:
+            found[name] = int(value)
+        except ValueError:
+            try:
+                found[name] = float(value)
+            except ValueError:
+                found[name] = value
+    from priority import resources
+
+    # Read here already: what JSON cannot say (NaN, infinity) must not reach the wire.
+    resources.parse(found, "quota")
+    return found

@@ -1,0 +1,266 @@
+"""Commands that run parts of the service, and those that need none."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from priority.errors import Invalid, PriorityError
+from priority.face import shell
+from priority.face.shell import Json
+
+db = shell.group("The database.")
+run = typer.Typer()
+"""Commands without a noun; `cli` takes them over."""
+
+StateOption = Annotated[Path | None, typer.Option("--state", help="The state folder.", metavar="FOLDER")]
+HostOption = Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")]
+PortOption = Annotated[int | None, typer.Option(help="Port to listen on; 0: any.", show_default="8330")]
+
+
+@run.command("up")
+def up(
+    *,
+    state: StateOption = None,
+    host: HostOption = None,
+    port: PortOption = None,
+    agents: Annotated[int | None, typer.Option(min=0, help="Local agents.", show_default="4")] = None,
+    cpus: Annotated[float | None, typer.Option(help="cpus of each agent.", show_default="4")] = None,
+    mem: Annotated[str | None, typer.Option(help="Memory of each agent.", show_default="8GiB")] = None,
+    disk: Annotated[str | None, typer.Option(help="Disk of each agent.", show_default="32GiB")] = None,
+) -> None:
+    """Run everything on this machine, until Ctrl-C. Started again on the same folder it goes on where it was.
+
+    Tasks that run when it stops go on for a while (setting lease_s): started again in time, it takes them over.
+    """
+    settings = shell.settings(
+        state=state, host=host, port=port, agents=agents, agent_cpus=cpus, agent_mem=mem, agent_disk=disk
+    )
+    _check_amounts(settings)
+    from priority.service.up import Api
+    from priority.service.up import up as supervise
+
+    def say(line: str) -> None:
+        shell.write(line)
+        sys.stdout.flush()
+
+    say(f"priority up, state folder {settings.state}")
+    status = supervise(settings, Api(_listen, _serve, _warm), say, lambda: say(_first_words(settings)))
+    if status:
+        raise typer.Exit(status)
+
+
+def _check_amounts(settings: Any) -> None:
+    from priority import resources
+
+    given = {"agent_cpus": ("cpus", settings.agent_cpus), "agent_mem": ("mem", settings.agent_mem)}
+    for field, (name, amount) in {**given, "agent_disk": ("disk", settings.agent_disk)}.items():
+        resources.parse_amount(name, amount, field)
+
+
+def _listen(settings: Any) -> Any:
+    from priority.face.listen import bind
+
+    return bind(settings)
+
+
+def _serve(settings: Any, listener: Any, ready: Any) -> int:
+    from priority.face.api import serve
+
+    return serve(settings, listener, ready)
+
+
+def _warm() -> None:
+    import uvicorn.lifespan.on
+    import uvicorn.loops.uvloop
+    import uvicorn.protocols.http.httptools_impl  # noqa: F401
+
+    import priority.face.api  # noqa: F401
+
+
+def _first_words(settings: Any) -> str:
+    """What to try; with the folder, unless the CLI would look there anyway."""
+    from priority.service.settings import default_state
+
+    where = "" if settings.state == default_state() else f"--state {settings.state} "
+    return f"""ready; in another terminal:
+  priority {where}roles apply config/roles.yaml
+  priority {where}submit --role ci --name hello --wait -- echo hello
+  priority {where}logs ci/devel/hello
+Ctrl-C stops it."""
+
+
+@run.command("api")
+def api(state: StateOption = None, host: HostOption = None, port: PortOption = None) -> None:
+    """Run the API alone. The database must be there: `priority db upgrade`."""
+    settings = shell.settings(state=state, host=host, port=port)
+    from priority.face.api import serve
+
+    def ready(url: str) -> None:
+        shell.write(f"api {url}")
+        sys.stdout.flush()
+
+    raise typer.Exit(serve(settings, ready=ready))
+
+
+@run.command("scheduler")
+def scheduler(state: StateOption = None) -> None:
+    """Run a scheduler alone. Of several, one leads and the others wait for it to go."""
+    settings = shell.settings(state=state)
+    from priority.service.build import run_scheduler
+
+    raise typer.Exit(run_scheduler(settings))
+
+
+@run.command("agent")
+def agent(
+    *,
+    name: Annotated[str, typer.Option(help="Of the node; no other may have it.")],
+    cpus: Annotated[float | None, typer.Option(help="Cores that it has.", show_default="4")] = None,
+    mem: Annotated[str | None, typer.Option(help="Memory, such as 16GiB.", show_default="8GiB")] = None,
+    disk: Annotated[str | None, typer.Option(help="Disk.", show_default="32GiB")] = None,
+    resource: Annotated[list[str] | None, typer.Option(help="Any other, such as gpus=2.", metavar="NAME=N")] = None,
+    attribute: Annotated[
+        list[str] | None, typer.Option(help="For constraints, such as rack=r1.", metavar="NAME=VALUE")
+    ] = None,
+    state: StateOption = None,
+) -> None:
+    """Make this machine a node. It needs only the Redis of the service (setting redis)."""
+    from priority.job import NAME_PATTERN
+
+    _check_name(name, NAME_PATTERN)
+    more: dict[str, float] = {}
+    for key, value in _pairs(resource, "--resource").items():
+        try:
+            more[key] = float(value) if key == "gpus" else int(value)
+        except ValueError:
+            raise Invalid("--resource", f"{key} must be a number, not {value!r}") from None
+    attributes = _pairs(attribute, "--attribute")
+    settings = shell.settings(state=state)
+    from priority.service.up import run_agent
+
+    raise typer.Exit(run_agent(settings, name, cpus=cpus, mem=mem, disk=disk, more=more, attributes=attributes))
+
+
+def _check_name(name: str, pattern: str) -> None:
+    import re
+
+    if re.fullmatch(pattern, name) is None:
+        raise Invalid("--name", "must be letters, digits, '_', '.', '-', at most 63, and begin with a letter or digit")
+
+
+def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
+    found = {}
+    for one in given or []:
+        name, equals, value = one.partition("=")
+        if not equals or not name:
+            raise Invalid(option, f"must be NAME=VALUE, not {one!r}")
+        found[name] = value
+    return found
+
+
+@db.command("upgrade")
+def upgrade(state: StateOption = None, json: Json = False) -> None:
+    """Bring the database to the newest version. Safe to run twice, and by two at once."""
+    settings = shell.settings(state=state)
+    from priority.service.up import upgrade as bring
+
+    bring(settings)
+    if json:
+        return shell.write_json({"upgraded": True})
+    return shell.write("the database is at the newest version")
+
+
+@run.command("plan")
+def plan(
+    files: Annotated[
+        list[Path], typer.Argument(help="Snapshots in JSON; - for standard input.", metavar="SNAPSHOT...")
+    ],
+) -> None:
+    """Decide one scheduling round from a snapshot: one plan a line. Needs no service.
+
+    The policy settings that a snapshot may have: none yet.
+    """
+    from priority.plan import answer
+
+    failed = False
+    for path in files:
+        try:
+            line = answer(shell.read_text(path))
+        except PriorityError as error:
+            message = error.message if error.message.startswith(f"{path}: ") else f"{path}: {error.message}"
+            shell.warn(" ".join(message.split("\n")))
+            failed = True
+            continue
+        shell.write(line)
+    if failed:
+        raise typer.Exit(2)
+
+
+@run.command("config")
+def config(json: Json = False) -> None:
+    """Print every setting: what it is, its value now, and the variable that sets it."""
+    settings = shell.settings()
+    fields = type(settings).model_fields
+    rows = [
+        {
+            "name": name,
+            "variable": f"PRIORITY_{name.upper()}",
+            "value": _masked(name, getattr(settings, name)),
+            "description": field.description or "",
+        }
+        for name, field in fields.items()
+    ]
+    if json:
+        return shell.write_json(rows)
+    from priority.face import show
+
+    show.out("Each may be set by its variable, or by its name in priority.yaml (or the file PRIORITY_CONFIG names).\n")
+    return show.out(
+        show.table(("SETTING", "VALUE", "WHAT"), [(row["variable"], row["value"], row["description"]) for row in rows])
+    )
+
+
+def _masked(name: str, value: Any) -> Any:
+    if name == "token" and value:
+        return "(set)"
+    if name in ("database", "redis") and "@" in str(value):
+        return str(value).split("://", 1)[0] + "://...@" + str(value).rsplit("@", 1)[1]
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+@run.command("health")
+def health(json: Json = False) -> None:
+    """Say whether the service works, part by part. Status 7 if it does not answer or is degraded."""
+    with shell.client() as client:
+        found = client.health()
+    if json:
+        shell.write_json(found)
+    else:
+        from priority.face import show
+
+        show.health(found)
+    if found["status"] != "ok":
+        raise typer.Exit(7)
+
+
+@run.command("openapi")
+def openapi() -> None:
+    """Print the OpenAPI document of the running service."""
+    with shell.client() as client:
+        shell.write_json(client.openapi())
+
+
+@run.command("demo")
+def demo(
+    roles: Annotated[Path, typer.Option(help="The roles file.", metavar="FILE")] = Path("config/roles.yaml"),
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the folder with database and witness lines.")] = False,
+) -> None:
+    """Show it: a cluster of its own, devel and prod work, preemption and return, seen by the tasks' own lines."""
+    from priority.face import show
+    from priority.face.demo import run as tell
+
+    raise typer.Exit(tell(show.console(), roles, keep=keep))

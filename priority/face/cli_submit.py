@@ -1,0 +1,232 @@
+"""`priority submit`: from files, or everything on the command line."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from priority.errors import Invalid, PriorityError
+from priority.face import shell
+from priority.face.cli_job import job
+from priority.face.shell import Json
+
+if TYPE_CHECKING:
+    from priority.face import views
+    from priority.face.client import Client
+    from priority.job import JobSpec
+
+CHUNK_JOBS = 1000
+CHUNK_BYTES = 3 * 2**20
+"""So much goes into one request: below the service's default limits."""
+
+Pairs = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE")]
+
+
+@job.command("submit")
+def submit(
+    given: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Files of jobs in YAML or JSON (- for standard input); or, with --name, the command after --.",
+            metavar="FILE... | -- COMMAND",
+        ),
+    ] = None,
+    *,
+    name: Annotated[str | None, typer.Option(help="Name of a job given here instead of in a file.")] = None,
+    role: Annotated[str | None, typer.Option(help="Its role.")] = None,
+    tier: Annotated[str | None, typer.Option(help="prod, devel or opportunistic.", show_default="devel")] = None,
+    instances: Annotated[int | None, typer.Option("--instances", "-n", help="How many.", show_default="1")] = None,
+    cpus: Annotated[float | None, typer.Option(help="Cores of each instance.", show_default="1")] = None,
+    mem: Annotated[str | None, typer.Option(help="Memory of each, such as 4GiB.")] = None,
+    disk: Annotated[str | None, typer.Option(help="Disk of each, such as 10GiB.")] = None,
+    gpus: Annotated[float | None, typer.Option(help="GPUs of each.")] = None,
+    resource: Annotated[list[str] | None, typer.Option(help="Any other.", metavar="NAME=N")] = None,
+    env: Annotated[list[str] | None, typer.Option("--env", "-e", help="A variable.", metavar="NAME=VALUE")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="A label.", metavar="NAME=VALUE")] = None,
+    importance: Annotated[int | None, typer.Option("--priority", help="Higher goes first in its role.")] = None,
+    gang: Annotated[bool | None, typer.Option("--gang", help="All instances start together or none.")] = None,
+    max_failures: Annotated[int | None, typer.Option(help="Failed attempts that end an instance.")] = None,
+    max_runtime: Annotated[str | None, typer.Option(help="Such as 2h; longer counts as failed.")] = None,
+    notice: Annotated[str | None, typer.Option(help="Before it is preempted, such as 30s.")] = None,
+    key: Annotated[str | None, typer.Option(help="Idempotency key: the same key never makes two jobs.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Until all have ended; status 8 if not well.")] = False,
+    json: Json = False,
+) -> None:
+    """Submit jobs. Those of one file are accepted together or not at all (up to 1000 of them).
+
+    priority submit jobs.yaml
+
+    priority submit --role ci --name hello --cpus 1 -- echo hello
+    """
+    fields = {
+        "role": role, "tier": tier, "instances": instances, "priority": importance, "gang": gang,
+        "max_failures": max_failures, "max_runtime": max_runtime, "env": _pairs(env, "--env"),
+        "labels": _pairs(label, "--label"), "preempt": {"notice": notice} if notice else None,
+        "resources": _resources(resource, cpus=cpus, mem=mem, disk=disk, gpus=gpus),
+    }  # fmt: skip
+    set_fields = {field: value for field, value in fields.items() if value is not None}
+    if name is None:
+        specs = _from_files(given or [], set_fields)
+    else:
+        specs = [_from_line(name, given or [], set_fields)]
+    with shell.client() as client:
+        jobs = list(_send(client, specs, key))
+        ended = _wait(client, jobs, quiet=json) if wait else None
+    _report(jobs, ended, json)
+
+
+def _pairs(given: Sequence[str] | None, option: str) -> dict[str, str] | None:
+    if not given:
+        return None
+    found = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not equals or not name:
+            raise Invalid(option, f"must be NAME=VALUE, not {one!r}")
+        found[name] = value
+    return found
+
+
+def _resources(more: Sequence[str] | None, **named: Any) -> dict[str, Any] | None:
+    found = {name: value for name, value in named.items() if value is not None}
+    for name, value in (_pairs(more, "--resource") or {}).items():
+        try:
+            found[name] = int(value)
+        except ValueError:
+            raise Invalid("--resource", f"{name} must be a whole number, not {value!r}") from None
+    if not found:
+        return None
+    return {"cpus": 1, **found}
+
+
+def _from_line(name: str, command: Sequence[str], fields: dict[str, Any]) -> JobSpec:
+    from priority.job import parse_spec
+
+    if not command:
+        raise Invalid("command", "is missing; put it after --, such as: priority submit ... -- echo hello")
+    if "role" not in fields:
+        raise Invalid("--role", "is missing")
+    # One word may be a line for the shell; several are a program and its arguments.
+    line: Any = command[0] if len(command) == 1 else list(command)
+    return parse_spec({"tier": "devel", "name": name, "command": line, **fields})
+
+
+def _from_files(files: Sequence[str], fields: dict[str, Any]) -> list[JobSpec]:
+    if not files:
+        raise Invalid("FILE", "name a file of jobs, or give --role, --name and a command; see `priority submit --help`")
+    if fields:
+        options = ", ".join(sorted(fields))
+        raise Invalid(options, "goes with --name and a command; in a file it is a field of the job")
+    specs: list[JobSpec] = []
+    for file in files:
+        path = Path(file)
+        try:
+            specs += _parse(shell.read_text(path))
+        except PriorityError as error:
+            raise error if error.message.startswith(f"{path}:") else shell.in_file(path, error) from None
+    if not specs:
+        raise Invalid("FILE", "there is no job in it")
+    return specs
+
+
+def _parse(text: str) -> list[JobSpec]:
+    """JSON by a fast parser where it is JSON; everything else (YAML, several documents) by the parser of YAML."""
+    from priority.job import parse_file, parse_spec
+
+    if text.lstrip()[:1] in ("[", "{"):
+        import orjson
+
+        try:
+            document = orjson.loads(text)
+        except ValueError:
+            return _parse_lines(text)
+        documents = document if isinstance(document, list) else [document]
+        return [parse_spec(one, f"jobs[{number}]") for number, one in enumerate(documents)]
+    return parse_file(text)
+
+
+def _parse_lines(text: str) -> list[JobSpec]:
+    import orjson
+
+    from priority.job import parse_file, parse_spec
+
+    try:
+        documents = [orjson.loads(line) for line in text.splitlines() if line.strip()]
+    except ValueError:
+        return parse_file(text)
+    return [parse_spec(one, f"jobs[{number}]") for number, one in enumerate(documents)]
+
+
+def _send(client: Client, specs: Sequence[JobSpec], key: str | None) -> Iterator[views.JobSummary]:
+    key = key or secrets.token_hex(16)
+    if len(specs) == 1:
+        yield client.submit(specs[0], key)
+        return
+    chunks = list(_chunks(specs))
+    if len(chunks) > 1:
+        shell.warn(f"priority: {len(specs)} jobs go in {len(chunks)} requests: each is accepted whole or not at all")
+    for number, chunk in enumerate(_progress(chunks, "submitting")):
+        yield from client.submit_many(chunk, key if number == 0 else f"{key}-{number}")["jobs"]
+
+
+def _chunks(specs: Sequence[JobSpec]) -> Iterator[list[JobSpec]]:
+    chunk: list[JobSpec] = []
+    size = 0
+    for spec in specs:
+        large = len(spec.model_dump_json())
+        if chunk and (len(chunk) == CHUNK_JOBS or size + large > CHUNK_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(spec)
+        size += large
+    yield chunk
+
+
+def _progress(chunks: Sequence[list[JobSpec]], what: str) -> Iterable[list[JobSpec]]:
+    if len(chunks) < 2 or not sys.stderr.isatty():
+        return chunks
+    from rich.progress import track
+
+    from priority.face import show
+
+    return track(chunks, what, console=show.console(error=True), transient=True)
+
+
+def _wait(client: Client, jobs: Sequence[views.JobSummary], *, quiet: bool) -> list[views.JobView]:
+    uids = [one["uid"] for one in jobs]
+    if quiet or not sys.stderr.isatty():
+        return client.wait(*uids)
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from priority.face import show
+
+    columns = (TextColumn("waiting"), BarColumn(), MofNCompleteColumn(), TextColumn("jobs"), TimeElapsedColumn())
+    with Progress(*columns, console=show.console(error=True), transient=True) as bar:
+        line = bar.add_task("waiting", total=len(uids))
+        return client.wait(*uids, seen=lambda _: bar.advance(line))
+
+
+def _report(jobs: Sequence[views.JobSummary], ended: list[views.JobView] | None, json: bool) -> None:
+    found: Sequence[views.JobSummary] = ended if ended is not None else jobs
+    if json:
+        shell.write_json(found[0] if len(found) == 1 else list(found))
+    else:
+        for one in found[:20]:
+            shell.write(f"{one['key']} {_became(one)} ({one['uid']})")
+        if len(found) > 20:
+            shell.write(f"... and {len(found) - 20} more")
+    if ended is not None and any(one["failed"] or one["killed"] for one in ended):
+        raise typer.Exit(shell.UNFINISHED)
+
+
+def _became(one: views.JobSummary) -> str:
+    if one["state"] == "active":
+        return "submitted"
+    if one["finished"] == one["instances"]:
+        return "finished"
+    return f"ended: {one['finished']} finished, {one['failed']} failed, {one['killed']} killed"

@@ -1,0 +1,166 @@
+"""What every command of the CLI stands on: where the service is, how errors end, how `--json` looks.
+
+An error is one line on standard error that says what is wrong and what to do next, and an exit status.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+from typer.core import TyperGroup
+
+from priority.errors import Malformed, PriorityError
+
+if TYPE_CHECKING:
+    from priority.face.client import Client
+    from priority.service.settings import Settings
+
+UNFINISHED = 8
+"""The exit status of `--wait` when a job did not finish well."""
+
+EXIT_STATUSES = """Exit status: 0 done; 1 something went wrong; 2 the request is not valid; 3 there is no such thing, or
+you have no grant for it; 4 a valid token is needed; 5 it does not fit what is already there; 6 the quota does not
+allow it; 7 a part that is needed does not answer; 8 a job that was waited for did not finish well; 130 interrupted."""
+
+Json = Annotated[bool, typer.Option("--json", help="JSON on standard output, for programs.")]
+Call = TypeVar("Call", bound=Callable[..., Any])
+
+_given: dict[str, str] = {}
+"""What the options before the command said: `state` and `url`."""
+
+
+def give(state: Path | None, url: str | None) -> None:
+    """Remember the options before the command."""
+    _given.clear()
+    if state is not None:
+        _given["state"] = str(state)
+    if url is not None:
+        _given["url"] = url
+
+
+def settings(**given: Any) -> Settings:
+    """The settings, with what the command line gives before environment and file; None is not given."""
+    from pydantic import ValidationError
+    from yaml import YAMLError
+
+    from priority.job import invalid
+    from priority.service.settings import Settings as Read
+
+    values: dict[str, Any] = {**_given, **{name: value for name, value in given.items() if value is not None}}
+    try:
+        return Read(**values)
+    except ValidationError as error:
+        raise invalid(error) from None
+    except YAMLError as error:
+        file = os.environ.get("PRIORITY_CONFIG", "priority.yaml")
+        raise Malformed(f"{file}: not YAML: {str(error).splitlines()[0]}") from None
+
+
+def client(**options: Any) -> Client:
+    """Of the service that the settings name."""
+    from priority.face.client import Client as Make
+
+    return Make.find(settings(), **options)
+
+
+def write(text: str) -> None:
+    """A line on standard output."""
+    typer.echo(text)
+
+
+def write_json(document: Any) -> None:
+    """One JSON value on one line."""
+    import orjson
+
+    typer.echo(orjson.dumps(document).decode())
+
+
+def warn(text: str) -> None:
+    """A line on standard error."""
+    typer.echo(text, err=True)
+
+
+def read_text(path: Path) -> str:
+    """A file, or standard input for `-`. `Malformed` if it cannot be read as text."""
+    try:
+        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        return data.decode()
+    except OSError as error:
+        raise Malformed(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise Malformed(f"{path}: is not UTF-8 text") from None
+
+
+def in_file(path: Path, error: PriorityError) -> PriorityError:
+    """The same error with the file's name before it."""
+    return Malformed(f"{path}: {error.message}")
+
+
+class Group(TyperGroup):
+    """The whole CLI: errors become one line and an exit status, the same under `python -m`, the script and a test's
+    runner.
+    """
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run, and end the process unless `standalone_mode` is off."""
+        status = 0
+        try:
+            found = super().main(
+                args,
+                prog_name=prog_name or "priority",
+                complete_var=complete_var,
+                standalone_mode=False,
+                windows_expand_args=windows_expand_args,
+                **extra,
+            )
+            sys.stdout.flush()
+            status = found if isinstance(found, int) else 0
+        except PriorityError as error:
+            status = _say(error.message, error.exit_status)
+        except typer.TyperException as error:
+            status = _usage(error)
+        except (KeyboardInterrupt, typer.Abort):
+            status = _say("interrupted", 130)
+        except BrokenPipeError:
+            # Who reads our output has seen enough. Nothing may be flushed into the closed pipe at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            status = 141
+        if standalone_mode:
+            sys.exit(status)
+        return status
+
+
+def _say(message: str, status: int) -> int:
+    warn("priority: " + " ".join(message.split("\n")))
+    return status
+
+
+def _usage(error: typer.TyperException) -> int:
+    context = getattr(error, "ctx", None)
+    message = error.format_message().strip().rstrip(".")
+    if not message or type(error).__name__ == "NoArgsIsHelpError":
+        warn(context.get_help() if context is not None else str(error))
+        return 2
+    command = context.command_path if context is not None else "priority"
+    return _say(f"{message}; see `{command} --help`", 2)
+
+
+def group(help: str) -> typer.Typer:
+    """A noun: its verbs are its commands."""
+    return typer.Typer(help=help, no_args_is_help=True, rich_markup_mode="rich", context_settings=CONTEXT)
+
+
+CONTEXT = {"help_option_names": ["-h", "--help"]}
