@@ -439,7 +439,9 @@ class Backend(Protocol):
         """It is committed; the node may forget it. Best effort."""
 
     def inquire(self, nodes: Collection[str]) -> None:
-        """Ask these nodes for a fresh `NodeSeen` and for what they know of their tasks (reconciliation)."""
+        """Ask these nodes for a fresh `NodeSeen` and for what they know of their tasks (reconciliation). One that was
+        never heard of counts as silent from then on: `NodeSilent` and `NodeGone` follow if it stays so.
+        """
 
     def logs(self, request: LogRequest) -> LogChunk:
         """Read a task's output. `NotFound` if the node has no such task, `Unavailable` if it does not answer."""

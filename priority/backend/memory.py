@@ -81,6 +81,8 @@ class _Node:
     epoch: int = 0
     tasks: dict[str, _Task] = field(default_factory=dict)
     acknowledged: set[str] = field(default_factory=set)
+    never: set[str] = field(default_factory=set)
+    """Stopped before they came: proved not to run here, ever."""
     barred: set[str] = field(default_factory=set)
     """Stopped before they came: a launch that was overtaken by its stop never starts."""
     reachable: bool = True
@@ -308,7 +310,8 @@ class MemoryBackend:
         task = node.tasks.get(stop.task)
         if task is None:
             node.barred.add(stop.task)
-            self._say(node, self._seen(node, stop.task, "refused", cause=Reason("unknown", "this node never had it")))
+            node.never.add(stop.task)
+            self._say(node, self._seen(node, stop.task, "refused", cause=_NEVER))
         elif not task.runs:
             self._repeat(node, task)
         elif not task.stopped:
@@ -420,7 +423,12 @@ class MemoryBackend:
         return f"{name}-{self._count}"
 
 
+_NEVER = Reason("unknown", "this node does not have it, and will never start it")
+
+
 def _refusal(node: _Node, launch: Launch) -> Reason | None:
+    if launch.task in node.never:
+        return _NEVER
     if launch.task in node.barred:
         return Reason("unknown", "it was stopped before it came")
     if launch.agent != node.agent:
