@@ -197,7 +197,7 @@ def _progress(chunks: Sequence[list[JobSpec]], what: str) -> Iterable[list[JobSp
     return track(chunks, what, console=show.console(error=True), transient=True)
 
 
-def _wait(client: Client, jobs: Sequence[views.JobSummary], *, quiet: bool) -> list[views.JobView]:
+def _wait(client: Client, jobs: Sequence[views.JobSummary], *, quiet: bool) -> list[views.JobSummary]:
     uids = [one["uid"] for one in jobs]
     if quiet or not sys.stderr.isatty():
         return client.wait(*uids)
@@ -211,7 +211,7 @@ def _wait(client: Client, jobs: Sequence[views.JobSummary], *, quiet: bool) -> l
         return client.wait(*uids, seen=lambda _: bar.advance(line))
 
 
-def _report(jobs: Sequence[views.JobSummary], ended: list[views.JobView] | None, json: bool) -> None:
+def _report(jobs: Sequence[views.JobSummary], ended: list[views.JobSummary] | None, json: bool) -> None:
     found: Sequence[views.JobSummary] = ended if ended is not None else jobs
     if json:
         shell.write_json(found[0] if len(found) == 1 else list(found))

@@ -10,9 +10,11 @@ answer. A submission always carries an idempotency key, so that after a lost con
 
 from __future__ import annotations
 
+import http.client
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import quote
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from priority.face import views
     from priority.service.settings import Settings
 
+_FEW = 10
 API_FILE = "api.json"
 TOKEN_FILE = "admin.token"
 
@@ -160,25 +163,42 @@ class Client:
         return cast("views.ExplanationView", self._http.json("GET", _job(ref, "explain")))
 
     def wait(
-        self, *refs: str, timeout_s: float | None = None, seen: Callable[[views.JobView], None] | None = None
-    ) -> list[views.JobView]:
-        """Until all of them have ended; `seen` gets each as it ends. `Unavailable` when the time is over."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        ended: dict[str, views.JobView] = {}
+        self, *refs: str, timeout_s: float | None = None, seen: Callable[[str], None] | None = None
+    ) -> list[views.JobSummary]:
+        """Until all of these jobs have ended; `seen` is told each as it does. `Unavailable` when the time is over."""
         # The last event is taken before the jobs are read, so that none can end between the two unseen.
         after = self.last_event()
+        waiting = self._active(refs)
         for ref in refs:
-            _note(ended, ref, self.job(ref), seen)
-        uids = {self.job(ref)["uid"]: ref for ref in refs if ref not in ended}
-        while len(ended) < len(refs):
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                raise Unavailable(f"{len(refs) - len(ended)} of {len(refs)} jobs have not ended in {timeout_s} s")
-            for event in self.events(after, wait_s=min(left or 10.0, 10.0)):
-                after = event["id"]
-                if event["kind"] == "job.ended" and (uid := event["job"]) in uids:
-                    _note(ended, uids[uid], self.job(uid), seen)
-        return [ended[ref] for ref in refs]
+            if seen is not None and ref not in waiting.values():
+                seen(ref)
+        for event in self.events(after, wait_s=timeout_s) if waiting else ():
+            if event["kind"] == "job.ended" and (ref := waiting.pop(str(event["job"]), "")) and seen is not None:
+                seen(ref)
+            if not waiting:
+                break
+        if waiting:
+            raise Unavailable(f"{len(waiting)} of {len(refs)} jobs have not ended within {timeout_s} s")
+        return self._summaries(refs)
+
+    def _active(self, refs: Sequence[str]) -> dict[str, str]:
+        """Those that are active: uid -> ref. Many uids by pages, a few one by one."""
+        if len(refs) > _FEW and not any("/" in ref for ref in refs):
+            active = {job["uid"] for job in self.all_jobs(state="active", limit=1000)}
+            return {ref: ref for ref in refs if ref in active}
+        jobs = {ref: self.job(ref) for ref in refs}
+        return {job["uid"]: ref for ref, job in jobs.items() if job["state"] == "active"}
+
+    def _summaries(self, refs: Sequence[str]) -> list[views.JobSummary]:
+        found: dict[str, views.JobSummary] = {}
+        if len(refs) > _FEW:
+            wanted = set(refs)
+            for job in islice(self.all_jobs(state="ended", limit=1000), 4 * len(refs)):
+                if job["uid"] in wanted:
+                    found[job["uid"]] = job
+                if len(found) == len(wanted):
+                    break
+        return [found.get(ref) or self.job(ref) for ref in refs]
 
     # --- output
 
@@ -240,13 +260,16 @@ class Client:
         while deadline is None or time.monotonic() < deadline:
             try:
                 query = {"after": after, "job": job}
-                with self._http.stream("/v1/events", query, {"Accept": "text/event-stream"}) as response:
+                left = None if deadline is None else max(0.01, deadline - time.monotonic())
+                with self._http.stream("/v1/events", query, left) as response:
                     for event in _server_sent(response, deadline):
                         failures = 0
                         if event is not None:
                             after = event["id"]
                             yield event
-            except (Unavailable, OSError) as error:
+            except (Unavailable, OSError, http.client.HTTPException) as error:
+                if deadline is not None and time.monotonic() >= deadline:
+                    return
                 failures += 1
                 if failures > 20:
                     raise Unavailable(f"the events of {self.url} do not come: {error}") from None
@@ -331,15 +354,6 @@ class Client:
     def audits(self, *, limit: int | None = None, after: str | None = None) -> views.AuditPage:
         """Who changed what, newest first."""
         return cast("views.AuditPage", self._http.json("GET", "/v1/audit", query={"limit": limit, "after": after}))
-
-
-def _note(
-    ended: dict[str, views.JobView], ref: str, job: views.JobView, seen: Callable[[views.JobView], None] | None
-) -> None:
-    if job["state"] == "ended" and ref not in ended:
-        ended[ref] = job
-        if seen is not None:
-            seen(job)
 
 
 def _plain(document: Any) -> Any:

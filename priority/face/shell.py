@@ -138,6 +138,8 @@ class Group(TyperGroup):
             # Who reads our output has seen enough. Nothing may be flushed into the closed pipe at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             status = 141
+        except Exception as error:
+            status = _fault(error)
         if standalone_mode:
             sys.exit(status)
         return status
@@ -146,6 +148,15 @@ class Group(TyperGroup):
 def _say(message: str, status: int) -> int:
     warn("priority: " + " ".join(message.split("\n")))
     return status
+
+
+def _fault(error: Exception) -> int:
+    """Ours, not the user's: still one line, unless the whole story is asked for."""
+    if os.environ.get("PRIORITY_DEBUG"):
+        import traceback
+
+        traceback.print_exc()
+    return _say(f"a fault of ours: {type(error).__name__}: {error}; PRIORITY_DEBUG=1 shows where, please report it", 1)
 
 
 def _usage(error: typer.TyperException) -> int:

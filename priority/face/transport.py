@@ -119,15 +119,17 @@ class Transport:
 
     @contextmanager
     def stream(
-        self, path: str, query: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+        self, path: str, query: Mapping[str, Any] | None = None, timeout_s: float | None = None
     ) -> Iterator[http.client.HTTPResponse]:
-        """A response to read as it comes, on a connection of its own that ends with it."""
+        """A response to read as it comes, on a connection of its own that ends with it. `timeout_s`, if it is less
+        than usual, bounds each wait for more of it.
+        """
         connection = self._connect()
+        if timeout_s is not None:
+            connection.timeout = min(timeout_s, self._timeout_s)
         try:
             try:
-                connection.request(
-                    "GET", self._base + path + _query(query), headers={**self._headers, **(headers or {})}
-                )
+                connection.request("GET", self._base + path + _query(query), headers=self._headers)
                 response = connection.getresponse()
                 if response.status >= 400:
                     raise _error(Answer(response.status, dict(response.getheaders()), response.read()))
