@@ -8,7 +8,7 @@ from priority.job import JobState
 from priority.lifecycle import TABLE
 from priority.ports import Event, JobQuery, Page
 from priority.resources import shortfall, times, total
-from priority.service.ledger import KINDS
+from priority.service.ledger import KINDS, next_id
 from priority.task import ACTIVE, PLACED, TERMINAL, State, Task
 
 from .world import World
@@ -26,6 +26,7 @@ class Checkers:
         self._state: dict[str, str] = {}
         self._ended: dict[str, str] = {}
         self._epoch = 0
+        self._withdrawn: set[str] = set()
         self._forced = forced
 
     def check(self) -> None:
@@ -82,6 +83,9 @@ class Checkers:
             assert self._state.get(event.task, "pending") == before, f"{event.task}: {before} -> {after}"
             assert (before, after) in EDGES, f"{event.task}: {before} -> {after}"
             self._state[event.task] = after
+            if (before, after) == ("preempting", "finished"):
+                self._withdrawn.add(next_id(event.task) or "")
+            assert after != "starting" or event.task not in self._withdrawn, f"{event.task} begins what had finished"
             if after == "starting":
                 assert event.data["epoch"] >= self._epoch
                 self._epoch = event.data["epoch"]
