@@ -62,6 +62,10 @@ class Api:
     """Imports what it needs."""
 
 
+class _AskedToStop(Exception):
+    """While we were still starting."""
+
+
 @dataclass
 class Part:
     """One process: `run` is called in it, and may say that it is ready."""
@@ -119,7 +123,9 @@ class Supervisor:
         """What the part said when it was ready. `Unavailable` if it does not say it in time."""
         deadline = time.monotonic() + within_s
         while part.ready is None:
-            if time.monotonic() > deadline or self._stopping:
+            if self._stopping:
+                raise _AskedToStop
+            if time.monotonic() > deadline:
                 raise Unavailable(f"{part.name} was not ready within {within_s:.0f} s; what it wrote says why")
             self.turn(0.5)
         return part.ready
@@ -345,9 +351,12 @@ def up(settings: Settings, api: Api, say: Say, afterwards: Callable[[], None] = 
             _start_all(supervisor, settings, listener, api)
             afterwards()
             supervisor.run()
-            say("stopping")
+        except _AskedToStop:
+            pass
         finally:
+            say("stopping")
             supervisor.stop()
+    say("stopped")
     return 0
 
 
