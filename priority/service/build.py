@@ -64,6 +64,7 @@ def build(settings: Settings, *, consumer: str = "api") -> Service:
         silent_s=settings.silent_s,
         lease_s=settings.lease_s,
         lease_margin_s=settings.lease_margin_s,
+        consumer=consumer,
     )
     return assemble(Parts(store, queue, backend, settings))
 
