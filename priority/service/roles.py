@@ -89,6 +89,19 @@ class Roles:
         self._announce(changes)
         return changes
 
+    def drop(self, actor: User, role: str, *, force: bool = False) -> list[Change]:
+        """Delete one role (cluster admins only); its jobs stay as history. `Conflict` without `force` while any is
+        active.
+        """
+        with self._parts.store.write() as writer:
+            before = writer.roles()
+            if role not in before or not actor.admin:
+                raise no_such(f"role {role}")
+            after = {name: spec for name, spec in before.items() if name != role}
+            changes = self._change(actor, writer, before, after, force=force)
+        self._announce(changes)
+        return changes
+
     def set_quota(
         self,
         actor: User,
