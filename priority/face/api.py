@@ -56,7 +56,7 @@ def create(service: Service, settings: Settings) -> FastAPI:
     app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]
     app.state.service = service
     app.state.settings = settings
-    app.state.gate = Gate(service.users.authenticate)
+    app.state.gate = Gate(service.users.recall, service.users.authenticate)
     app.state.submitter = Submitter(service.jobs.submit)
     app.state.bell = Bell(service.parts.queue.watch, service.jobs.last_event)
     check_app(app)

@@ -12,6 +12,7 @@ from priority.face.request import Actor, NamePath, NameQuery, Paging, UidPath, V
 from priority.face.routing import Permission, needs, reads, router
 from priority.job import Amounts
 from priority.role import RolesFile, RoleSpec
+from priority.service import access
 
 routes = router()
 
@@ -51,6 +52,12 @@ def apply_roles(
     force: Force = False,
 ) -> Response:
     """All in one transaction. A role admin may change its users and their quotas, a cluster admin everything."""
+    # Whoever names a role without being its admin learns nothing of it, not even by guessing what it holds.
+    for name in body.roles:
+        if not access.may(actor, name, "admin"):
+            raise access.no_such(f"role {name} that you may change")
+    if delete and not actor.admin:
+        raise access.no_such("role that you may delete")
     if dry_run:
         return answer(plain.changes(service.roles.diff(actor, body.roles, delete=delete), applied=False))
     return answer(plain.changes(service.roles.apply(actor, body.roles, delete=delete, force=force), applied=True))
@@ -98,15 +105,9 @@ def apply_role(
     responses=says(examples.CHANGES),
 )
 @needs(Permission.ADMIN)
-def delete_role(
-    *, actor: Actor, service: Verbs, role: NamePath, dry_run: Dry = False, force: Force = False
-) -> Response:
+def delete_role(actor: Actor, service: Verbs, role: NamePath, force: Force = False) -> Response:
     """Its jobs stay as history. With active jobs only by force."""
-    kept = {name: spec for name, spec in service.roles.show(actor).items() if name != role}
-    service.roles.show(actor, role)
-    if dry_run:
-        return answer(plain.changes(service.roles.diff(actor, kept, delete=True), applied=False))
-    return answer(plain.changes(service.roles.apply(actor, kept, delete=True, force=force), applied=True))
+    return answer(plain.changes(service.roles.drop(actor, role, force=force), applied=True))
 
 
 @routes.get(

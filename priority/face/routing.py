@@ -13,7 +13,6 @@ the routes check every grant again, against the object itself.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from enum import StrEnum
 from types import FunctionType
@@ -31,11 +30,6 @@ from priority.service import access
 
 BODY_WAIT_S = 30.0
 """The whole body of a request has to be there within this time: a client that dribbles holds nothing for long."""
-
-AUTH_CACHE_S = 0.5
-"""How long a token that was good is believed; a revoked one is dead within a second everywhere."""
-
-_CACHED_MAX = 10_000
 
 T = TypeVar("T")
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
@@ -137,26 +131,18 @@ def _authorize(user: User, permission: Permission, request: Request) -> None:
 
 
 class Gate:
-    """Whose token a request carries. Good ones are remembered for a moment, in a bounded table."""
+    """Whose token a request carries. `recall` answers at once or not at all, `authenticate` asks the database."""
 
-    def __init__(self, authenticate: Callable[[str], User]) -> None:
+    def __init__(self, recall: Callable[[str], User | None], authenticate: Callable[[str], User]) -> None:
+        self._recall = recall
         self._authenticate = authenticate
-        self._good: dict[str, tuple[float, User]] = {}
 
     async def user(self, request: Request) -> User:
         """`Unauthenticated` says what is missing, never why a token is not good."""
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not secret:
             raise Unauthenticated("send a token: Authorization: Bearer TOKEN")
-        now = time.monotonic()
-        known = self._good.get(secret)
-        if known is not None and now < known[0]:
-            return known[1]
-        user = await run_in_threadpool(self._authenticate, secret)
-        if len(self._good) >= _CACHED_MAX:
-            self._good.clear()
-        self._good[secret] = (now + AUTH_CACHE_S, user)
-        return user
+        return self._recall(secret) or await run_in_threadpool(self._authenticate, secret)
 
 
 async def read_body(request: Request, limit: int) -> bytes:
