@@ -85,6 +85,12 @@ class Herd:
         """Sorts the most important first."""
         return -int(self.rank[victim]), -int(self.priority[victim]), -self.work[victim], victim
 
+    def cost(self, victims: Sequence[int]) -> tuple[int, int, int, int]:
+        """What the contract compares of a set of victims: highest rank, highest priority, how many, work lost."""
+        rank = max(int(self.rank[victim]) for victim in victims)
+        priority = max(int(self.priority[victim]) for victim in victims)
+        return rank, priority, len(victims), sum(self.work[victim] for victim in victims)
+
     def lawful(self, claim: Claim) -> Flags:
         """`[K]`: whom this task may take, by either rule; says nothing of who is taken already."""
         key = claim.tier, claim.role, claim.priority

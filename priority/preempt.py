@@ -39,6 +39,10 @@ class Choice:
     places: list[tuple[Claim, int]]
     victims: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
+    def all_victims(self) -> list[int]:
+        """On whatever node."""
+        return [victim for victims in self.victims.values() for victim in victims]
+
 
 def cheapest(board: Board, unit: Unit, only: Mask | None = None) -> Choice | None:
     """The cheapest victims for a unit that has no room without any, or None; `only` narrows a single task's nodes."""

@@ -26,6 +26,9 @@ from priority.snapshot import Snapshot
 
 ROUNDS_MAX = 4
 
+COMPARED_MAX = 64
+"""With more units that have victims than this, step 4 only looks for places without any."""
+
 PASSES_MAX = 8
 """How often step 4 goes over all units that have victims."""
 
@@ -59,13 +62,16 @@ class Round:
         self._turns = Turns(self._units, self._shares, ranks)
         self._ranks = ranks
         self._failed: set[Hashable] = set()
-        self._takers: dict[int, Unit] = {}
-        """Units that have, or had, victims of their own."""
+        self._turn: dict[int, int] = {}
+        self._unit_of = {claim.id: unit for unit in self._units for claim in unit.members}
+        self._cheaper: set[int] = set()
+        """Units that moved to cheaper victims once: two could each make the other's cheaper without end."""
 
     def run(self) -> None:
         """Decide everything."""
         self._keep()
         for unit in self._turns:
+            self._turn[id(unit)] = len(self._turn)
             kept = self.board.kept(unit.members)
             if self._try(unit):
                 self._shares.give(unit.members)
@@ -114,7 +120,7 @@ class Round:
                 return True
             choice = preempt.cheapest(board, unit, only)
             if choice is not None:
-                self._commit(unit, choice)
+                self._commit(choice)
                 return True
         if key is not None:
             self._failed.add(key)
@@ -129,15 +135,15 @@ class Round:
         job = self.board.rules.job(claim)
         return claim.tier, claim.role, claim.user, claim.priority, request, claim.constraints, job
 
-    def _commit(self, unit: Unit, choice: preempt.Choice) -> None:
+    def _commit(self, choice: preempt.Choice) -> None:
         board = self.board
         nodes = sorted({node for _, node in choice.places})
         before = board.total[nodes]
         preempt.commit(board, choice)
-        self._takers[id(unit)] = unit
-        for node in nodes:
-            board.needless(node)
-        board.gained.update(node for node, old in zip(nodes, before, strict=True) if (board.total[node] > old).any())
+        for node, old in zip(nodes, before, strict=True):
+            # A spared victim is prey again, for a waiting task too that may not take the one that replaced it.
+            if board.needless(node) or (board.total[node] > old).any():
+                board.gained.add(node)
 
     def _look_again(self) -> None:
         """Waiting units, in their order, at the nodes that have gained room."""
@@ -161,11 +167,20 @@ class Round:
     def _settle(self) -> bool:
         """Move units with victims to where they need none, or cheaper ones; True if anything moved."""
         moved = False
-        for unit in list(self._takers.values()):
-            if self._victims_of(unit) and self._could_move(unit) and self._move(unit):
+        takers = self._takers()
+        few = len(takers) <= COMPARED_MAX
+        for unit in takers:
+            search = few and id(unit) not in self._cheaper
+            if self._victims_of(unit) and (search or self._could_move(unit)) and self._move(unit, search):
                 moved = True
                 self._look_again()
         return moved
+
+    def _takers(self) -> list[Unit]:
+        """Units that have victims, those with the least important one first."""
+        board = self.board
+        found = {id(unit): unit for victim in sorted(board.killed) if (unit := self._unit_of[board.killed[victim].id])}
+        return list(found.values())
 
     def _victims_of(self, unit: Unit) -> list[int]:
         board = self.board
@@ -183,18 +198,43 @@ class Round:
         mask[board.spots[claim.id].node] = False
         return bool(mask.any())
 
-    def _move(self, unit: Unit) -> bool:
-        """Lift a unit with its victims and place it without any; all as before if that cannot be."""
+    def _move(self, unit: Unit, search: bool) -> bool:
+        """Lift a unit with its victims and place it without any, or with cheaper ones; else all is as before."""
         board = self.board
         spots = [board.lift(claim) for claim in unit.members]
         nodes = sorted({spot.node for spot in spots})
         former = dict(board.killed)
         for node in nodes:
             board.needless(node)
-        if self._hand_over(unit) and (place.launch(board, unit, {}, None) or place.reserve(board, unit, {}, None)):
-            board.gained.update(nodes)
-            return True
+        if self._hand_over(unit):
+            if place.launch(board, unit, {}, None) or place.reserve(board, unit, {}, None):
+                board.gained.update(nodes)
+                return True
+            spared = [victim for victim in former if victim not in board.killed]
+            if search and spared and not self._jumps_queue(nodes):
+                choice = preempt.cheapest(board, unit)
+                if choice is not None and board.herd.cost(choice.all_victims()) < board.herd.cost(spared):
+                    self._cheaper.add(id(unit))
+                    self._commit(choice)
+                    board.gained.update(nodes)
+                    return True
         self._restore(spots, former)
+        return False
+
+    def _jumps_queue(self, nodes: Sequence[int]) -> bool:
+        """Whether what a unit leaves on these nodes would serve a waiting task, were it not for units behind that."""
+        board = self.board
+        for unit in self.waiting:
+            claim, place = unit.members[0], self._turn[id(unit)]
+            shape, matches = board.shape(claim), board.rules.matches(claim)
+            for node in nodes if unit.gang is None else ():
+                behind = [one for one in board.spots.values() if one.node == node]
+                behind = [one for one in behind if self._turn[id(self._unit_of[one.claim.id])] > place]
+                prey = board.herd.lawful(claim) & board.herd.alive & (board.herd.node == node)
+                room = board.total[node] + board.herd.request[prey].sum(axis=0)
+                room += sum((board.shape(one.claim).request for one in behind), np.zeros_like(room))
+                if behind and matches[node] and board.fits(shape, room[np.newaxis])[0]:
+                    return True
         return False
 
     def _hand_over(self, unit: Unit) -> bool:
