@@ -142,7 +142,8 @@ class Gate:
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not secret:
             raise Unauthenticated("send a token: Authorization: Bearer TOKEN")
-        return self._recall(secret) or await run_in_threadpool(self._authenticate, secret)
+        known = self._recall(secret)
+        return known if known is not None else await run_in_threadpool(self._authenticate, secret)
 
 
 async def read_body(request: Request, limit: int) -> bytes:
