@@ -117,7 +117,9 @@ class Agent:
         self._bond = bond
         self._socket_path = unquote(urlsplit(url).path) if url.startswith("unix:") else None
         self._incarnation = uuid.uuid4().hex
-        self._lease_until_s = now_s() + lease_s
+        self._lease_until_s = 0.0
+        self._sure = threading.Event()
+        """A beat of this incarnation got through: from then on it has a lease."""
         self._beats = 0
         self._missed = False
         self._leaving = threading.Event()
@@ -177,6 +179,7 @@ class Agent:
                 self._missed = False
         if incarnation == self._incarnation:
             self._lease_until_s = begin + self._lease_s
+            self._sure.set()
             self._bond.send({"do": "lease", "agent": incarnation, "until_s": self._lease_until_s})
 
     def _nobody_hears(self) -> bool:
@@ -218,21 +221,25 @@ class Agent:
                 self._heed(message)
 
     def _hello(self) -> None:
-        if now_s() >= self._lease_until_s:
+        """Not before it has a lease: a task must never run without one."""
+        if self._sure.is_set() and now_s() >= self._lease_until_s:
             self._renew()
-        self._bond.send({"do": "hello", "agent": self._incarnation})
+        while not self._sure.wait(0.5):
+            if self._leaving.is_set():
+                return
+        self._bond.send({"do": "hello", "agent": self._incarnation, "until_s": self._lease_until_s})
 
     def _renew(self) -> None:
         """The lease ran out: whatever was sent to the former incarnation may by now run elsewhere."""
+        self._sure.clear()
         self._incarnation = uuid.uuid4().hex
-        self._lease_until_s = now_s() + self._lease_s
         log.warning("node %s: the lease ran out; agent %s begins", self.name, self._incarnation)
 
     def _heed(self, message: dict[str, Any]) -> None:
         if (void := message.get("void")) is not None:
             if void == self._incarnation:
                 self._renew()
-                self._bond.send({"do": "hello", "agent": self._incarnation})
+                self._hello()
             return
         if (old := message.get("old")) is not None:
             threading.Thread(target=self._clean, args=(old,), daemon=True).start()

@@ -13,7 +13,7 @@ What it decides by itself:
 - *Never twice.* A task id is run once, ever: see `journal`.
 
     agent -> warden                                   warden -> agent
-    {"do": "hello", "agent"}                          {"void": agent}
+    {"do": "hello", "agent", "until_s"}               {"void": agent}
     {"do": "lease", "agent", "until_s"}               {"seen": [tasks], "reports": [...]}
     {"do": "parcel", "specs", "launch", "stop"}       {"reports": [...]}
     {"do": "seen"} {"do": "ack", "tasks"}             {"old": [tasks]}: their sandboxes may go
@@ -56,7 +56,7 @@ class Warden:
         self._agent: Peer | None = None
         self._incarnation = ""
         self._lease_until_s: float | None = None
-        """None: nothing was started yet for which a lease would be needed, or it has run out and all is killed."""
+        """None: there is no incarnation that could start anything, and nothing runs."""
 
     # --- the loop ------------------------------------------------------------------------------------------
 
@@ -85,6 +85,7 @@ class Warden:
                     self._house.reap()
                 elif self._agent is not None and fd == self._agent.fd:
                     self._converse(self._agent, events)
+        self._ledger.flush()
 
     def _pause_ms(self) -> int:
         if self._house.orders or self._ledger.pending:
@@ -152,19 +153,18 @@ class Warden:
         elif what == "seen":
             self._say_all()
         elif what == "hello":
-            self._hello(message["agent"])
+            self._hello(message["agent"], message["until_s"])
         elif what == "end":
             self._house.end_all(message["grace_s"])
         else:
             raise Unreadable(f"do: {what!r} is not known")
 
-    def _hello(self, agent: str) -> None:
+    def _hello(self, agent: str, until_s: float) -> None:
         if agent == self._ledger.memory.void:
             self._send({"void": agent})
             return
         self._incarnation = agent
-        if self._house.empty:
-            self._lease_until_s = None  # the former incarnation's; it has nothing to lose
+        self._lease_until_s = until_s
         self._say_all()
 
     def _say_all(self) -> None:
@@ -209,6 +209,8 @@ def main() -> None:
     # Held for life: a second warden waits here until the first is gone.
     lock = os.open(folder / "warden.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
+    os.ftruncate(lock, 0)
+    os.write(lock, b"%d\n" % os.getpid())
     (folder / "warden.sock").unlink(missing_ok=True)
     here = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
