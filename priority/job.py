@@ -252,7 +252,11 @@ def check_limits(spec: JobSpec, limits: Limits) -> None:
 
 def invalid(error: ValidationError, prefix: str = "") -> Invalid:
     """The first fault that pydantic found, as ours: the path of the field and what is wrong with it."""
-    first = error.errors(include_url=False, include_input=False)[0]
+    faults = error.errors(include_url=False, include_input=False)
+    first = faults[0]
+    if first["loc"] and first["loc"][0] == "command":
+        # Either of two shapes: what is wrong with the one that was meant says more than that it is not the other one.
+        first = next((fault for fault in faults if fault["type"] not in ("string_type", "tuple_type")), first)
     path = prefix
     for part in first["loc"]:
         if isinstance(part, int):
@@ -293,5 +297,7 @@ def _documents(text: str) -> Iterator[Any]:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise Malformed(f"{where}not YAML or JSON: {getattr(error, 'problem', None) or error}") from None
-    except (RecursionError, ValueError) as error:
-        raise Malformed(f"not YAML or JSON: {str(error) or 'nested too deeply'}") from None
+    except RecursionError:
+        raise Malformed("not YAML or JSON: nested too deeply") from None
+    except ValueError as error:
+        raise Malformed(f"not YAML or JSON: {error}") from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from priority.resources import Resources, minus, plain, plain_amount, show_amount
+from priority.resources import Resources, minus, plain, show_amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def oversold(guarantees: Mapping[str, Mapping[str, int]], capacity: Mapping[str,
     return [
         f"the prod quotas add up to {show_amount(name, amount)} {name}, but the cluster has "
         f"{show_amount(name, capacity.get(name, 0))}: "
-        f"{plain_amount(name, amount - capacity.get(name, 0))} too many are promised"
+        f"{show_amount(name, amount - capacity.get(name, 0))} too many are promised"
         for name, amount in sorted(sums.items())
         if amount > capacity.get(name, 0)
     ]

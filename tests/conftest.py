@@ -7,10 +7,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from priority.queue.embedded import Server, serve
 
 WAIT_S = 20.0
+
+# The same examples every time, and no complaint about a machine that is busy. `--hypothesis-profile=default` looks for
+# new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")
