@@ -177,8 +177,13 @@ def _undone(facts: Facts, claim: Claim, node: str, later: list[Claim]) -> Amount
 def cheapest(facts: Facts) -> Found:
     """A single task's victims are the least important that would do, on any node, with the rest of the plan as it is.
 
-    Passed over where others hang on its victims, or there are too many sets to try.
+    Looked at only where no other unit has victims, on its own node and on the one compared: two units can each be
+    the reason of the other's choice, and irreducible goes first. Passed over if there are too many sets to try.
     """
+    on: dict[str, set[str]] = {}
+    for unit, victims in _takers(facts):
+        for victim in victims:
+            on.setdefault(victim.node or "", set()).add(unit[0].id)
     for unit, victims in _takers(facts):
         if len(unit) > 1 or unit[0].gang is not None:
             continue
@@ -187,6 +192,8 @@ def cheapest(facts: Facts) -> Found:
         room = _without(facts, unit, victims)
         for node in facts.nodes if room is not None else ():
             if room is None or not facts.matches(claim, node) or not facts.within_limits(claim, node):
+                continue
+            if any(on.get(name, set()) - {claim.id} for name in (node, facts.placed[claim.id])):
                 continue
             prey = [*facts.prey(claim, node), *(one for one in victims if one.node == node)]
             best = _cheapest_set(facts, claim.request, room[node], prey, mine)
