@@ -30,6 +30,10 @@ from priority.service.settings import Settings
 
 _log = logging.getLogger(__name__)
 
+DISCARD_MAX = 64 * 2**20
+"""A refused body of up to so many bytes is read and thrown away, so that its sender gets to read why: a connection
+that is closed while it still sends is reset, and the answer with it. A larger one is cut off."""
+
 DESCRIPTION = """Submit jobs tagged prod, devel or opportunistic; the scheduler places them, preempts the least
 important work when the important needs the room, and brings the victims back.
 
@@ -85,8 +89,8 @@ def problem_response(
     sent = dict(headers or {})
     if error.status == 401:
         sent["www-authenticate"] = "Bearer"
-    if isinstance(error, TooLarge):
-        sent["connection"] = "close"  # what is still coming is not read
+    if isinstance(error, TooLarge) and error.details.get("size", 0) > DISCARD_MAX:
+        sent["connection"] = "close"
     if error.status == 503:
         sent["retry-after"] = "1"
     return Response(body, status or error.status, sent, problem.MEDIA_TYPE)

@@ -150,7 +150,8 @@ async def read_body(request: Request, limit: int) -> bytes:
     """The body, refused as soon as it is known to be larger than `limit` bytes or does not come."""
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced[:20]) > limit:
-        raise TooLarge(f"the body has {announced[:20]} bytes, at most {limit} are allowed", limit=limit)
+        size = int(announced[:20])
+        raise TooLarge(f"the body has {size} bytes, at most {limit} are allowed", limit=limit, size=size)
     chunks: list[bytes] = []
     size = 0
     try:
