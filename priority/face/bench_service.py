@@ -17,6 +17,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
+from rich.console import Console
+from rich.table import Table
 
 from priority.face.bench import Figure, World, figure, timed, wait_for, world
 
@@ -38,6 +40,25 @@ def measure() -> Iterator[Figure]:
         yield from preemption_latency(here)
     with world(2, 4) as here:
         yield from across_nodes(here)
+
+
+def run(*, json: bool = False) -> int:
+    """Measure and print: a JSON object a line, or a table. The exit status: 1 if a goal was missed."""
+    missed = 0
+    console = Console()
+    table = Table("measure", "size", "value", "goal", box=None, header_style="bold")
+    for one in measure():
+        missed += one.met is False
+        if json:
+            print(orjson.dumps(one.plain()).decode(), flush=True)  # noqa: T201 - this is the output
+            continue
+        goal = "" if one.goal is None else f"{one.goal:g}"
+        style = {True: "green", False: "red", None: ""}[one.met]
+        table.add_row(one.measure, one.size, f"[{style}]{one.value:g} {one.unit}" if style else f"{one.value:g}", goal)
+        console.print(f"[grey50]{one.measure}: {one.value:g} {one.unit}")
+    if not json:
+        console.print(table)
+    return 1 if missed else 0
 
 
 # --- submissions

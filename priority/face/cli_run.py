@@ -258,9 +258,10 @@ def openapi() -> None:
 def demo(
     roles: Annotated[Path, typer.Option(help="The roles file.", metavar="FILE")] = Path("config/roles.yaml"),
     keep: Annotated[bool, typer.Option("--keep", help="Keep the folder with database and witness lines.")] = False,
+    picture: Annotated[Path | None, typer.Option(help="Write the timeline as SVG here.", metavar="FILE")] = None,
 ) -> None:
     """Show it: a cluster of its own, devel and prod work, preemption and return, seen by the tasks' own lines."""
     from priority.face import show
     from priority.face.demo import run as tell
 
-    raise typer.Exit(tell(show.console(), roles, keep=keep))
+    raise typer.Exit(tell(show.console(), roles, keep=keep, picture=picture))

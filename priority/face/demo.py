@@ -27,12 +27,14 @@ from rich.console import Console
 
 from priority.errors import NotFound, PriorityError, QuotaExceeded, Unavailable
 from priority.face.client import Client
-from priority.face.timeline import Timeline, rows
+from priority.face.timeline import Timeline, boxes_by_node
 from priority.service.settings import Settings
 
 NODES = 4
 NODE_CPUS = 4
 STEP_TIMEOUT_S = 40.0
+PAUSE_S = 3.0
+"""Between two steps when a person looks."""
 
 _WRITE = 'w() { echo "$1 $PRIORITY_JOB $PRIORITY_INSTANCE $PRIORITY_ATTEMPT $(date +%s%N)" >> "$WITNESS"; }; '
 _LOOP = "while [ $n -lt {beats} ]; do n=$((n+1)); sleep 0.2; done; w end"
@@ -68,7 +70,7 @@ TESTS = job(
 ANALYSIS = job(
     "ci", "devel", "ana", script=PLAIN, beats=10_000, instances=2, priority=10, resources={"cpus": 2, "mem": "64MiB"}
 )
-RECONSTRUCTION = job("reco", "prod", "run3", script=PLAIN, beats=25, instances=5, resources={"cpus": 2, "mem": "64MiB"})
+RECONSTRUCTION = job("reco", "prod", "run3", script=PLAIN, beats=40, instances=5, resources={"cpus": 2, "mem": "64MiB"})
 TOO_MUCH = job("reco", "prod", "run4", script=PLAIN, beats=1, instances=50, resources={"cpus": 2, "mem": "64MiB"})
 
 
@@ -106,6 +108,10 @@ class Story:
     began_s: float = field(default_factory=time.monotonic)
     uids: dict[str, str] = field(default_factory=dict)
     checks: int = 0
+    picture: Path | None = None
+    """Where the picture of the whole story goes."""
+    pause_s: float = 0.0
+    """Between two steps, for a person to read."""
 
     @property
     def witness(self) -> Path:
@@ -133,6 +139,19 @@ class Story:
         self.checks += 1
         self.say(f"[bold green]✔[/] {text}")
 
+    def refresh(self) -> None:
+        """Bring the picture up to date."""
+        nodes = self.client.nodes()["items"]
+        tasks = []
+        waiting = {}
+        for name, uid in list(self.uids.items()):
+            job = self.client.job(uid)
+            active = self.client.tasks(uid, state=["pending", "starting", "running", "preempting", "killing"])
+            tasks += [(job, task) for task in active["items"]]
+            waiting[name] = sum(task["state"] == "pending" for task in active["items"])
+        cpus = {node["name"]: int(node["capacity"]["cpus"]) for node in nodes}
+        self.timeline.show(time.monotonic() - self.began_s, cpus, boxes_by_node(tasks), waiting)
+
     def submit(self, spec: dict[str, Any]) -> None:
         """As the first user of the role, with a token of their own."""
         user = next(iter(self.client.role(spec["role"])["users"]))
@@ -144,7 +163,7 @@ class Story:
 
 def fill(story: Story) -> None:
     """Development and opportunistic work takes every core."""
-    story.say("[bold]1. Never an unused core.[/] Analysis, tests and Monte Carlo fill all 16 cpus")
+    story.say("[bold]1. Never an unused core.[/] Analysis, tests, Monte Carlo fill 16 cpus")
     for spec in (ANALYSIS, TESTS, MONTE_CARLO):
         story.submit(spec)
         story.check(
@@ -159,14 +178,14 @@ def _all_started(story: Story, spec: dict[str, Any]) -> bool:
 
 def preempt(story: Story) -> None:
     """Production arrives; the least important work makes room, and not one task more than needed."""
-    story.say("[bold]2. Never a production task waiting behind an experiment.[/] Reconstruction: 5 tasks of 2 cpus")
+    story.say("[bold]2. Never a production task waiting behind an experiment.[/] 5 x 2 cpus")
     story.submit(RECONSTRUCTION)
     story.check(
         "all 8 Monte Carlo tasks were given notice, saved their state and ended",
         lambda: len(story.lines("notice", MONTE_CARLO)) == len(story.lines("end", MONTE_CARLO, 1)) == 8,
     )
     story.check(
-        "10 cpus were needed: 8 came from Monte Carlo, 2 from tests; analysis (priority 10) was left alone",
+        "10 cpus needed: 8 came from Monte Carlo, 2 from tests; analysis was left alone",
         lambda: len(story.lines("notice", TESTS)) == 2 and not story.lines("notice", ANALYSIS),
     )
     story.check(
@@ -178,14 +197,14 @@ def preempt(story: Story) -> None:
     story.say(f"  first line of production {1000 * (first_s - asked_s):.0f} ms after it was submitted")
     story.say(f"  why was mc killed? [cyan]{story.client.explain(story.uids['mc'])['summary']}[/]")
     story.check(
-        "the tests that ignored their notice were killed when it was over: no room was used twice",
+        "tests that ignored their notice were killed after it: no room was used twice",
         lambda: most_cpus_at_once(story) <= NODES * NODE_CPUS,
     )
 
 
 def refuse(story: Story) -> None:
     """More production than the role was promised."""
-    story.say("[bold]3. What was promised, and no more.[/] 50 more tasks of 2 cpus for the same role")
+    story.say("[bold]3. What was promised, and no more.[/] 50 more tasks of 2 cpus")
     try:
         story.submit(TOO_MUCH)
     except QuotaExceeded as refusal:
@@ -237,7 +256,7 @@ def most_cpus_at_once(story: Story) -> int:
 STEPS = (fill, preempt, refuse, come_back)
 
 
-def run(console: Console, roles_file: Path, *, keep: bool = False) -> int:
+def run(console: Console, roles_file: Path, *, keep: bool = False, picture: Path | None = None) -> int:
     """Tell the story on a service of its own in a new folder. The exit status: 0 only if every step was seen."""
     state = Path(tempfile.mkdtemp(prefix="priority-demo-"))
     console.print("[grey50]starting: priority up (Valkey, SQLite, API, scheduler, 4 agents of 4 cpus)")
@@ -247,7 +266,8 @@ def run(console: Console, roles_file: Path, *, keep: bool = False) -> int:
             _client(state, service) as client,
             Timeline(console, "production and development share one cluster") as line,
         ):
-            story = Story(state, client, line)
+            pause_s = PAUSE_S if console.is_terminal or picture is not None else 0.0
+            story = Story(state, client, line, picture=picture, pause_s=pause_s)
             done = threading.Event()
             artist = threading.Thread(target=_draw, args=(story, done), daemon=True)
             artist.start()
@@ -255,6 +275,9 @@ def run(console: Console, roles_file: Path, *, keep: bool = False) -> int:
                 _set_up(story, roles_file)
                 for step in STEPS:
                     step(story)
+                    time.sleep(story.pause_s)
+                if story.picture is not None:
+                    story.timeline.save(story.picture)
             finally:
                 done.set()
                 artist.join()
@@ -332,15 +355,7 @@ def _draw(story: Story, done: threading.Event) -> None:
     """Bring the picture up to date some times a second until the story is over."""
     while not done.wait(0.15):
         with suppress(PriorityError):
-            nodes = story.client.nodes()["items"]
-            tasks = []
-            waiting = {}
-            for name, uid in list(story.uids.items()):
-                job = story.client.job(uid)
-                active = story.client.tasks(uid, state=["pending", "starting", "running", "preempting", "killing"])
-                tasks += [(job, task) for task in active["items"]]
-                waiting[name] = sum(task["state"] == "pending" for task in active["items"])
-            story.timeline.show(rows(nodes, tasks), waiting)
+            story.refresh()
 
 
 def _seconds(moment: str) -> float:

@@ -1,14 +1,17 @@
-"""The demo's picture: nodes as rows of cpus, what has happened as lines, what was checked as ticks.
+"""The demo's picture: each cpu of each node a line through time, and below it the story with its ticks.
 
 Knows nothing of the service but its answers; on something that is not a terminal it prints the lines alone.
 """
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -16,79 +19,94 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.rule import Rule
-from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from priority.face import views
 
-TIER_STYLES: Mapping[str, str] = {
-    "prod": "bold white on dark_green",
-    "devel": "black on steel_blue1",
-    "opportunistic": "black on grey62",
-}
-DYING_STYLE = "bold white on red3"
-FREE_STYLE = "grey50"
-CELL = 8
-"""Characters that one cpu is wide."""
-LINES_SHOWN = 10
+TIER_STYLES: Mapping[str, str] = {"prod": "green3", "devel": "dodger_blue1", "opportunistic": "grey58"}
+DYING, FREE = "red1", "grey30"
+COLUMN_S = 0.3
+"""So much time is one character."""
+COLUMNS = 62
+LABEL = 10
+LINES_SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One task as the picture shows it: a label as wide as its cpus."""
+    """One task as the picture shows it."""
 
+    task: str
     label: str
-    tier: str
     cpus: int
-    dying: bool
+    style: str
 
 
 @dataclass(slots=True)
-class Row:
-    """One node: how many cpus it has and what is on them."""
+class Lanes:
+    """One node: a lane for each cpu, what is on it now, and what was, a colour for each column of time."""
 
-    name: str
     cpus: int
-    boxes: list[Box] = field(default_factory=list)
+    now: list[Box | None] = field(default_factory=list)
+    past: list[list[str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.now = [None] * self.cpus
+        self.past = [[] for _ in range(self.cpus)]
+
+    def put(self, boxes: Sequence[Box]) -> None:
+        """What is there now: a task keeps the lanes that it has."""
+        here = {box.task: box for box in boxes}
+        self.now = [here.get(box.task) if box else None for box in self.now]
+        seated = {box.task for box in self.now if box}
+        for box in boxes:
+            if box.task not in seated:
+                for lane in [lane for lane, other in enumerate(self.now) if other is None][: box.cpus]:
+                    self.now[lane] = box
+
+    def tick(self) -> None:
+        """One column of time is over."""
+        for lane, box in enumerate(self.now):
+            self.past[lane].append(box.style if box else FREE)
 
 
-def rows(nodes: Sequence[views.NodeView], tasks: Sequence[tuple[views.JobSummary, views.TaskView]]) -> list[Row]:
-    """Place what the service says where it says it: `tasks` are those that are not over, each with its job."""
-    by_node = {node["name"]: Row(node["name"], int(node["capacity"].get("cpus", 0))) for node in nodes}
+def boxes_by_node(tasks: Sequence[tuple[views.JobSummary, views.TaskView]]) -> dict[str, list[Box]]:
+    """Where the service says that its tasks are, in a fixed order."""
+    found: dict[str, list[Box]] = {}
     for job, task in sorted(tasks, key=lambda pair: (pair[1]["since"], pair[1]["id"])):
-        if task["node"] in by_node and task["state"] in ("starting", "running", "preempting", "killing"):
-            label = f"{job['name']}·{task['instance']}"
-            dying = task["state"] in ("preempting", "killing")
-            box = Box(label, job["tier"], max(1, int(job["resources"].get("cpus", 1))), dying)
-            by_node[task["node"]].boxes.append(box)
-    return [by_node[name] for name in sorted(by_node)]
+        if task["node"] and task["state"] in ("starting", "running", "preempting", "killing"):
+            style = TIER_STYLES.get(job["tier"], "white") if task["state"] in ("starting", "running") else DYING
+            box = Box(task["id"], f"{job['name']}·{task['instance']}", max(1, int(job["resources"]["cpus"])), style)
+            found.setdefault(task["node"], []).append(box)
+    return found
 
 
-def draw(rows: Sequence[Row]) -> Table:
-    """The nodes as a picture."""
-    table = Table.grid(padding=(0, 1))
-    for row in rows:
-        line = Text()
-        for box in row.boxes:
-            width = CELL * box.cpus - 1
-            line.append(box.label[:width].center(width), DYING_STYLE if box.dying else TIER_STYLES.get(box.tier, ""))
-            line.append(" ")
-        free = max(0, row.cpus - sum(box.cpus for box in row.boxes))
-        line.append(("·" * (CELL - 1) + " ") * free, FREE_STYLE)
-        table.add_row(Text(row.name, "bold"), line)
-    return table
+def draw(nodes: Mapping[str, Lanes]) -> Group:
+    """Every cpu as a line: its past from left to right, then what is on it now."""
+    lines = []
+    for name, lanes in sorted(nodes.items()):
+        for lane, past in enumerate(lanes.past):
+            line = Text(f"{name:<8}" if lane == 0 else " " * 8, "bold")
+            shown = past[-COLUMNS:]
+            for style in shown:
+                line.append("·" if style == FREE else "■", style)
+            line.append(" " * (COLUMNS - len(shown) + 1))
+            box = lanes.now[lane]
+            first = box is not None and lanes.now.index(box) == lane
+            line.append((box.label if first else "┊")[:LABEL] if box else "", f"bold {box.style}" if box else "")
+            lines.append(line)
+    return Group(*lines)
 
 
-def legend() -> Text:
-    """What the colours mean."""
-    line = Text("   ")
-    for tier, style in TIER_STYLES.items():
-        line.append(f" {tier} ", style)
-        line.append("  ")
-    line.append(" told to stop ", DYING_STYLE)
-    line.append("   · free cpu", FREE_STYLE)
-    return line
+def legend(waiting: Mapping[str, int]) -> Text:
+    """What the colours mean, and who waits."""
+    line = Text(" " * 8)
+    for name, style in {**TIER_STYLES, "told to stop": DYING}.items():
+        line.append("■ ", style)
+        line.append(f"{name}   ", "grey62")
+    waits = ", ".join(f"{name} {count}" for name, count in sorted(waiting.items()) if count)
+    return line.append(f"waiting: {waits or 'nothing'}", "yellow" if waits else "grey62")
 
 
 class Timeline(AbstractContextManager["Timeline"]):
@@ -97,8 +115,9 @@ class Timeline(AbstractContextManager["Timeline"]):
     def __init__(self, console: Console, title: str) -> None:
         self._console = console
         self._title = title
-        self._rows: list[Row] = []
-        self._waiting: dict[str, int] = {}
+        self._nodes: dict[str, Lanes] = {}
+        self._waiting: Mapping[str, int] = {}
+        self._columns = 0
         self._lines: list[Text] = []
         self._lock = threading.Lock()
         self._live = Live(console=console, refresh_per_second=12, transient=True) if console.is_terminal else None
@@ -117,10 +136,20 @@ class Timeline(AbstractContextManager["Timeline"]):
             self._console.print(Rule(self._title, style="grey50"))
             self._console.print(Group(*self._lines))
 
-    def show(self, rows: list[Row], waiting: dict[str, int]) -> None:
-        """The cluster as it is now; `waiting`: name of a job -> how many of its tasks are pending."""
+    def show(
+        self, at_s: float, cpus: Mapping[str, int], boxes: Mapping[str, list[Box]], waiting: Mapping[str, int]
+    ) -> None:
+        """The cluster as it is `at_s` seconds after the story began; `cpus`: of each node; `waiting`: name of a job ->
+        how many of its tasks are pending.
+        """
         with self._lock:
-            self._rows, self._waiting = rows, waiting
+            self._waiting = waiting
+            for name, count in cpus.items():
+                self._nodes.setdefault(name, Lanes(count)).put(boxes.get(name, []))
+            while self._columns < at_s / COLUMN_S:
+                self._columns += 1
+                for lanes in self._nodes.values():
+                    lanes.tick()
         self._refresh()
 
     def say(self, at_s: float, text: str, style: str = "") -> None:
@@ -133,21 +162,22 @@ class Timeline(AbstractContextManager["Timeline"]):
             self._console.print(line, soft_wrap=True)
         self._refresh()
 
+    def save(self, path: Path) -> None:
+        """The picture as it is now, as SVG."""
+        paper = Console(width=100, record=True, force_terminal=True, file=StringIO())
+        paper.print(self._picture())
+        svg = paper.export_svg(title="priority demo")
+        # The picture is to be seen without fetching fonts from anywhere.
+        path.write_text(re.sub(r"@font-face {.*?}", "", svg, flags=re.DOTALL), encoding="utf-8")
+
     def _refresh(self) -> None:
         if self._live is not None:
             self._live.update(self._picture())
 
     def _picture(self) -> RenderableType:
         with self._lock:
-            waiting = ", ".join(f"{name} {count}" for name, count in sorted(self._waiting.items()) if count)
             return Panel(
-                Group(
-                    draw(self._rows),
-                    legend(),
-                    Text(f"   waiting: {waiting or 'nothing'}", "yellow" if waiting else FREE_STYLE),
-                    Rule(style="grey35"),
-                    *self._lines[-LINES_SHOWN:],
-                ),
+                Group(draw(self._nodes), legend(self._waiting), Rule(style="grey35"), *self._lines[-LINES_SHOWN:]),
                 title=f"[bold]{self._title}",
                 border_style="grey50",
                 width=min(self._console.width, 100),
