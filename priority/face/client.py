@@ -77,7 +77,7 @@ class Client:
 
     def health(self) -> views.Health:
         """Whether it works, part by part; needs no token. A degraded service answers too."""
-        return cast("views.Health", self._http.json("GET", "/v1/health"))
+        return cast("views.Health", self._http.request("GET", "/v1/health", welcome=503).json())
 
     def me(self) -> views.UserView:
         """Whose token this is, and what they may do."""

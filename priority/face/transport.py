@@ -91,8 +91,11 @@ class Transport:
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
         repeatable: bool | None = None,
+        welcome: int = 0,
     ) -> Answer:
-        """One request; repeated after a lost connection if it is `repeatable` (by default all but POST are)."""
+        """One request; repeated after a lost connection if it is `repeatable` (by default all but POST are). The status
+        `welcome` is no error.
+        """
         sent = dict(self._headers)
         payload = None
         if body is not None:
@@ -113,7 +116,7 @@ class Transport:
                     raise self._unavailable(error) from None
                 attempt += 1
                 time.sleep(pause)
-        if answer.status >= 400:
+        if answer.status >= 400 and answer.status != welcome:
             raise _error(answer)
         return answer
 
