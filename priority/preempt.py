@@ -14,7 +14,7 @@ a spread is the sum over its nodes, and only grows as members are added.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -148,19 +148,27 @@ def _cheapest_gang(board: Board, unit: Unit) -> Choice | None:
     return _Spreading(board, picks, packed[-1]).run()
 
 
+def _total(covers: Iterable[Cover]) -> tuple[int, int]:
+    costs = [cover.cost for cover in covers]
+    return sum(count for count, _ in costs), sum(work for _, work in costs)
+
+
 def _power(claim: Claim) -> tuple[str, str, int]:
     return claim.tier, claim.role, claim.priority
 
 
 class _Spreading:
-    """Branch and bound over where the members of a gang go; starts from a packing that is known to do."""
+    """Branch and bound over where the members of a gang go; starts from a packing that is known to do.
+
+    While members are added, every node counts as having the rights of all of them: too low a cost, never too high.
+    """
 
     def __init__(self, board: Board, picks: Picks, start: list[tuple[Claim, int]]) -> None:
         self.board, self.start = board, start
         self.members = [claim for claim, _ in start]
         self.there = {int(node): picks[board.herd.node[picks] == node] for node in np.unique(board.herd.node[picks])}
         self.steps = 0
-        self.memo: dict[tuple[int, tuple[tuple[object, ...], ...]], Cover | None] = {}
+        self.memo: dict[Hashable, Cover | None] = {}
         self.on: dict[int, list[Claim]] = {}
         self.costs: dict[int, Cover] = {}
         self.best: tuple[tuple[int, int], list[tuple[Claim, int]], dict[int, tuple[int, ...]]] | None = None
@@ -174,18 +182,18 @@ class _Spreading:
         _, places, victims = self.best
         return Choice(places, victims)
 
-    def _cover(self, node: int, claims: list[Claim]) -> Cover | None:
-        """The least lawful victims on a node with which these members, and all that is there, have room."""
+    def _cover(self, node: int, claims: Sequence[Claim], takers: Sequence[Claim]) -> Cover | None:
+        """The least victims on a node with which these members, and all that is there, have room; taken by `takers`."""
         board, herd = self.board, self.board.herd
-        kinds = sorted((*_power(claim), *sorted(claim.request.items())) for claim in claims)
-        key = node, tuple(tuple(kind) for kind in kinds)
+        requests = tuple(sorted(tuple(sorted(claim.request.items())) for claim in claims))
+        key = node, requests, frozenset(map(_power, takers))
         self.steps += 1
         if key not in self.memo:
             demand = np.sum([board.shape(claim).request for claim in claims], axis=0)
             asked = np.flatnonzero(demand)
             there = self.there.get(node, np.zeros(0, np.intp))
             if len(there):
-                there = there[np.logical_or.reduce([herd.lawful(claim)[there] for claim in claims])]
+                there = there[np.logical_or.reduce([herd.lawful(claim)[there] for claim in takers])]
             need = np.maximum(demand - board.total[node], 0)[asked].tolist()
             work = [herd.work[victim] for victim in there]
             found = least_cover(herd.request[there][:, asked].tolist(), work, need)
@@ -194,12 +202,11 @@ class _Spreading:
         return self.memo[key]
 
     def _cost(self) -> tuple[int, int]:
-        covers = self.costs.values()
-        return sum(len(cover.items) for cover in covers), sum(cover.work for cover in covers)
+        return _total(self.costs.values())
 
     def _add(self, claim: Claim, node: int) -> Cover | None:
         """Put a member on a node if there is a cover for it; answers the node's former cover, see `_undo`."""
-        cover = self._cover(node, [*self.on.get(node, []), claim])
+        cover = self._cover(node, [*self.on.get(node, []), claim], self.members)
         if cover is None:
             return None
         former = self.costs.get(node, Cover((), 0))
@@ -213,22 +220,19 @@ class _Spreading:
         self.on[node].pop()
         self.costs[node] = former
 
-    def _record(self, places: list[tuple[Claim, int]]) -> None:
-        cost = self._cost()
-        if self.best is None or cost < self.best[0]:
-            victims = {node: cover.items for node, cover in self.costs.items() if cover.items}
-            self.best = cost, list(places), victims
-
     def _take(self, places: list[tuple[Claim, int]]) -> None:
-        """Look at one whole spread, all members of a node at once: they may need each other's rights."""
-        for node in {node for _, node in places}:
-            cover = self._cover(node, [claim for claim, where in places if where == node])
+        """Look at one whole spread; now only the members that are on a node have rights there."""
+        covers = {}
+        for node in sorted({node for _, node in places}):
+            there = [claim for claim, where in places if where == node]
+            cover = self._cover(node, there, there)
             if cover is None:
-                break
-            self.costs[node] = cover
-        else:
-            self._record(places)
-        self.costs.clear()
+                return
+            covers[node] = cover
+        cost = _total(covers.values())
+        if self.best is None or cost < self.best[0]:
+            victims = {node: cover.items for node, cover in covers.items() if cover.items}
+            self.best = cost, list(places), victims
 
     def _greedy(self) -> None:
         """Each member where it adds the least."""
@@ -247,7 +251,7 @@ class _Spreading:
             assert former is not None
             done.append((claim, node, former))
         if len(done) == len(self.members):
-            self._record([(claim, node) for claim, node, _ in done])
+            self._take([(claim, node) for claim, node, _ in done])
         for step in reversed(done):
             self._undo(*step)
 
@@ -255,7 +259,7 @@ class _Spreading:
         if self.best is not None and self._cost() >= self.best[0]:
             return
         if depth == len(self.members):
-            self._record(places)
+            self._take(places)
             return
         claim = self.members[depth]
         first = places[-1][1] if depth and same(claim, self.members[depth - 1]) else 0

@@ -11,8 +11,8 @@ SIGTERM ends the agent and leaves the tasks with the warden until the lease runs
 takes them over. With `stop_tasks` they are stopped first and their ends reported.
 
 Keys
-    priority:beats           hash; node -> `INCARNATION:NUMBER`, changed by each beat. That a beat makes the field anew
-                             means that Redis or the scheduler has forgotten the node: then it says all it has.
+    priority:beats           hash; node -> `INCARNATION:NUMBER:PLACE`, changed by each beat. That a beat makes the field
+                             anew means that Redis or the scheduler has forgotten the node: then it says all it has.
     priority:reports         stream; `node`, `agent` and `seen` or `reports`, in JSON
     priority:ask:NODE        list of asks, in JSON
     priority:reply:ID        list; the answer to one ask
@@ -32,6 +32,7 @@ import socket
 import threading
 import time
 import uuid
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ ASK_S = 5.0
 ASK_MAX = 2**20
 STOP_GRACE_S = 10.0
 BELT_TIMEOUT_S = 15.0
+CLAIM_BEATS = 5
+"""Heartbeats to wait for one of another agent of our name, where one was there last."""
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +124,8 @@ class Agent:
         self._sure = threading.Event()
         """A beat of this incarnation got through: from then on it has a lease."""
         self._beats = 0
+        self._claimed = False
+        self._place = f"{uuid.getnode():x}-{zlib.crc32(os.fsencode(folder)):x}"
         self._missed = False
         self._leaving = threading.Event()
         self._running: set[str] = set()
@@ -167,7 +172,9 @@ class Agent:
         begin, incarnation = now_s(), self._incarnation
         self._beats += 1
         try:
-            forgotten = self._beat_line.client.hset(BEATS, self.name, f"{incarnation}:{self._beats}")
+            if not self._claimed:
+                self._claim()
+            forgotten = self._beat_line.client.hset(BEATS, self.name, f"{incarnation}:{self._beats}:{self._place}")
         except (redis.exceptions.RedisError, *Lost):
             self._beat_line.drop()
             self._missed = True
@@ -181,6 +188,19 @@ class Agent:
             self._lease_until_s = begin + self._lease_s
             self._sure.set()
             self._bond.send({"do": "lease", "agent": incarnation, "until_s": self._lease_until_s})
+
+    def _claim(self) -> None:
+        """Two agents of one name would each take the other's tasks for dead. On one state folder the lock forbids it;
+        elsewhere a beat that goes on betrays the other. `Conflict` then.
+        """
+        client = self._beat_line.client
+        before: Any = client.hget(BEATS, self.name)
+        if before is not None and not before.endswith(b":" + self._place.encode()):
+            deadline = time.monotonic() + CLAIM_BEATS * self._heartbeat_s
+            while time.monotonic() < deadline and not self._leaving.wait(self._heartbeat_s / 2):
+                if client.hget(BEATS, self.name) not in (before, None):
+                    raise Conflict(f"another machine's agent is node {self.name}; choose another --name")
+        self._claimed = True
 
     def _nobody_hears(self) -> bool:
         """Whether Redis is proved to be away for everybody, by a unix socket on which nobody listens. Then the
@@ -198,7 +218,7 @@ class Agent:
     # --- the belt ------------------------------------------------------------------------------------------
 
     def _carry(self) -> None:
-        belt.carry(self.name, f"{self.name}-{self._incarnation}", self._belt_line, self._take)
+        belt.carry(self.name, self._belt_line, self._take)
 
     def _take(self, document: Any) -> None:
         read_parcel(document)  # raises Unreadable: the warden need not cope with strangers
@@ -250,17 +270,17 @@ class Agent:
             if message["agent"] != self._incarnation:
                 return
             self._running = set(seen)
-            entries.append(self._seen(seen))
+            entries.append(self._seen(seen, message["at_us"]))
         self._note(reports)
         entries += [{"reports": json.dumps(reports[at : at + CHUNK])} for at in range(0, len(reports), CHUNK)]
         self._publish(entries)
 
-    def _seen(self, tasks: list[str]) -> dict[str, str]:
+    def _seen(self, tasks: list[str], at_us: int) -> dict[str, str]:
         facts = {
             "capacity": self._capacity,
             "attributes": self._attributes,
             "tasks": tasks,
-            "at_us": time.time_ns() // 1000,
+            "at_us": at_us,
         }
         return {"seen": json.dumps(facts)}
 

@@ -69,11 +69,12 @@ class Belt(SimpleWorker):
 
     job_class = Parcel
 
-    def __init__(self, node: str, name: str, connection: redis.Redis, take: Callable[[Any], None]) -> None:
+    def __init__(self, node: str, connection: redis.Redis, take: Callable[[Any], None]) -> None:
         queue = Queue(queue_name(node), connection=connection, serializer=JSONSerializer, job_class=Parcel)
+        name = queue_name(node)  # always the same, so that no worker of the past is left in Redis
         super().__init__([queue], name=name, connection=connection, serializer=JSONSerializer, worker_ttl=WORKER_TTL_S)
         self._take = take
-        connection.delete(self.key)  # of this name before the connection was lost
+        connection.delete(self.key)
         self.register_birth()  # type: ignore[no-untyped-call]
         connection.delete(queue.intermediate_queue_key)
 
@@ -119,13 +120,13 @@ class Belt(SimpleWorker):
             pipeline.execute()
 
 
-def carry(node: str, name: str, line: Line, take: Callable[[Any], None]) -> None:
+def carry(node: str, line: Line, take: Callable[[Any], None]) -> None:
     """Carry parcels until `line` is closed, through everything that happens to Redis."""
     belt: Belt | None = None
     while not line.closed:
         try:
             if belt is None:
-                belt = Belt(node, name, line.client, take)
+                belt = Belt(node, line.client, take)
             belt.carry()
             line.works()
         except (redis.exceptions.RedisError, *Lost) as error:

@@ -80,7 +80,7 @@ class Household:
             self._ledger.launching(fresh)
         except OSError as error:
             for custody in fresh:
-                self._ledger.refuse(custody.task, "journal", f"the node cannot write its journal: {error.strerror}")
+                self._ledger.never(custody.task, "journal", f"the node cannot write its journal: {error.strerror}")
             return
         for custody in fresh:
             self._start(custody)

@@ -29,6 +29,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -172,14 +173,22 @@ class Warden:
         ended = self._ledger.memory.ended
         reports = [custody.started for custody in self._house.tasks.values() if custody.started is not None]
         self._send(
-            {"seen": [*self._house.held, *ended], "agent": self._incarnation, "reports": [*reports, *ended.values()]}
+            {
+                "seen": [*self._house.held, *ended],
+                "at_us": time.time_ns() // 1000,  # now, not when it is passed on: what starts after this is not named
+                "agent": self._incarnation,
+                "reports": [*reports, *ended.values()],
+            }
         )
 
     def _take(self, orders: list[Order], halts: list[Halt]) -> None:
         for order in orders:
             if self._house.repeat(order.task) or self._ledger.repeat(order.task):
                 continue
-            if order.agent != self._incarnation:
+            void = order.agent == self._ledger.memory.void
+            if not self._incarnation and not void:
+                continue  # we do not know yet who our agent is; a refusal would be taken for a proof
+            if void or order.agent != self._incarnation:
                 self._ledger.refuse(order.task, "incarnation", "it was sent to another incarnation of its node's agent")
             elif order.epoch < self._ledger.memory.epoch:
                 self._ledger.refuse(order.task, "epoch", "a newer leader has spoken")

@@ -18,6 +18,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from priority.errors import Malformed, NotFound, PriorityError, TooLarge
 from priority.face import openapi, problem, routes_cluster, routes_jobs, routes_roles, routes_tasks
@@ -114,10 +115,21 @@ async def _refuse_http(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         return problem_response(NotFound(f"there is no {path}, or you have no grant for it"))
     if error.status_code == 405:
-        wrong = Malformed(f"{path} does not take {request.method}; see /v1/openapi.json")
-        return problem_response(wrong, 405, dict(error.headers or {}))
+        allowed = ", ".join(_methods(request))
+        wrong = Malformed(f"{path} does not take {request.method}, but {allowed}")
+        return problem_response(wrong, 405, {"allow": allowed})
     kind = Malformed if error.status_code < 500 else PriorityError
     return problem_response(kind(str(error.detail)), error.status_code, dict(error.headers or {}))
+
+
+def _methods(request: Request) -> list[str]:
+    """Every method that some route takes at this address."""
+    found: set[str] = set()
+    for route in request.app.router.routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE:
+            found |= set(getattr(route, "methods", None) or ())
+    return sorted(found)
 
 
 async def _fault(request: Request, error: Exception) -> Response:

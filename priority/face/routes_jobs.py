@@ -105,9 +105,7 @@ def _parse_lines(body: bytes) -> tuple[JobSpec, ...]:
 def _label(text: str | None) -> tuple[str, str] | None:
     if text is None:
         return None
-    name, equals, value = text.partition("=")
-    if not equals or "\0" in text:
-        raise Invalid("label", "must be such as run=4711")
+    name, _, value = text.partition("=")
     return name, value
 
 
@@ -129,7 +127,9 @@ def list_jobs(
     name: NameQuery = None,
     user: NameQuery = None,
     state: JobState | None = None,
-    label: Annotated[str | None, Query(description="`name=value`", max_length=400)] = None,
+    label: Annotated[
+        str | None, Query(description="`name=value`", max_length=400, pattern=r"^[^=\x00]+=[^\x00]*$")
+    ] = None,
 ) -> Response:
     """Newest first, of the roles in which one may submit."""
     query = JobQuery(roles=role, tier=tier, name=name, user=user, state=state, label=_label(label))

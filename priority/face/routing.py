@@ -19,6 +19,7 @@ from types import FunctionType
 from typing import Any, TypeVar, cast
 
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.dependencies.utils import get_flat_dependant
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -101,15 +102,26 @@ class Guarded(APIRoute):
         permission: Permission = declared
         direct = getattr(self.endpoint, "__direct__", False)
         inner = self.endpoint if direct else super().get_route_handler()
+        known = {field.alias for field in get_flat_dependant(self.dependant).query_params}
 
         async def handle(request: Request) -> Response:
             if permission is not Permission.ANYONE:
                 gate: Gate = request.app.state.gate
                 request.state.user = user = await gate.user(request)
                 _authorize(user, permission, request)
+            if request.scope["query_string"]:
+                _check_query(request, known)
             return cast(Response, await inner(request))
 
         return handle
+
+
+def _check_query(request: Request, known: set[str]) -> None:
+    """A misspelt parameter is refused like a misspelt field: ignored, it would change what is asked for."""
+    for name in request.query_params:
+        if name not in known:
+            there = f"there are {', '.join(sorted(known))}" if known else "this route has none"
+            raise Invalid(name[:100], f"is not a parameter; {there}")
 
 
 def router() -> APIRouter:

@@ -103,8 +103,8 @@ def _reserved(node: str, victims: list[str], mirror: Mirror) -> Reason:
     if not victims:
         return Reason("reserved", f"starts on node {node} once dying tasks have left it", {"node": node})
     jobs = sorted({mirror.jobs[mirror.tasks[victim].job].spec.key for victim in victims})
-    several = f"{len(victims)} tasks" if len(victims) > 1 else "a task"
-    message = f"starts on node {node} once {several} of {_some(jobs)} that it preempted have left it"
+    several, have = (f"{len(victims)} tasks", "have") if len(victims) > 1 else ("a task", "has")
+    message = f"starts on node {node} once {several} of {_some(jobs)} that it preempted {have} left it"
     return Reason("reserved", message, {"node": node, "victims": sorted(victims)[:100]})
 
 

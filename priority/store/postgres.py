@@ -34,6 +34,8 @@ _CONNECTIONS = 32
 _COPY_FROM = 8
 """With fewer rows one INSERT is faster than a COPY, which takes two more messages."""
 
+_MARGIN_S = 1.0
+
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -41,7 +43,7 @@ _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _WRITE = f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({_WRITER})"
 
 _LIMITS = """
-SET statement_timeout = {wait_ms};
+SET statement_timeout = {answer_ms};
 SET lock_timeout = {wait_ms};
 SET idle_in_transaction_session_timeout = {wait_ms}
 """
@@ -103,6 +105,26 @@ class PostgresSession:
         return self._cursor
 
 
+class _Silent(psycopg.OperationalError):
+    """The server has the connection and says nothing."""
+
+
+class _Connection(psycopg.Connection[Any]):
+    """One that does not wait for ever for a server that has the connection and says nothing (it was stopped, or its
+    machine is gone): no limit of the server's own helps there.
+    """
+
+    answer_s = 0.0
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """See psycopg."""
+        try:
+            return super().wait(gen, interval, self.answer_s if timeout is None else timeout)
+        except psycopg.errors._WaitTimeout:
+            self.close()
+            raise _Silent("no answer in time") from None
+
+
 class PostgresDatabase:
     """See `Database`."""
 
@@ -111,8 +133,12 @@ class PostgresDatabase:
         self._wait_s = wait_s
         connect = cast(Any, self._connect)
         self._pool = QueuePool(connect, pool_size=_CONNECTIONS, max_overflow=0, timeout=wait_s, reset_on_return=None)
-        with _errors("be opened"), self._pool.connect() as pooled:
-            _refuse_careless(cast(Any, pooled.dbapi_connection))
+        try:
+            with _errors("be opened"), self._transaction(_READ) as session:
+                _refuse_careless(session)
+        except BaseException:
+            self._pool.dispose()
+            raise
 
     @contextmanager
     def reading(self) -> Iterator[PostgresSession]:
@@ -138,10 +164,12 @@ class PostgresDatabase:
         self._pool.dispose()
 
     def _connect(self) -> psycopg.Connection[Any]:
-        connection = psycopg.connect(
-            self._url, autocommit=True, client_encoding="utf8", connect_timeout=max(2, round(self._wait_s))
-        )
-        connection.execute(_statement(_LIMITS.format(wait_ms=round(self._wait_s * 1000))), prepare=False)
+        limit_s = max(2, round(self._wait_s))
+        connection = _Connection.connect(self._url, autocommit=True, client_encoding="utf8", connect_timeout=limit_s)
+        # Each a little longer than the one before, so that the error says which it was.
+        wait_ms, margin_ms = round(self._wait_s * 1000), round(_MARGIN_S * 1000)
+        connection.answer_s = self._wait_s + 2 * _MARGIN_S
+        connection.execute(_LIMITS.format(wait_ms=wait_ms, answer_ms=wait_ms + margin_ms), prepare=False)
         return connection
 
     @contextmanager
@@ -173,6 +201,8 @@ class PostgresDatabase:
                 return pooled, connection
             except BaseException as error:
                 died = isinstance(error, psycopg.OperationalError) and connection.closed
+                # Silence took as long as the caller may wait; the next one would take as long again.
+                died = died and not isinstance(error, _Silent)
                 pooled.invalidate()
                 pooled.close()
                 if last or not died:
@@ -199,11 +229,10 @@ def _roll_back(connection: psycopg.Connection[Any]) -> None:
         connection.close()
 
 
-def _refuse_careless(connection: psycopg.Connection[Any]) -> None:
+def _refuse_careless(session: PostgresSession) -> None:
     """What is acknowledged must be on disk, and any character must be kept: `Invalid` names the server's setting."""
     for setting, wrong in (("fsync", "off"), ("synchronous_commit", "off"), ("server_encoding", "SQL_ASCII")):
-        found = connection.execute(_statement(f"SHOW {setting}")).fetchone()
-        if found is not None and found[0] == wrong:
+        if session.fetch((f"current_setting('{setting}')",), "(VALUES (1)) AS one") == [(wrong,)]:
             raise Invalid("database", f"its server has {setting}={wrong}, with which it may lose what it has saved")
 
 

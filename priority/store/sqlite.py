@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import orjson
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from priority.errors import Conflict, Invalid, PriorityError, Unavailable
@@ -87,7 +88,10 @@ class SqliteDatabase:
     def __init__(self, path: Path | None, wait_s: float) -> None:
         self._path = path
         self._wait_s = wait_s
-        self._turn = FileTurn(path) if path else ThreadTurn()
+        try:
+            self._turn = FileTurn(path) if path else ThreadTurn()
+        except OSError as error:
+            raise Unavailable(f"the database cannot be opened: {error}") from error
         with _errors("be opened"):
             self._writer = self._connect()
         self._pool = QueuePool(
@@ -170,6 +174,8 @@ def _errors(done: str) -> Iterator[None]:
         raise
     except TurnTaken:
         raise Unavailable(f"the database cannot {done}: another writer has it for too long; try again") from None
+    except PoolTimeout:
+        raise Unavailable(f"the database cannot {done}: {_READERS} others are reading; try again") from None
     except sqlite3.IntegrityError as error:
         raise Conflict(f"the database holds something that this does not fit ({error})") from None
     except UnicodeEncodeError:

@@ -33,7 +33,7 @@ def kills(snapshot: Snapshot, unit: list[Claim], place: tuple[str, ...]) -> list
         for victim in snapshot.tasks()
         if victim.state in ("running", "starting")
         and any(
-            victim.node == node and may_take(snapshot, claim, victim) for claim, node in zip(unit, place, strict=True)
+            may_take(snapshot, claim, victim) for claim, node in zip(unit, place, strict=True) if node == victim.node
         )
     ]
     sets = chain.from_iterable(combinations(prey, count) for count in range(1, len(prey) + 1))

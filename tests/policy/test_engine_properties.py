@@ -55,12 +55,10 @@ def one_unit(seed: int, gang: int) -> dict[str, Any]:
     names = {node["name"] for node in document["nodes"]}
     holding = [task for task in document["tasks"] if task.get("node") in names][:11]
     waiting = [task for task in document["tasks"] if task["state"] == "pending"][: max(1, gang)]
-    for task in waiting:
-        task |= {"gang": "g"} if gang else {}
-        if seed % 2 and gang:  # alike, which is what gangs are in life
-            task |= {
-                name: waiting[0][name] for name in ("tier", "role", "user", "priority", "request", "job", "constraints")
-            }
+    if gang and seed % 2:  # alike, which is what gangs are in life
+        waiting = [{**waiting[0], "id": task["id"]} for task in waiting]
+    if gang:
+        waiting = [{**task, "gang": "g"} for task in waiting]
     return {**document, "tasks": [*({**task, "for": None} for task in holding), *waiting]}
 
 
