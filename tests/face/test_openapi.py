@@ -87,6 +87,8 @@ def document() -> Any:
 
 
 schema = schemathesis.openapi.from_dict(document())
+positive_data_acceptance = schemathesis.checks.CHECKS.get_one("positive_data_acceptance")
+"""Left out: limits are settings and tiers are data, so what a schema lets through may still be refused."""
 
 
 @schema.parametrize()
@@ -102,4 +104,5 @@ def test_the_api_keeps_to_it(case: Any, live: Live) -> None:
     """Whatever it is asked: documented statuses, media types and shapes, never a 500."""
     if case.path == "/v1/events":
         case.query = {**(case.query or {}), "follow": "false"}  # else it never ends
-    case.call_and_validate(base_url=live.url, headers={"Authorization": f"Bearer {live.tokens['root']}"})
+    headers = {"Authorization": f"Bearer {live.tokens['root']}"}
+    case.call_and_validate(base_url=live.url, headers=headers, excluded_checks=[positive_data_acceptance])
