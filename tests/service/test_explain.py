@@ -1,0 +1,105 @@
+"""What a person is told: the sum first, then the facts."""
+
+from __future__ import annotations
+
+import pytest
+
+from priority.backend.memory import Play
+
+from .world import ADA, ROOT, World, node, spec
+
+
+def summary(world: World, ref: str) -> str:
+    return world.service.explain(ROOT, ref).summary
+
+
+def test_what_waits_and_why() -> None:
+    world = World([node("n1", 4)])
+    world.submit(spec("web/prod/big", cpus=4))
+    world.settle()
+    world.submit(spec("physics/devel/a", instances=3))
+    world.submit(spec("web/prod/huge", cpus=16))
+    world.settle()
+    assert summary(world, "physics/devel/a").startswith(
+        "physics/devel/a: of 3 instances 3 waiting; each waits: no room"
+    )
+    assert summary(world, "web/prod/huge") == (
+        "web/prod/huge: of 1 instance 1 waiting; waits: no node could ever hold it: "
+        "it asks for cpus 16, and the most that one has is cpus 4"
+    )
+    (line,) = world.service.explain(ROOT, "physics/devel/a").lines
+    assert (line.state, line.alike, line.details["code"]) == ("pending", 3, "no-room")
+
+
+def test_before_the_scheduler_has_looked() -> None:
+    world = World()
+    world.submit(spec("physics/devel/a"))
+    assert summary(world, "physics/devel/a").endswith("waits for the scheduler's next round")
+
+
+def test_a_preemption_from_both_sides() -> None:
+    world = World([node("n1", 4)], play=lambda _: Play(obeys_s=3.0))
+    devel = world.submit(spec("physics/devel/sim", cpus=4))
+    world.settle()
+    world.move(10.0)
+    prod = world.submit(spec("physics/prod/reco"), actor=ADA)
+    world.settle()
+    assert summary(world, prod.uid) == (
+        "physics/prod/reco: of 1 instance 1 waiting; waits: starts on node n1 once a task of physics/devel/sim that it "
+        "preempted has left it"
+    )
+    assert summary(world, devel.uid) == (
+        "physics/devel/sim: of 1 instance 1 being preempted; waits until its former attempt has ended on node n1: its "
+        "room on node n1 was taken for physics/prod/reco: prod goes before devel; 40.0 cpu-seconds of work were lost; "
+        "preempted once, last for physics/prod/reco of ada, 40.0 cpu-seconds of work lost in all"
+    )
+    victim = world.tasks(devel)[0]
+    assert summary(world, victim.id) == (
+        "physics/devel/sim[0]: is being stopped on node n1: its room on node n1 was taken for physics/prod/reco: prod "
+        "goes before devel; 40.0 cpu-seconds of work were lost"
+    )
+    world.move(3.0)
+    world.backend.finish(world.tasks(prod)[0].id)
+    world.settle()
+    assert summary(world, devel.uid) == (
+        "physics/devel/sim: of 1 instance 1 running; preempted once, last for physics/prod/reco of ada, "
+        "40.0 cpu-seconds of work lost in all"
+    )
+    told = world.service.explain(ROOT, world.tasks(devel)[1].id)
+    assert [(line.attempt, line.state) for line in told.lines] == [(2, "running"), (1, "preempted")]
+    assert told.lines[0].message == "runs on node n1 (preempted once before)"
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "max_failures", "says"),
+    [
+        (3, 1, "has ended: 1 failed; ended with exit status 3 (1 task)"),
+        (3, 2, "waits 1 s more after 1 failed attempt"),
+    ],
+)
+def test_a_failure(exit_code: int, max_failures: int, says: str) -> None:
+    world = World([node("n1")])
+    job = world.submit(spec("physics/devel/a", max_failures=max_failures))
+    world.settle()
+    world.backend.finish(world.tasks(job)[0].id, exit_code)
+    world.settle()
+    assert says in summary(world, job.uid)
+
+
+def test_a_kill_says_by_whom_and_why() -> None:
+    world = World([node("n1")])
+    job = world.submit(spec("physics/devel/a", instances=2))
+    world.settle()
+    world.service.jobs.kill(ADA, job.uid, why="wrong input")
+    world.settle()
+    assert summary(world, job.uid) == "physics/devel/a: has ended: 2 killed; killed by ada: wrong input (2 tasks)"
+
+
+def test_a_lost_node() -> None:
+    world = World([node("n1")])
+    job = world.submit(spec("physics/devel/a"))
+    world.settle()
+    world.backend.kill_node("n1")
+    world.move(70.0)
+    assert "waits" in summary(world, job.uid)
+    assert world.service.explain(ROOT, job.uid).lines[-1].message == "lost: node n1 was lost"
