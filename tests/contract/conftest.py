@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import count
@@ -49,7 +50,9 @@ class Postgres:
         subprocess.run([self.binaries / "initdb", *data], user=self.user, check=True, capture_output=True, cwd="/")
 
     def start(self, *settings: str) -> None:
-        options = [part for setting in ("listen_addresses=", *settings) for part in ("-c", setting)]
+        options = [
+            part for setting in ("listen_addresses=", "max_connections=200", *settings) for part in ("-c", setting)
+        ]
         self.process = subprocess.Popen(
             [self.binaries / "postgres", "-D", self.home / "data", "-k", self.home, *options],
             user=self.user,
@@ -101,25 +104,38 @@ def make_postgres(home: Path) -> Postgres:
     return server
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """One server for each test process, with a prepared database to copy."""
+@contextmanager
+def own_server() -> Iterator[Postgres]:
     # Not in tmp_path: its parents are closed to the user that PostgreSQL must run as, and its name is too long.
     home = Path(tempfile.mkdtemp(prefix="pg"))
     try:
         server = make_postgres(home)
-        server.start("fsync=on", "max_connections=200")
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop(signal.SIGQUIT)
+    finally:
+        shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One server for each test process, with a prepared database to copy."""
+    with own_server() as server:
         with server.admin() as connection:
             connection.execute(f"CREATE DATABASE {_PREPARED}")
         store = open_store(server.url(_PREPARED))
         store.upgrade()
         store.close()
         yield server
-        server.stop()
-    finally:
-        if "server" in locals():
-            server.stop(signal.SIGQUIT)
-        shutil.rmtree(home)
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """A server for one test alone, which it may stop."""
+    with own_server() as server:
+        yield server
 
 
 KINDS = ("sqlite", "memory", pytest.param("postgres", marks=pytest.mark.postgres))
