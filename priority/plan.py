@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from priority.errors import Invalid, Malformed
+from priority.errors import Malformed
 from priority.fairness import Unit
 from priority.herd import rule
 from priority.reason import Reason
@@ -117,7 +117,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise Invalid(name, "is there twice in one object")
+            raise Malformed(f"snapshot: the name {name!a} is there twice in one object")
         found[name] = value
     return found
 

@@ -69,6 +69,13 @@ class Reading:
 
 def read(document: Any, policies: Mapping[str, tuple[Any, str]]) -> Reading:
     """Check a snapshot document; `policies` are the known settings. `Invalid` names the path of what is wrong."""
+    try:
+        return _read(document, policies)
+    except Invalid as error:  # names in it are the user's, and the message is one line that any terminal can show
+        raise Invalid(_printable(error.field), _printable(error.problem)) from None
+
+
+def _read(document: Any, policies: Mapping[str, tuple[Any, str]]) -> Reading:
     if not isinstance(document, Mapping):
         raise Invalid("snapshot", f"must be one JSON object, not {_kind(document)}")
     _fields(document, "", ("now", "nodes", "tasks"), ("tiers", "roles", "policy"))
@@ -111,10 +118,10 @@ def read_time(value: Any, path: str) -> int:
             raise ValueError("minutes of the offset")
         zone = timezone(-offset if match[9] == "-" else offset)
         moment = datetime(year, month, day, hour, minute, 59 if leap else second, micros, tzinfo=zone)
-        since_epoch = moment - _EPOCH
+        moment = moment.astimezone(UTC) + timedelta(seconds=leap)
     except (ValueError, OverflowError):
         raise Invalid(path, f"is not a time that there is: {value!r}") from None
-    return since_epoch // timedelta(microseconds=1) + (1_000_000 if leap else 0)
+    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def show_time(time_us: int) -> str:
@@ -290,6 +297,10 @@ def _integer(value: Any, path: str) -> int:
     if abs(value) > INTEGER_MAX:
         raise Invalid(path, f"must be from -{INTEGER_MAX} to {INTEGER_MAX}")
     return value
+
+
+def _printable(text: str) -> str:
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def _once(names: list[str], path: Callable[[int], str]) -> None:
