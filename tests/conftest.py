@@ -32,7 +32,7 @@ def valkey(valkey_server: Server) -> str:
     from priority.wire.connection import connect
 
     client = connect(valkey_server.url)
-    client.flushall()
+    client.flushdb()  # others are for what lives longer than one test
     client.close()
     return valkey_server.url
 

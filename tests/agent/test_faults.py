@@ -32,10 +32,9 @@ class TestTheAgentDies:
         agent, first = cluster._agents[0], cluster.incarnation()
         task = cluster.run(MARK + "while ! test -e go; do sleep 0.01; done; exit 42")
         agent.end(signal.SIGKILL)
-        since = len(cluster.heard)
         cluster.agent()
-        seen = cluster.node_seen(since=since)
-        assert task in seen.tasks and seen.agent != first
+        seen = cluster.wait(lambda one: isinstance(one, NodeSeen) and one.agent != first)
+        assert isinstance(seen, NodeSeen) and task in seen.tasks
         (cluster.sandbox(task) / "go").touch()
         assert cluster.ended(task).exit_code == 42
         assert ran(cluster) == [task]
@@ -82,6 +81,13 @@ class TestTheAgentDies:
 
     def test_a_second_agent_of_a_node_does_not_start(self, cluster: Cluster) -> None:
         assert cluster.agent().process.wait(20) == 1
+
+    def test_nor_one_of_its_name_elsewhere(self, cluster: Cluster, tmp_path: Path) -> None:
+        from cluster import AgentProcess
+
+        other = AgentProcess(cluster.url, tmp_path / "elsewhere", "n1", {"heartbeat_s": 0.5})
+        assert other.process.wait(20) == 1
+        assert cluster.ended(cluster.launch("exit 1")).exit_code == 1
 
 
 class TestTheWardenDies:
@@ -320,7 +326,10 @@ class TestTheLease:
             assert cluster.ended(task).exit_code == 6
             assert not any(isinstance(one, NodeGone) for one in cluster.heard)
 
-    def test_a_node_that_was_never_heard_of(self, make_cluster: Callable[..., Cluster]) -> None:
+    def test_a_node_that_was_never_heard_of(
+        self, make_cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("priority.backend.local.LOG_GRACE_S", 0.2)
         cluster = make_cluster(silent_s=0.3, lease_s=0.5, lease_margin_s=0.2)
         cluster.backend.inquire(["n9"])
         cluster.wait(lambda one: isinstance(one, NodeSilent) and one.node == "n9")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,16 @@ import pytest
 from cluster import Cluster, lives
 
 from priority.ports import LogRequest
+from priority.queue.embedded import Server
+
+
+@pytest.fixture(scope="module")
+def cluster(valkey_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One node for all tests here: tasks do not disturb each other, and that is a part of what is tested."""
+    made = Cluster(valkey_server.url + "?db=1", tmp_path_factory.mktemp("nodes"))
+    made.ready()
+    yield made
+    made.close()
 
 
 def pid_in(path: Path, eventually: Callable[..., Any]) -> int:
@@ -43,7 +53,7 @@ class TestWhatATaskGets:
             "MINE": "yes",
             "PRIORITY_JOB": "r/prod/x",
             "PRIORITY_TASK_ID": task,
-            "PRIORITY_INSTANCE": "1",
+            "PRIORITY_INSTANCE": task.split("-")[1],
             "PRIORITY_ATTEMPT": "1",
             "PRIORITY_SANDBOX": str(box),
         }

@@ -184,7 +184,7 @@ def test_another_incarnation_refuses(cluster: Any) -> None:
     launch = cluster.make(FOREVER)
     since = len(cluster.heard)
     cluster.restart_agent()
-    assert cluster.node_seen(since=since).agent != launch.agent
+    cluster.wait(lambda one: isinstance(one, NodeSeen) and one.agent != launch.agent, since)
     cluster.backend.launch([launch])
     assert cluster.seen(launch.task, "refused").cause.code == "incarnation"
     assert "started" not in cluster.kinds(launch.task)
@@ -264,9 +264,10 @@ def test_what_was_not_acknowledged_comes_again(cluster: Any) -> None:
 
 def test_an_agent_takes_its_tasks_over(cluster: Any) -> None:
     task = cluster.run(FOREVER)
-    since = len(cluster.heard)
+    before = cluster.incarnation()
     cluster.restart_agent()
-    assert cluster.node_seen(since=since).tasks == {task}
+    taken = cluster.wait(lambda one: isinstance(one, NodeSeen) and one.agent != before)
+    assert taken.tasks == {task}
     cluster.stop(task)
     assert cluster.ended(task).stopped
 
