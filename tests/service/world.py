@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,7 +23,7 @@ from priority.service.jobs import Accepted, Submission
 from priority.service.parts import Parts
 from priority.service.scheduler import Scheduler
 from priority.service.settings import Settings
-from priority.store import open_store
+from priority.store import SqlStore, open_store
 from priority.task import State, Task
 from priority.tier import DEFAULT_TIERS
 
@@ -59,6 +60,25 @@ class Crash(BaseException):
     """The process dies here."""
 
 
+@functools.cache
+def _migrated() -> bytes:
+    """An empty database in memory at its newest version: migrating one anew for each test would be most of its time."""
+    store = open_store("sqlite://")
+    store.upgrade()
+    image: bytes = store._database._writer.serialize()  # type: ignore[attr-defined]
+    store.close()
+    return image
+
+
+def new_store(url: str) -> SqlStore:
+    store = open_store(url)
+    if url == "sqlite://":
+        store._database._writer.deserialize(_migrated())  # type: ignore[attr-defined]
+    else:
+        store.upgrade()
+    return store
+
+
 class World:
     def __init__(
         self,
@@ -74,8 +94,7 @@ class World:
         self.chance = random.Random(seed)
         self.clock = HandClock()
         self.settings = Settings(**({"lease_s": 60.0, "resend_s": 5.0, "sweep_s": 5.0} | settings))
-        self.store = open_store(url)
-        self.store.upgrade()
+        self.store = new_store(url)
         self.queue = MemoryQueue([tier.name for tier in TIERS])
         self.backend = MemoryBackend(self.clock, nodes, play, faults=faults, rng=self.chance)
         self.parts = Parts(
