@@ -93,7 +93,7 @@ positive_data_acceptance = schemathesis.checks.CHECKS.get_one("positive_data_acc
 
 @schema.parametrize()
 @settings(
-    max_examples=15,
+    max_examples=6,
     deadline=None,
     derandomize=True,
     database=None,
