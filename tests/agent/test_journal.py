@@ -36,7 +36,7 @@ def test_a_torn_end_loses_only_itself(tmp_path: Path) -> None:
     journal.open()
     journal.write(ENTRIES)
     whole = (tmp_path / "journal").read_bytes()
-    for length in range(len(whole)):
+    for length in range(0, len(whole), 5):
         torn = tmp_path / "torn"
         torn.write_bytes(whole[:length])
         memory = Journal(torn).open()

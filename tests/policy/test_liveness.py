@@ -26,7 +26,7 @@ def told(
     return found
 
 
-def every(begin: int, end: int, beats: dict[str, str] | None) -> list[tuple[float, dict[str, str] | None]]:
+def every(begin: int, end: int, beats: dict[str, str] | None) -> Rows:
     return [(float(at_s), beats) for at_s in range(begin, end)]
 
 
@@ -67,5 +67,5 @@ def test_one_that_was_expected_and_never_came() -> None:
 
 
 def test_one_that_was_expected_and_comes() -> None:
-    rows = [*every(0, 8, {}), *every(8, 10, {"n": "a:1"})]
+    rows: Rows = [*every(0, 8, {}), *every(8, 10, {"n": "a:1"})]
     assert told(rows, expected=("n",)) == [(5, "silent", "n"), (8, "back", "n")]
