@@ -204,11 +204,15 @@ class Board:
 
     def needless(self, node: int) -> list[int]:
         """Give back every victim on the node that nothing there needs, the most important first; answers which."""
+        victims = self.killed_on.get(node)
+        if not victims:
+            return []
+        asked = np.flatnonzero(self._asks[node])
+        picks = np.fromiter(victims, np.intp)
+        easy = picks[(self.herd.request[np.ix_(picks, asked)] <= self.total[node, asked]).all(axis=1)]
         spared = []
-        order = self.herd.importance if self.killed_on.get(node) else None
-        for victim in sorted(self.killed_on.get(node, ()), key=order):
-            asked = self._asks[node] > 0
-            if (self.total[node][asked] >= self.herd.request[victim][asked]).all():
+        for victim in sorted(easy.tolist(), key=self.herd.importance):
+            if (self.herd.request[victim, asked] <= self.total[node, asked]).all():
                 self.spare(victim)
                 spared.append(victim)
         return spared

@@ -83,7 +83,10 @@ def _level(board: Board, lawful: Picks, enough: Callable[[Picks], bool]) -> Pick
         return None
     herd = board.herd
     for values in (herd.rank, herd.priority):
-        levels = np.unique(values[lawful])
+        mine = values[lawful]
+        if mine.min() == mine.max():
+            continue
+        levels = np.unique(mine)
         low, high = 0, len(levels) - 1
         while low < high:
             middle = (low + high) // 2
@@ -111,7 +114,14 @@ def _several(board: Board, claim: Claim, picks: Picks, need: Plane, nodes: Mask)
     """The least cover over all nodes where the victims suffice, at least two of them."""
     herd, asked = board.herd, board.shape(claim).asked
     best: tuple[Cover, int] | None = None
-    for node in np.flatnonzero(nodes):
+    largest = np.ones_like(need)
+    for column, resource in enumerate(asked):
+        np.maximum.at(largest[:, column], herd.node[picks], herd.request[picks, resource])
+    fewest = (-(-need // largest)).max(axis=1)
+    rows = np.flatnonzero(nodes)
+    for node in rows[np.lexsort((rows, fewest[rows]))]:
+        if best is not None and fewest[node] > best[0].cost[0]:
+            break
         there = picks[herd.node[picks] == node]
         amounts = herd.request[there][:, asked].tolist()
         work = [herd.work[victim] for victim in there]
