@@ -10,10 +10,10 @@ SILENT, GONE, BACK = Sign.SILENT, Sign.GONE, Sign.BACK
 AWAY = None
 """Redis does not answer."""
 
+Rows = list[tuple[float, dict[str, str] | None]]
 
-def told(
-    rows: list[tuple[float, dict[str, str] | None]], expected: tuple[str, ...] = ()
-) -> list[tuple[float, str, str]]:
+
+def told(rows: Rows, expected: tuple[str, ...] = ()) -> list[tuple[float, str, str]]:
     alive = Liveness(silent_s=5, gone_s=20, gap_s=3)
     alive.expect(expected, rows[0][0])
     found = []
