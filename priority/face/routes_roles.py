@@ -10,7 +10,7 @@ from priority.face import examples, plain, views
 from priority.face.openapi import NewToken, NewUser, body_of, page_of, says
 from priority.face.request import Actor, NamePath, NameQuery, Paging, UidPath, Verbs, answer
 from priority.face.routing import Permission, needs, reads, router
-from priority.job import Amounts
+from priority.job import QuotaAmounts
 from priority.role import RolesFile, RoleSpec
 from priority.service import access
 
@@ -140,7 +140,7 @@ def set_quota(
     service: Verbs,
     role: NamePath,
     tier: NamePath,
-    body: Annotated[Any, Depends(reads(Amounts))],
+    body: Annotated[Any, Depends(reads(QuotaAmounts))],
     user: Annotated[str | None, Query(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")] = None,
     force: Force = False,
 ) -> Response:

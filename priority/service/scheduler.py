@@ -82,6 +82,7 @@ class Scheduler:
         self._sent_us: dict[str, int] = {}
         self._strays_us: dict[str, int] = {}
         self._telling = deciding.Telling()
+        self._now_us = 0
         self._renew_us = 0
         self._sweep_us = 0
         self._reasons: list[tuple[str, Reason]] = []
@@ -141,8 +142,11 @@ class Scheduler:
         `Deposed`: everything here is void. `Unavailable`: nothing has happened, step again later.
         """
         self.rounds += 1
-        self.renew()
         now_us = self._parts.clock.now_us()
+        if now_us < self._now_us:
+            self._step_back(now_us)
+        self._now_us = now_us
+        self.renew()
         calls, deliveries = self._take()
         try:
             self._round(calls, deliveries, now_us)
@@ -170,6 +174,17 @@ class Scheduler:
             self._parts.backend.acknowledge(delivery)
         if decided or last_event:
             self._parts.queue.publish(decided or last_event or 0)
+
+    def _step_back(self, now_us: int) -> None:
+        """The clock was set back: what was due soon must not be due in an hour."""
+        back_us = self._now_us - now_us
+        with self._lock:
+            self._renew_us = now_us
+        self._sweep_us = now_us
+        self._telling.next_us = now_us
+        self._due = [(due_us - back_us, id) for due_us, id in self._due]
+        self._sent_us = {id: due_us - back_us for id, due_us in self._sent_us.items()}
+        self._strays_us = {}
 
     def _take(self) -> tuple[list[Call], list[Delivery]]:
         self.wake.clear()

@@ -398,3 +398,20 @@ def test_thousands_that_wait_cost_few_writes() -> None:
     assert written == 200
     world.move(3.0)
     assert sum(task.reason is not None for task in world.tasks(job)) == 1999
+
+
+def test_a_clock_that_is_set_back_stops_nothing() -> None:
+    world = World([node("n1", 2)])
+    world.settle()
+    world.backend.faults = Faults(lose=1.0)
+    first = world.submit(spec("physics/prod/a"))
+    world.settle()
+    assert world.states(first) == ["0.1 starting"]
+    world.clock.move(-3600.0)
+    world.settle()
+    world.backend.faults = Faults()
+    world.queue.down = True
+    second = world.submit(spec("physics/prod/b"))
+    world.move(5.0)
+    world.move(0.001)
+    assert (world.states(first), world.states(second)) == (["0.1 running"], ["0.1 running"])
