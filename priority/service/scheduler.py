@@ -290,6 +290,7 @@ class Scheduler:
     def _decide(self, now_us: int) -> int | None:
         mirror = self.mirror
         if not mirror.waiting():
+            self._telling.left = False
             return None
         plan = self._nothing_new
         if mirror.changed or self._undecided:

@@ -415,3 +415,17 @@ def test_a_clock_that_is_set_back_stops_nothing() -> None:
     world.move(5.0)
     world.move(0.001)
     assert (world.states(first), world.states(second)) == (["0.1 running"], ["0.1 running"])
+
+
+def test_while_nothing_changes_nothing_is_planned_and_nothing_written() -> None:
+    world = World([node("n1", 2), node("n2", 2)], play=lambda _: Play(obeys_s=1.0))
+    world.submit(spec("web/devel/a", instances=20))
+    world.submit(spec("web/devel/gang", instances=3, gang=True, cpus=2))
+    world.settle()
+    world.submit(spec("web/prod/b", cpus=2))
+    world.submit(spec("web/prod/never", cpus=16))
+    world.move(5.0)
+    plans, last_event = world.scheduler.plans, world.service.jobs.last_event()
+    world.move(60.0)
+    assert (world.scheduler.plans, world.service.jobs.last_event()) == (plans, last_event)
+    assert world.scheduler._pause_s() > 0.0
