@@ -36,6 +36,8 @@ _COPY_FROM = 8
 
 _MARGIN_S = 1.0
 
+_UPGRADE_S = 3600.0
+
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -157,13 +159,15 @@ class PostgresDatabase:
         from priority.store.migrate import upgrade  # Alembic takes 0.2 s to import
 
         with _errors("be upgraded"), self._connect() as connection:
-            upgrade("postgresql+psycopg://", connection, begin=_WRITE)
+            # A new index on a large table takes as long as it takes.
+            connection.answer_s = _UPGRADE_S
+            upgrade("postgresql+psycopg://", connection, begin=f"{_WRITE}; SET LOCAL statement_timeout = 0")
 
     def close(self) -> None:
         """See `Database`."""
         self._pool.dispose()
 
-    def _connect(self) -> psycopg.Connection[Any]:
+    def _connect(self) -> _Connection:
         limit_s = max(2, round(self._wait_s))
         connection = _Connection.connect(self._url, autocommit=True, client_encoding="utf8", connect_timeout=limit_s)
         # Each a little longer than the one before, so that the error says which it was.

@@ -44,10 +44,12 @@ class SqlStore:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         # A write inside a write would wait for itself, and so would, in memory, any transaction inside another.
-        if getattr(self._inside, "transaction", False):
+        mine = self._inside.__dict__
+        if mine.get("transaction"):
             raise RuntimeError("this thread is inside a transaction already; a Writer can read too")
-        self._inside.transaction = True
+        mine["transaction"] = True
         try:
             yield
         finally:
-            self._inside.transaction = False
+            # Of the thread that began it: another may end it (a web framework's pool does so).
+            mine["transaction"] = False

@@ -92,7 +92,8 @@ class SqliteDatabase:
             self._turn = FileTurn(path) if path else ThreadTurn()
         except OSError as error:
             raise Unavailable(f"the database cannot be opened: {error}") from error
-        with _errors("be opened"):
+        with _errors("be opened"), self._turn.take(wait_s):
+            # Whoever comes first makes the file and its log; two at once would get in each other's way.
             self._writer = self._connect()
         self._pool = QueuePool(
             cast(Any, self._connect), pool_size=_READERS, max_overflow=0, timeout=wait_s, reset_on_return=None

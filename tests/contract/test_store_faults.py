@@ -257,7 +257,7 @@ def test_a_file_that_is_no_database_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.postgres
 def test_a_server_that_comes_back_is_found_again(own_postgres: Any) -> None:
-    store = open_store(own_postgres.create("template0"), wait_s=5.0)
+    store = open_store(own_postgres.create(), wait_s=5.0)
     store.upgrade()
     with store.read(), ThreadPoolExecutor(4) as threads:
         # Several connections, all of which die.
@@ -280,7 +280,7 @@ def test_a_server_that_is_stopped_is_not_waited_for_for_ever(
     own_postgres: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("priority.store.postgres._MARGIN_S", 0.1)
-    store = open_store(own_postgres.create("template0"), wait_s=0.5)
+    store = open_store(own_postgres.create(), wait_s=0.5)
     store.upgrade()
     with store.read() as reader:
         (pid,) = reader._session._cursor.connection.execute("SELECT pg_backend_pid()").fetchone()  # type: ignore[attr-defined]
@@ -297,7 +297,7 @@ def test_a_server_that_is_stopped_is_not_waited_for_for_ever(
 
 @pytest.mark.postgres
 def test_a_writer_that_is_stopped_loses_the_lock(postgres: Any) -> None:
-    url = postgres.create("prepared")
+    url = postgres.cleaned()
     script = """
 import sys
 from priority.store import open_store

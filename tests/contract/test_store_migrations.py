@@ -112,7 +112,7 @@ def test_a_folder_that_is_not_there_is_said(tmp_path: Any) -> None:
 
 @pytest.mark.postgres
 def test_a_server_that_may_forget_is_refused(postgres: Any) -> None:
-    url = postgres.create("template0")
+    url = postgres.create()
     name = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
     with postgres.admin() as admin:
         admin.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
