@@ -58,6 +58,8 @@ ASK_S = 5.0
 ASK_MAX = 2**20
 STOP_GRACE_S = 10.0
 BELT_TIMEOUT_S = 15.0
+WELL_S = 3.0
+"""And this plus a heartbeat is how long a warden may take for an answer."""
 CLAIM_BEATS = 5
 """Heartbeats to wait for one of another agent of our name, where one was there last."""
 
@@ -125,6 +127,8 @@ class Agent:
         """A beat of this incarnation got through: from then on it has a lease."""
         self._beats = 0
         self._claimed = False
+        self._warden_well_s = now_s()
+        """When it last answered: a node whose warden hangs can start and stop nothing, and must not seem alive."""
         self._place = f"{uuid.getnode():x}-{zlib.crc32(os.fsencode(folder)):x}"
         self._missed = False
         self._leaving = threading.Event()
@@ -168,6 +172,10 @@ class Agent:
     # --- signs of life -------------------------------------------------------------------------------------
 
     def _beat(self) -> None:
+        if self._sure.is_set() and now_s() > self._warden_well_s + WELL_S + self._heartbeat_s:
+            log.warning("node %s: the warden does not answer; no sign of life is given", self.name)
+            self._bond.send({"do": "well"})
+            return
         # The lease counts from before the beat was sent: the scheduler cannot have seen it earlier.
         begin, incarnation = now_s(), self._incarnation
         self._beats += 1
@@ -256,6 +264,9 @@ class Agent:
         log.warning("node %s: the lease ran out; agent %s begins", self.name, self._incarnation)
 
     def _heed(self, message: dict[str, Any]) -> None:
+        self._warden_well_s = now_s()
+        if "well" in message:
+            return
         if (void := message.get("void")) is not None:
             if void == self._incarnation:
                 self._renew()

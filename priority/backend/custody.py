@@ -64,6 +64,9 @@ class Custody:
     floor_kib: int = 0
     """The warden's own peak: a child's peak, as wait4(2) tells it, is never below it (it begins as a copy)."""
     disk_at_s: float = 0.0
+    """When its folder may be walked again."""
+    peak_at_s: float = 0.0
+    """When its memory is to be looked at again, if that is not limited."""
 
     def start(self, null: int) -> str | None:
         """Run it; else why its command cannot be executed. OSError: the sandbox cannot be made."""

@@ -1,7 +1,8 @@
 """Looking at tasks: is one over its memory or its disk, is an output too long?
 
-What was not asked for is not limited. One look reads two small files in /proc for each process (some 7 us) and the
-sizes of two outputs; the folder of a task that asked for disk is walked, no more often than a twentieth of the time.
+What was not asked for is not limited. A look asks for the sizes of two outputs (some 3 us a task) and, where memory is
+limited, reads two small files in /proc for each process (some 7 us). Where it is not, that is done less often, for the
+peak alone. The folder of a task that asked for disk is walked for no more than a twentieth of the time.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from priority.backend.custody import Custody, cause, now_s
 
 LOOK_S = 0.5
 """Between two looks."""
-IDLE_LOOK_S = 2.0
-"""The same where no task has a limit: for the peak of memory and the length of outputs only."""
+PEAK_S = 2.0
+"""Between two looks at the memory of a task that has no limit of it."""
 HURRY_S = 0.05
-"""The same after a look that saw a task close to a limit or an output that grows fast."""
+"""Between two looks when a task was seen close to a limit, or with an output that grows fast."""
 SHARE = 20
 """A look, and a walk through a folder, may take one part in so many of the time."""
 FAR = 1.5
@@ -43,7 +44,7 @@ class Looker:
         """The tasks that are over a limit; `next_s` is then how long to wait for the next look."""
         begin = now_s()
         breaches: list[Breach] = []
-        pause = IDLE_LOOK_S
+        pause = LOOK_S
         for custody in tasks:
             if custody.order is None:
                 continue
@@ -56,9 +57,13 @@ class Looker:
 
     def _look_at(self, custody: Custody) -> tuple[Breach | None, float]:
         assert custody.order is not None
-        pause = LOOK_S if custody.order.mem_mib or custody.order.disk_mib else IDLE_LOOK_S
+        pause = LOOK_S
         if sandbox.trim(custody.folder, self._log_limit) > self._log_limit // 2:
             pause = HURRY_S
+        if not custody.order.mem_mib:
+            if (now := now_s()) < custody.peak_at_s:
+                return self._disk(custody), pause
+            custody.peak_at_s = now + PEAK_S
         pids = custody.kin()
         used_kib = sum(map(proc.resident_kib, pids))
         limit_kib = custody.order.mem_mib * 1024

@@ -16,12 +16,15 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+from pathlib import Path
 
 MARK_MIN = 2**52
 """Microseconds: 142 years."""
 MARKS = 2**62 - MARK_MIN
 _PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
 _PR_SET_CHILD_SUBREAPER = 36
+_KERNEL_KNOWS_CHILDREN = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists()
+"""CONFIG_PROC_CHILDREN, which distributions set; else every process is asked for its parent."""
 
 
 def become_subreaper() -> None:
@@ -64,6 +67,8 @@ def task_of(pid: int) -> str | None:
 
 def children(pid: int) -> list[int]:
     """Of all its threads; none if it is gone."""
+    if not _KERNEL_KNOWS_CHILDREN:
+        return [one for one in _all() if (fields := _fields(one)) and int(fields[1]) == pid]
     try:
         threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 (called for every process, many times)
     except OSError:
@@ -89,9 +94,9 @@ def below(roots: list[int]) -> set[int]:
 def bearing(marks: set[int]) -> dict[int, set[int]]:
     """mark -> the processes on this machine that bear it and live; looks at all of them (2 us each)."""
     found: dict[int, set[int]] = {}
-    for name in os.listdir("/proc"):  # noqa: PTH208
-        if name.isdigit() and (mark := mark_of(int(name))) in marks and alive(int(name)):
-            found.setdefault(mark or 0, set()).add(int(name))
+    for pid in _all():
+        if (mark := mark_of(pid)) in marks and alive(pid):
+            found.setdefault(mark or 0, set()).add(pid)
     return found
 
 
@@ -113,6 +118,10 @@ def proportional_kib(pid: int) -> int:
         if line.startswith(b"Pss:"):
             return int(line.split()[1])
     return 0
+
+
+def _all() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208
 
 
 def _fields(pid: int) -> list[bytes]:

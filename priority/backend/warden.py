@@ -14,9 +14,11 @@ What it decides by itself:
 
     agent -> warden                                   warden -> agent
     {"do": "hello", "agent", "until_s"}               {"void": agent}
-    {"do": "lease", "agent", "until_s"}               {"seen": [tasks], "reports": [...]}
+    {"do": "lease", "agent", "until_s"}               {"well": true}
+    {"do": "well"}                                    {"well": true}
+    {"do": "seen"}                                    {"seen": [tasks], "at_us", "agent", "reports"}
     {"do": "parcel", "specs", "launch", "stop"}       {"reports": [...]}
-    {"do": "seen"} {"do": "ack", "tasks"}             {"old": [tasks]}: their sandboxes may go
+    {"do": "ack", "tasks"}                            {"old": [tasks]}: their sandboxes may go
     {"do": "end", "grace_s"}
 """
 
@@ -149,6 +151,9 @@ class Warden:
         elif what == "lease":
             if message["agent"] == self._incarnation:
                 self._lease_until_s = message["until_s"]
+            self._send({"well": True})
+        elif what == "well":
+            self._send({"well": True})
         elif what == "ack":
             self._ledger.acknowledged(message["tasks"])
         elif what == "seen":

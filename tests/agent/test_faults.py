@@ -112,6 +112,19 @@ class TestTheWardenDies:
         assert cluster.ended(cluster.launch("exit 2")).exit_code == 2
         assert ran(cluster) == [task]
 
+    def test_one_that_hangs_makes_its_node_silent(self, cluster: Cluster) -> None:
+        task = cluster.run("while ! test -e go; do sleep 0.01; done; exit 42")
+        warden = cluster._agents[0].warden()
+        kill(warden, signal.SIGSTOP)
+        try:
+            cluster.wait(lambda one: isinstance(one, NodeSilent))
+            since = len(cluster.heard)
+        finally:
+            kill(warden, signal.SIGCONT)
+        assert task in cluster.node_seen(since=since).tasks
+        (cluster.sandbox(task) / "go").touch()
+        assert cluster.ended(task).exit_code == 42
+
 
 class TestRedis:
     @pytest.fixture
