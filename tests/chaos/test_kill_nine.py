@@ -9,27 +9,22 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
-import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from service import ROLES, Service
 
-from priority.errors import PriorityError
 from priority.face.client import Client
-from priority.service.settings import Settings
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(400)]
 
 JOBS = 500
 KILLS = 12
 HEAL_S = 150.0
-ROLES = {"physics": {"quota": {"prod": {"cpus": 10_000}}}, "devel": {}}
 
 WITNESS = """
 exec 9>>"$LOCKS/$NAME-$PRIORITY_INSTANCE"
@@ -38,76 +33,6 @@ echo "start $NAME $PRIORITY_ATTEMPT" >> "$WITNESS"
 sleep 0.0$((RANDOM_PART % 10))
 echo "end $NAME $PRIORITY_ATTEMPT" >> "$WITNESS"
 """
-
-
-class Service:
-    """`priority up` on its own folder, and the pids of its parts."""
-
-    def __init__(self, state: Path) -> None:
-        self.state = state
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PRIORITY_")}
-        environment |= {
-            "PRIORITY_STATE": str(self.state),
-            "PRIORITY_PORT": "0",
-            "PRIORITY_AGENTS": "3",
-            "PRIORITY_AGENT_CPUS": "8",
-            "PRIORITY_CONFIG": os.devnull,
-            "PRIORITY_LEADER_LEASE_S": "2",
-            "PRIORITY_RESEND_S": "1",
-            "PRIORITY_SWEEP_S": "1",
-        }
-        with (self.state / "up.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "priority", "up"],
-                env=environment,
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-            )
-
-    def parts(self) -> dict[str, int]:
-        """The supervisor's children by their names."""
-        assert self.process is not None
-        found = {}
-        for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
-            with suppress(OSError):
-                found[Path(f"/proc/{pid}/comm").read_text().strip()] = int(pid)
-        return found
-
-    def client(self, deadline_s: float = 60.0) -> Client:
-        until = time.monotonic() + deadline_s
-        while True:
-            try:
-                client = Client.find(Settings(state=self.state, url="", token=""), retry_s=60.0)
-                client.nodes()
-                return client
-            except PriorityError:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(0.1)
-
-    def stop(self) -> int:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            return self.process.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            return self.process.wait()
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    made = Service(tmp_path)
-    made.start()
-    yield made
-    status = made.stop()
-    if status != 0:
-        print((tmp_path / "up.log").read_text()[-5000:])
-    assert status == 0, "the service did not stop cleanly"
 
 
 def nemesis(service: Service, chance: random.Random, over: threading.Event, log: list[str]) -> None:
@@ -122,7 +47,8 @@ def nemesis(service: Service, chance: random.Random, over: threading.Event, log:
             log.append(name)
 
 
-def test_every_acknowledged_job_ends_exactly_once(service: Service) -> None:
+def test_every_acknowledged_job_ends_exactly_once(start_service: Callable[..., Service]) -> None:
+    service = start_service(agents=3, agent_cpus=8)
     seed = int(os.environ.get("PRIORITY_TEST_SEED") or random.SystemRandom().randrange(10**6))
     print(f"seed {seed}: run again with PRIORITY_TEST_SEED={seed}")
     chance = random.Random(seed)
