@@ -1,0 +1,368 @@
+"""The command line through its runner, against a live API: what is printed, and the exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.main import get_command
+from typer.testing import CliRunner, Result
+
+from priority.face.cli import app
+
+from .live import Live, parts_in, serving, spec
+
+ROLES_FILE = Path(__file__).parents[2] / "config" / "roles.yaml"
+Run = Callable[..., Result]
+Eventually = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with serving(parts_in(tmp_path_factory.mktemp("cli"))) as found:
+        yield found
+
+
+@pytest.fixture
+def run(live: Live, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """`run("list", "--json", user="ada")`."""
+
+    def invoke(*args: str, user: str = "root", stdin: str | bytes | None = None) -> Result:
+        monkeypatch.setenv("PRIORITY_URL", live.url)
+        monkeypatch.setenv("PRIORITY_TOKEN", live.tokens[user])
+        monkeypatch.setenv("PRIORITY_STATE", str(tmp_path))
+        monkeypatch.setenv("PRIORITY_CONFIG", os.devnull)
+        return CliRunner().invoke(app, list(args), input=stdin)
+
+    return invoke
+
+
+def good(result: Result) -> Any:
+    """Its JSON: one document."""
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def commands() -> list[str]:
+    def walk(command: Any, path: str) -> Iterator[str]:
+        yield path
+        for name, child in getattr(command, "commands", {}).items():
+            yield from walk(child, f"{path} {name}".strip())
+
+    return list(walk(get_command(app), ""))
+
+
+@pytest.mark.parametrize("command", commands())
+def test_help(run: Run, command: str) -> None:
+    result = run(*command.split(), "--help")
+    assert result.exit_code == 0 and "Usage: priority" in result.stdout
+
+
+@pytest.mark.parametrize("command", [one for one in commands() if one])
+def test_every_command_and_option_says_what_it_is(command: str) -> None:
+    found: Any = get_command(app)
+    for word in command.split():
+        found = found.commands[word]
+    assert found.help
+    for parameter in found.params:
+        assert parameter.help, f"{command} {parameter.name}"
+
+
+WITHOUT_JSON = {"up", "api", "scheduler", "agent", "demo", "plan", "openapi", "job schema", "jobs schema"}
+"""Those that run until they are stopped, and those that print nothing but JSON."""
+
+
+def test_json_everywhere() -> None:
+    for command in commands():
+        found: Any = get_command(app)
+        for word in command.split():
+            found = found.commands[word]
+        if not getattr(found, "commands", None) and command not in WITHOUT_JSON:
+            assert any("--json" in getattr(one, "opts", ()) for one in found.params), command
+
+
+def test_the_epilog_documents_each_exit_status() -> None:
+    from priority import errors
+    from priority.face.shell import EXIT_STATUSES
+
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, errors.PriorityError):
+            assert f" {kind.exit_status} " in f" {EXIT_STATUSES} "
+
+
+def test_submit_on_the_line(run: Run) -> None:
+    result = run(
+        "submit", "--role", "physics", "--tier", "devel", "--name", "hello", "--cpus", "1", "--mem", "64MiB",
+        "--env", "A=b=c", "--label", "run=1", "--notice", "5s", "--json", "--", "echo", "hello", "--loud",
+    )  # fmt: skip
+    job = good(result)
+    assert job["key"] == "physics/devel/hello"
+    assert job["spec"]["command"] == ["echo", "hello", "--loud"]
+    assert (job["spec"]["env"], job["spec"]["labels"]) == ({"A": "b=c"}, {"run": "1"})
+    assert job["resources"] == {"cpus": 1, "mem": 64}
+    line = run("job", "submit", "--role", "physics", "--name", "shell", "--", "a | b")
+    assert line.exit_code == 0 and line.stdout.startswith("physics/devel/shell submitted (")
+    assert good(run("status", "physics/devel/shell", "--json"))["spec"]["command"] == "a | b"
+
+
+def test_submit_files(run: Run, tmp_path: Path) -> None:
+    several = tmp_path / "several.yaml"
+    several.write_text("\n---\n".join(yaml.safe_dump(spec(f"devel/y{number}")) for number in range(3)))
+    assert [job["name"] for job in good(run("submit", str(several), "--json"))] == ["y0", "y1", "y2"]
+    as_list = tmp_path / "list.json"
+    as_list.write_text(json.dumps([spec("devel/j0"), spec("devel/j1")]))
+    assert len(good(run("submit", str(as_list), "--json"))) == 2
+    lines = "\n".join(json.dumps(spec(f"devel/l{number}")) for number in range(2))
+    assert len(good(run("submit", "-", "--json", stdin=lines))) == 2
+    assert good(run("submit", "-", "--json", stdin=json.dumps(spec("devel/one"))))["name"] == "one"
+
+
+def test_more_than_one_request_can_hold(run: Run) -> None:
+    lines = "\n".join(json.dumps(spec(f"devel/many-{number}", cpus=0.001)) for number in range(1500))
+    result = run("submit", "-", "--json", "--key", "k", stdin=lines)
+    assert len(good(result)) == 1500 and "2 requests" in result.stderr
+    again = run("submit", "-", "--json", "--key", "k", stdin=lines)
+    assert good(again) == good(result)
+    assert run("kill", "physics/devel/many-0", "--json").exit_code == 0
+
+
+BAD = [
+    # what                                          exit  words of the one line
+    (["submit"],                                    2, ["FILE"]),
+    (["submit", "nowhere.yaml"],                    2, ["nowhere.yaml", "cannot be read"]),
+    (["submit", "-"],                               2, ["no job"]),
+    (["submit", "--name", "x"],                     2, ["command"]),
+    (["submit", "--name", "x", "--", "true"],       2, ["--role"]),
+    (["submit", "--cpus", "1", "x.yaml"],           2, ["resources", "--name"]),
+    (["submit", "--name", "x", "--role", "physics", "--cpus", "nan", "--", "true"], 2, ["cpus"]),
+    (["submit", "--name", "x", "--role", "physics", "--cpus", "-1", "--", "true"], 2, ["cpus", "negative"]),
+    (["submit", "--name", "x", "--role", "physics", "--env", "A", "--", "true"], 2, ["--env"]),
+    (["submit", "--name", "x", "--role", "nowhere", "--", "true"], 3, ["nowhere"]),
+    (["submit", "--name", "x", "--role", "physics", "--tier", "gold", "--", "true"], 2, ["gold"]),
+    (["submit", "--name", "x", "--role", "physics", "--tier", "prod", "--cpus", "99", "--", "true"], 6, ["short by"]),
+    (["submit", "--name", "x", "--role", "physics", "-n", "1000000", "--", "true"], 2, ["instances"]),
+    (["status", "physics/prod/nothing"],            3, ["physics/prod/nothing"]),
+    (["status"],                                    2, ["JOB", "--help"]),
+    (["kill", "physics/prod/x", "-i", "1-"],        2, ["--instances"]),
+    (["kill", "physics/prod/x", "-i", "0-99999999"], 2, ["--instances"]),
+    (["job", "scale", "a/b/c", "zero"],             2, ["INSTANCES"]),
+    (["logs", "a/b/c", "--stream", "stdin"],        2, ["--stream"]),
+    (["quota", "set", "physics", "devel"],          2, ["NAME=AMOUNT"]),
+    (["quota", "set", "physics", "devel", "cpus"],  2, ["NAME=AMOUNT"]),
+    (["quota", "set", "physics", "devel", "cpus=nan"], 2, ["cpus"]),
+    (["quota", "set", "physics", "gold", "cpus=1"], 2, ["gold"]),
+    (["roles", "apply", "nowhere.yaml"],            2, ["nowhere.yaml"]),
+    (["token", "create", "--expires", "soon"],      2, ["--expires"]),
+    (["token", "revoke", "nothing"],                3, ["nothing"]),
+    (["node", "drain", "nothing"],                  3, ["nothing"]),
+    (["user", "create", "ada"],                     5, ["ada"]),
+    (["frobnicate"],                                2, ["frobnicate", "--help"]),
+    (["list", "--colour"],                          2, ["--colour", "--help"]),
+    (["up", "--agents", "-1"],                      2, ["agents"]),
+    (["up", "--mem", "much"],                       2, ["agent_mem"]),
+    (["agent", "--name", "a/b"],                    2, ["--name"]),
+    (["plan", "nowhere.json"],                      2, ["nowhere.json"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("args", "status", "words"), BAD, ids=[" ".join(row[0])[:60] for row in BAD])
+def test_an_error_is_one_line(run: Run, args: list[str], status: int, words: list[str]) -> None:
+    result = run(*args, stdin="")
+    assert result.exit_code == status, result.output
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert result.stderr.startswith("priority: ") or args[0] == "plan"
+    for word in words:
+        assert word in result.stderr
+
+
+def test_a_bad_file_is_named_with_its_field_or_line(run: Run, tmp_path: Path) -> None:
+    field, line = tmp_path / "field.yaml", tmp_path / "line.yaml"
+    field.write_text("role: physics\ntier: devel\nname: x\ncommand: 'true'\ncolour: red\n")
+    line.write_text("role: physics\n  tier: [\n")
+    assert f"{field}: jobs[0].colour: is not known" in run("submit", str(field)).stderr
+    assert f"{line}: line 2" in run("submit", str(line)).stderr
+
+
+def test_no_service_and_no_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PRIORITY_URL", "PRIORITY_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PRIORITY_CONFIG", os.devnull)
+    nothing = CliRunner().invoke(app, ["--state", str(tmp_path), "list"])
+    assert nothing.exit_code == 7 and "priority up" in nothing.stderr
+    monkeypatch.setenv("PRIORITY_URL", "http://127.0.0.1:9")
+    no_token = CliRunner().invoke(app, ["--state", str(tmp_path), "list"])
+    assert no_token.exit_code == 4 and "PRIORITY_TOKEN" in no_token.stderr
+
+
+def test_a_whole_day(live: Live, run: Run, eventually: Eventually) -> None:
+    """Submit, look, wait, read the output, ask why; each also in plain columns."""
+    job = good(run("submit", "--role", "physics", "--tier", "prod", "--name", "day", "--json", "--", "true"))
+    task = f"{job['uid']}-0-1"
+    eventually(lambda: task in live.backend.running())
+    assert any(one["uid"] == job["uid"] for one in good(run("list", "--tier", "prod", "--json")))
+    assert "physics/prod/day" in run("list").stdout
+    live.backend.write(task, b"out\n")
+    live.backend.write(task, b"err\n", "stderr")
+    both = run("logs", "physics/prod/day")
+    assert (both.stdout, both.stderr) == ("out\n", "err\n")
+    assert run("logs", task, "--stream", "stdout", "--tail", "3").stdout == "ut\n"
+    assert good(run("logs", task, "--stream", "stderr", "--json"))["data"] == "err\n"
+    assert "day" in run("explain", "physics/prod/day").stdout
+    assert good(run("explain", task, "--json"))["job"] == "physics/prod/day"
+    live.backend.finish(task, exit_code=3)
+    eventually(lambda: live.client().job(job["uid"])["state"] == "ended")
+    shown = run("status", job["uid"])
+    assert "failed" in shown.stdout and "true" in shown.stdout
+    assert good(run("list", "--all", "--role", "physics", "--json"))
+    assert run("logs", job["uid"], "-f").stdout == "out\n"
+
+
+def test_wait_and_its_exit_status(live: Live, run: Run) -> None:
+    import threading
+
+    def end(name: str, exit_code: int) -> None:
+        client = live.client()
+        for event in client.events(0):
+            runs = event["kind"] == "task.running" and event["task"] in live.backend.running()
+            if runs and client.job(str(event["job"]))["name"] == name:
+                live.backend.finish(str(event["task"]), exit_code)
+                return
+
+    for name, exit_code, status in (("well", 0, 0), ("badly", 1, 8)):
+        ender = threading.Thread(target=end, args=(name, exit_code))
+        ender.start()
+        result = run("submit", "--role", "physics", "--name", name, "--wait", "--json", "--", "true")
+        ender.join()
+        assert result.exit_code == status, result.output
+        assert json.loads(result.stdout)["state"] == "ended"
+
+
+def test_kill_restart_scale(run: Run) -> None:
+    run("submit", "--role", "physics", "--name", "many", "--cpus", "999", "-n", "4", "--", "true")
+    assert good(run("job", "scale", "physics/devel/many", "6", "--json"))[0]["active"] == 6
+    assert good(run("kill", "physics/devel/many", "-i", "0,2-3", "--json"))[0]["active"] == 3
+    assert run("job", "restart", "physics/devel/many").exit_code == 0
+    assert "has ended" in run("kill", "physics/devel/many", "--why", "done").stdout
+
+
+def test_roles_three_ways_that_agree(run: Run) -> None:
+    fresh = {"roles": {"new": {"quota": {"devel": {"cpus": 3}}, "users": {"nora": {}}}}}
+    text = yaml.safe_dump(fresh)
+    diff = good(run("roles", "diff", "-", "--json", stdin=text))
+    assert not diff["applied"] and diff["changes"]
+    assert run("role", "show", "new").exit_code == 3
+    assert "changes made" in run("roles", "apply", "-", stdin=text).stdout
+    assert good(run("roles", "diff", "-", "--json", stdin=text))["changes"] == []
+    change = good(run("quota", "set", "new", "devel", "cpus=5", "mem=2GiB", "--json"))["changes"]
+    assert change == [{"path": "new/quota/devel", "before": {"cpus": 3}, "after": {"cpus": 5, "mem": 2048}}]
+    assert yaml.safe_load(run("role", "show", "new").stdout)["roles"]["new"]["quota"]["devel"]["cpus"] == 5
+    assert good(run("quota", "show", "new", "--json"))["items"][0]["quota"] == {"cpus": 5, "mem": 2048}
+    assert good(run("quota", "set", "new", "devel", "cpus=1", "--user", "nora", "--json"))["applied"]
+    assert good(run("quota", "set", "new", "devel", "--remove", "--json"))["changes"][0]["after"] is None
+    assert "new" in run("role", "list").stdout and "new" in run("quota", "show").stdout
+    assert any(row["subject"] == "role:new" for row in good(run("audit", "list", "--json")))
+    assert "role:new" in run("audit", "list").stdout
+
+
+def test_the_demos_roles_can_be_read(run: Run) -> None:
+    result = run("roles", "diff", str(ROLES_FILE), "--json")
+    assert good(result)["changes"]
+
+
+def test_users_tokens_nodes(run: Run) -> None:
+    assert good(run("user", "create", "zoe", "--json"))["name"] == "zoe"
+    assert "zoe" in run("user", "list").stdout
+    made = run("token", "create", "--user", "zoe", "--expires", "30d", "--label", "laptop")
+    assert made.stdout.startswith("pri_") and "PRIORITY_TOKEN" in made.stderr
+    token = next(one for one in good(run("token", "list", "--user", "zoe", "--json")) if one["label"] == "laptop")
+    assert "revoked" in run("token", "revoke", token["id"]).stdout
+    assert good(run("user", "me", "--json", user="ada"))["grants"] == {"physics": ["submit"]}
+    assert [one["name"] for one in good(run("node", "list", "--json"))] == ["n1", "n2"]
+    assert good(run("node", "drain", "n2", "--json"))["drained"]
+    assert "takes tasks again" in run("node", "undrain", "n2").stdout
+    assert "cpus 4" in run("node", "list").stdout
+    assert run("node", "forget", "n2").exit_code == 5
+    assert run("node", "drain", "n1", user="ada").exit_code == 3
+
+
+def test_health_config_schema_openapi(run: Run) -> None:
+    assert good(run("health", "--json"))["parts"]["database"] == "ok"
+    settings = {row["variable"]: row for row in good(run("config", "--json"))}
+    assert settings["PRIORITY_TOKEN"]["value"] == "(set)"
+    assert all(row["description"] for row in settings.values())
+    assert "PRIORITY_PORT" in run("config").stdout
+    assert good(run("job", "schema"))["properties"]["command"]
+    assert good(run("openapi"))["openapi"].startswith("3.")
+
+
+PLAIN = {"now": "2026-01-01T00:00:00Z", "nodes": [{"name": "n", "capacity": {"cpus": 4}}], "tasks": []}
+
+
+def test_plan_one_line_a_file_and_the_others_go_on(run: Run, tmp_path: Path) -> None:
+    first, bad = tmp_path / "good.json", tmp_path / "bad.json"
+    first.write_text(json.dumps(PLAIN))
+    bad.write_text(json.dumps({**PLAIN, "nodes": [{"name": "n", "capacity": {"cpus": -4}}]}))
+    result = run("plan", str(first), str(bad), "-", stdin=json.dumps(PLAIN))
+    assert result.exit_code == 2
+    assert [json.loads(line)["launch"] for line in result.stdout.splitlines()] == [[], []]
+    assert result.stderr.startswith(f"{bad}: nodes[0].capacity.cpus: ") and len(result.stderr.splitlines()) == 1
+
+
+def process(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    given = {name: value for name, value in os.environ.items() if not name.startswith("PRIORITY_")}
+    return subprocess.run(
+        [sys.executable, "-m", "priority", *args],
+        env={**given, **environment}, capture_output=True, text=True, check=False, timeout=60, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def test_as_a_process_in_a_pipe_and_a_narrow_window(live: Live) -> None:
+    service = {"PRIORITY_URL": live.url, "PRIORITY_TOKEN": live.tokens["root"], "COLUMNS": "20"}
+    listed = process("node", "list", **service)
+    assert listed.returncode == 0 and "\x1b" not in listed.stdout
+    assert "cpus 4, mem 8GiB" in listed.stdout, "in a pipe nothing is cut"
+    bad = process("status", "a/b/c", **service)
+    assert (bad.returncode, bad.stdout, len(bad.stderr.splitlines())) == (3, "", 1)
+
+
+def test_who_reads_only_the_first_line_gets_no_traceback(live: Live) -> None:
+    for number in range(3):
+        live.client().submit(spec(f"devel/pipe-{number}"))
+    reading, writing = os.pipe()
+    os.close(reading)
+    environment = {**os.environ, "PRIORITY_URL": live.url, "PRIORITY_TOKEN": live.tokens["root"]}
+    with os.fdopen(writing, "wb") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "priority", "list"],
+            env=environment,
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert done.returncode in (1, 141) and done.stderr == b""
+
+
+def test_light_commands_import_little() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from priority.face.cli import app; "
+        "CliRunner().invoke(app, ['plan', '/dev/null']); CliRunner().invoke(app, ['--help']); "
+        "heavy = {'fastapi', 'sqlalchemy', 'sqlmodel', 'redis', 'rq', 'uvicorn', 'httpx'} & set(sys.modules); "
+        "print(sorted(heavy))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_completion_is_offered() -> None:
+    shown = process("--show-completion", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
+    assert shown.returncode in (0, 1, 2)
+    completed = process(_PRIORITY_COMPLETE="complete_bash", COMP_WORDS="priority sub", COMP_CWORD="1")
+    assert "submit" in completed.stdout
