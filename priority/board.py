@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from priority.claim import Claim
+from priority.cover import Effort
 from priority.herd import Herd
 from priority.resources import Resources
 from priority.rules import Mask, Rules
@@ -63,6 +64,8 @@ class Board:
         self.killed_on: dict[int, set[int]] = {}
         self.gained: set[int] = set()
         """Nodes with more coming room than when the waiting tasks were last looked at."""
+        self.effort = Effort()
+        """What searches for the least victims may still cost in this round."""
         self._snapshot = snapshot
         self._column = {name: column for column, name in enumerate(self.axis)}
         self._asks: Plane = np.zeros(self.capacity.shape, np.int64)

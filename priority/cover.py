@@ -3,17 +3,27 @@
 A small integer programme: choose items so that in each resource their amounts reach the need. Items that are
 alike once cut off at the need are one kind, of which the cheapest are always taken first; so the search is over
 how many of each kind. Iterative deepening on the number of items, from a lower bound; a branch ends where even
-the largest amounts left cannot reach the need, or the least work left cannot beat the best.
+the largest amounts left cannot reach the need, or the least work left cannot beat the best. Two things keep it small:
+
+- an item is left out if as many others as there may be in the cover bring at least as much for at most its work:
+  whatever cover it is in, one of them could stand in for it;
+- one more column, which follows from the others: the sum of all, each over its need, must reach their number.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-STEPS_MAX = 20_000
+import numpy as np
+
+STEPS_MAX, STEPS_MIN = 3_000, 200
 """After so many steps of the search the greedy answer stands: a cover without a needless item, maybe not the least."""
+
+COMPARED_MAX = 1_500
+"""Of more items than this it is not looked who may stand in for whom."""
 
 Amounts = tuple[int, ...]
 
@@ -31,8 +41,23 @@ class Cover:
         return len(self.items), self.work
 
 
+@dataclass(slots=True)
+class Effort:
+    """Steps that many searches share. When they are used up each still gets `STEPS_MIN`."""
+
+    left: int = 30_000
+
+    def allowance(self) -> int:
+        """How many steps the next search may take."""
+        return max(STEPS_MIN, min(STEPS_MAX, self.left))
+
+
 def least_cover(
-    amounts: Sequence[Sequence[int]], work: Sequence[int], need: Sequence[int], bound: tuple[int, int] | None = None
+    amounts: Sequence[Sequence[int]],
+    work: Sequence[int],
+    need: Sequence[int],
+    bound: tuple[int, int] | None = None,
+    effort: Effort | None = None,
 ) -> Cover | None:
     """The least cover of `need`, or None if there is none, or none that costs less than `bound`.
 
@@ -41,7 +66,9 @@ def least_cover(
     columns = [column for column, amount in enumerate(need) if amount > 0]
     goal = tuple(need[column] for column in columns)
     if not goal:
-        return Cover((), 0)
+        return Cover((), 0) if bound is None or bound > (0, 0) else None
+    # Each column over its need, without fractions: times the product of the other needs.
+    scales = [math.prod(goal) // amount for amount in goal]
     kinds: dict[Amounts, list[int]] = {}
     for item, row in enumerate(amounts):
         useful = tuple(min(row[column], most) for column, most in zip(columns, goal, strict=True))
@@ -49,13 +76,26 @@ def least_cover(
             kinds.setdefault(useful, []).append(item)
     for members in kinds.values():
         members.sort(key=lambda item: (work[item], item))
-    search = _Search(sorted(kinds.items(), key=lambda kind: (-sum(kind[0]), kind[1][0])), work, goal)
-    return search.run(bound)
+    order = sorted(kinds.items(), key=lambda kind: (work[kind[1][0]], -sum(kind[0]), kind[1][0]))
+    wide = [(useful + _joint(useful, scales), members) for useful, members in order]
+    effort = effort or Effort()
+    search = _Search(wide, work, goal + _joint(goal, scales), effort.allowance())
+    cover = search.run(bound)
+    effort.left -= search.steps
+    return cover
+
+
+def _joint(amounts: Amounts, scales: Sequence[int]) -> Amounts:
+    return (sum(amount * scale for amount, scale in zip(amounts, scales, strict=True)),) if len(scales) > 1 else ()
 
 
 class _Search:
-    def __init__(self, kinds: Sequence[tuple[Amounts, list[int]]], work: Sequence[int], goal: Amounts) -> None:
-        self.kinds, self.work, self.goal = kinds, work, goal
+    def __init__(
+        self, kinds: Sequence[tuple[Amounts, list[int]]], work: Sequence[int], goal: Amounts, steps_max: int
+    ) -> None:
+        self.all_kinds, self.work, self.goal, self.steps_max = kinds, work, goal, steps_max
+        self.kinds = kinds
+        self.betters: dict[int, int] | None = None
         self.steps = 0
         self.best: tuple[int, tuple[int, ...]] | None = None
         self.limit: int | None = None
@@ -64,18 +104,19 @@ class _Search:
         count = self._fewest()
         if count is None or (bound is not None and count > bound[0]):
             return None
-        most = bound[0] if bound is not None else sum(len(members) for _, members in self.kinds)
+        most = bound[0] if bound is not None else sum(len(members) for _, members in self.all_kinds)
         while count <= most:
             self._prepare(count)
             self.limit = bound[1] if bound is not None and count == bound[0] else None
             self._choose(0, count, self.goal, 0, ())
-            if self.steps > STEPS_MAX:
+            if self.steps > self.steps_max:
                 break
             if self.best is not None:
                 return Cover(tuple(sorted(self.best[1])), self.best[0])
             count += 1
         else:
             return None
+        self.kinds = self.all_kinds
         greedy = self._greedy()
         if self.best is not None and (len(self.best[1]), self.best[0]) < greedy.cost:
             greedy = Cover(tuple(sorted(self.best[1])), self.best[0])
@@ -86,7 +127,7 @@ class _Search:
         fewest = 0
         for column, amount in enumerate(self.goal):
             left, count = amount, 0
-            for size in sorted((useful[column] for useful, members in self.kinds for _ in members), reverse=True):
+            for size in sorted((useful[column] for useful, members in self.all_kinds for _ in members), reverse=True):
                 if left <= 0:
                     break
                 left -= size
@@ -96,24 +137,50 @@ class _Search:
             fewest = max(fewest, count)
         return fewest
 
+    def _betters(self) -> dict[int, int]:
+        """Of each item: how many others bring at least as much for at most its work (of equals, the earlier ones)."""
+        items = [item for _, members in self.all_kinds for item in members]
+        if len(items) > COMPARED_MAX:
+            return dict.fromkeys(items, 0)
+        places = {work: place for place, work in enumerate(sorted({self.work[item] for item in items}))}
+        rows = [useful[: len(useful) - 1 or 1] for useful, members in self.all_kinds for _ in members]
+        amounts = np.array(rows, np.int64)
+        work = np.array([places[self.work[item]] for item in items])
+        better = (work[:, np.newaxis] <= work) & (amounts[:, np.newaxis] >= amounts).all(axis=2)
+        equal = better & better.T
+        better &= ~equal | np.tri(len(items), k=-1, dtype=np.bool_).T
+        return dict(zip(items, better.sum(axis=0).tolist(), strict=True))
+
+    def _useful(self, members: Sequence[int], count: int) -> list[int]:
+        if self.betters is None:
+            self.betters = self._betters()
+        return [item for item in members if self.betters[item] < count]
+
     def _prepare(self, count: int) -> None:
         """From each kind on: the most that up to `count` items can bring, by resource, and the least work they cost."""
-        self.most: list[list[list[int]]] = []
-        self.least: list[list[int]] = []
-        for start in range(len(self.kinds) + 1):
-            rest = self.kinds[start:]
-            by_column = []
-            for column in range(len(self.goal)):
-                sizes = sorted((useful[column] for useful, members in rest for _ in members[:count]), reverse=True)
-                by_column.append(_running(sizes, count))
-            self.most.append(by_column)
-            works = sorted(self.work[item] for _, members in rest for item in members[:count])
-            self.least.append(_running(works, count))
+        self.kinds = [(useful, few) for useful, all in self.all_kinds if (few := self._useful(all, count))]
+        largest: list[list[int]] = [[] for _ in self.goal]
+        cheapest: list[int] = []
+        self.most = [[[0] * (count + 1) for _ in self.goal]]
+        self.least = [[0] * (count + 1)]
+        for useful, members in reversed(self.kinds):
+            few = members[:count]
+            for size, sizes in zip(useful, largest, strict=True):
+                sizes.extend([size] * len(few))
+                sizes.sort(reverse=True)
+                del sizes[count:]
+            cheapest.extend(self.work[item] for item in few)
+            cheapest.sort()
+            del cheapest[count:]
+            self.most.append([_running(sizes, count) for sizes in largest])
+            self.least.append(_running(cheapest, count))
+        self.most.reverse()
+        self.least.reverse()
 
     def _choose(self, kind: int, left: int, need: Amounts, work: int, chosen: tuple[int, ...]) -> None:
         """Extend `chosen` by exactly `left` items of this kind and those after it."""
         self.steps += 1
-        if self.steps > STEPS_MAX:
+        if self.steps > self.steps_max:
             return
         if left == 0:
             beats = self.best is None or work < self.best[0]

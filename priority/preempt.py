@@ -125,7 +125,8 @@ def _several(board: Board, claim: Claim, picks: Picks, need: Plane, nodes: Mask)
         there = picks[herd.node[picks] == node]
         amounts = herd.request[there][:, asked].tolist()
         work = [herd.work[victim] for victim in there]
-        cover = least_cover(amounts, work, need[node].tolist(), None if best is None else best[0].cost)
+        bound = None if best is None else best[0].cost
+        cover = least_cover(amounts, work, need[node].tolist(), bound, board.effort)
         if cover is not None:
             best = Cover(tuple(int(there[item]) for item in cover.items), cover.work), int(node)
     return None if best is None else Choice([(claim, best[1])], {best[1]: best[0].items})
@@ -206,7 +207,7 @@ class _Spreading:
                 there = there[np.logical_or.reduce([herd.lawful(claim)[there] for claim in takers])]
             need = np.maximum(demand - board.total[node], 0)[asked].tolist()
             work = [herd.work[victim] for victim in there]
-            found = least_cover(herd.request[there][:, asked].tolist(), work, need)
+            found = least_cover(herd.request[there][:, asked].tolist(), work, need, effort=board.effort)
             items = None if found is None else tuple(int(there[item]) for item in found.items)
             self.memo[key] = None if found is None or items is None else Cover(items, found.work)
         return self.memo[key]

@@ -33,7 +33,7 @@ from priority.tier import DEFAULT_TIERS, Tier
 INTEGER_MAX = 10**15
 """No rank and no priority is farther from zero."""
 
-WEIGHT_MIN, WEIGHT_MAX = 1e-6, 1e6
+WEIGHT_MAX = 1e9
 
 Quotas = Mapping[str, Resources]
 """Tier -> resource -> amount in held units. A resource that is not named is not limited; zero is zero."""
@@ -239,8 +239,8 @@ def _policy(value: Any, policies: Mapping[str, tuple[Any, str]]) -> dict[str, An
 def _weight(value: Any, path: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Invalid(path, f"must be a number greater than 0, not {_kind(value)}")
-    if not WEIGHT_MIN <= value <= WEIGHT_MAX:  # false for NaN and the infinities as well
-        raise Invalid(path, f"must be from {WEIGHT_MIN:g} to {WEIGHT_MAX:g}")
+    if not 0 < value <= WEIGHT_MAX:  # false for NaN and the infinities as well
+        raise Invalid(path, f"must be greater than 0, and at most {WEIGHT_MAX:g}")
     return value
 
 

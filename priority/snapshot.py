@@ -42,6 +42,7 @@ _NOBODY = RoleRules()
 class Snapshot:
     """Nodes, roles and every task that has not ended. One change costs microseconds, whatever the size.
 
+    To drop or move what is not there is a `KeyError`: the owner has lost an event.
     Not safe for threads: one owner applies events and asks for plans. Planning never changes it.
     """
 
@@ -119,8 +120,8 @@ class Snapshot:
         users: Mapping[str, Quotas] | None = None,
     ) -> None:
         """Set a role's weight (> 0), its quotas by tier, and those of its users; all that it had before is replaced."""
-        if isinstance(weight, bool) or not reading.WEIGHT_MIN <= weight <= reading.WEIGHT_MAX:
-            raise Invalid(f"roles.{name}.weight", f"must be from {reading.WEIGHT_MIN:g} to {reading.WEIGHT_MAX:g}")
+        if isinstance(weight, bool) or not 0 < weight <= reading.WEIGHT_MAX:
+            raise Invalid(f"roles.{name}.weight", f"must be greater than 0, and at most {reading.WEIGHT_MAX:g}")
         self._roles[name] = RoleRules(weight, dict(quota or {}), dict(users or {}))
 
     def drop_role(self, name: str) -> None:
