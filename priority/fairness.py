@@ -6,9 +6,11 @@ The order is lexical:
     3. priority, high first
     4. since, old first
     5. id, by code points
-A gang stands where its first member stands. It is known by its name alone, whatever the jobs and roles of its members,
-and only its pending members count: those that run or die are not waited for. Shares are exact: integers over one common denominator, because a
-tie decided by rounding would make a plan hang on the order of additions.
+A gang stands where its first member stands. It is known by its name alone, whatever the jobs and roles of its
+members, and only its pending members count: those that run or die are not waited for.
+
+Shares are exact: integers over one common denominator, because a tie decided by rounding would make a plan hang on
+the order of additions.
 
 Dominant resource fairness: Ghodsi et al., NSDI 2011.
 """
