@@ -13,10 +13,13 @@ from collections.abc import Callable
 import pytest
 
 from priority.backend.memory import Faults, Play
+from priority.certify import certify
 from priority.errors import Deposed, PriorityError
 from priority.job import JobState
+from priority.plan import Plan
 from priority.ports import JobQuery, Launch, Page
 from priority.service.access import SYSTEM
+from priority.snapshot import Snapshot
 
 from .checkers import Checkers
 from .world import ADA, BEN, EVE, KIND, ROOT, Crash, World, node, spec
@@ -35,6 +38,12 @@ POINTS = (
 )
 NODES = ("n1", "n2", "n3")
 STEPS = 40
+CERTIFY_EVERY = 4
+
+
+def certified(snapshot: Snapshot, plan: Plan) -> None:
+    """Each plan of the run is what a plan must be, by an independent check."""
+    assert certify(snapshot, plan) == []
 
 
 class Simulation:
@@ -56,6 +65,9 @@ class Simulation:
             leader_lease_s=60.0,
         )
         self.checkers = Checkers(self.world)
+        if seed % CERTIFY_EVERY == 0:
+            self.world.options["check"] = certified
+            self.world.scheduler._check = certified
         self.cut: set[str] = set()
         self.dead: set[str] = set()
         self.names = 0

@@ -104,6 +104,8 @@ class World:
         desired = {name: RoleSpec.model_validate(role) for name, role in (ROLES if roles is None else roles).items()}
         self.service.roles.apply(SYSTEM, desired)
         self.leaders = 0
+        self.options: dict[str, Any] = {}
+        """Of every scheduler that is made from now on."""
         self.scheduler = self.new_scheduler()
 
     def new_scheduler(self, fail_at: Callable[[str], None] | None = None, **options: Any) -> Scheduler:
@@ -111,7 +113,7 @@ class World:
         self.leaders += 1
         if fail_at is not None:
             options["fail_at"] = fail_at
-        scheduler = Scheduler(self.parts, holder=f"s{self.leaders}", **options)
+        scheduler = Scheduler(self.parts, holder=f"s{self.leaders}", **(self.options | options))
         self.queue._return_delivered()
         self.backend._line.begin_again()
         assert scheduler.lead()
