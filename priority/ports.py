@@ -304,6 +304,9 @@ class Queue(Protocol):
     def watch(self, wake: Callable[[int], None]) -> None:
         """Block until `close`, calling `wake(last_event)` when there are new events."""
 
+    def alive(self) -> bool:
+        """Whether it gets through just now: for health, not for decisions."""
+
     def close(self) -> None:
         """End `listen` and `watch`."""
 

@@ -16,6 +16,8 @@ from typing import Any
 import orjson
 from starlette.concurrency import run_in_threadpool
 
+from priority.errors import PriorityError
+
 POLL_S = 1.5
 HEARTBEAT_S = 10.0
 """Silence is broken by a comment, so that each side notices when the other has gone."""
@@ -114,7 +116,10 @@ async def stream(bell: Bell, read: Read, after: int) -> AsyncIterator[bytes]:
     yield b"retry: 1000\n\n"
     while not bell.closed:
         seen = bell.last
-        events = await run_in_threadpool(read, after, PAGE)
+        try:
+            events = await run_in_threadpool(read, after, PAGE)
+        except PriorityError:
+            return  # its token is revoked or the database away: asking again, the client is told which
         if events:
             after = events[-1]["id"]
             yield b"".join(_one(event) for event in events)

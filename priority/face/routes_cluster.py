@@ -35,12 +35,13 @@ def health(service: Verbs) -> Response:
 
 
 def _parts(service: Service) -> dict[str, str]:
+    redis = {"redis": "ok" if service.parts.queue.alive() else "does not answer: slower, but nothing is lost"}
     try:
         nodes = service.nodes.list(SYSTEM)
     except PriorityError:
-        return {"database": "does not answer", "nodes": "not known"}
+        return {"database": "does not answer", **redis, "nodes": "not known"}
     up = sum(view.record.node.state.value == "up" for view in nodes)
-    return {"database": "ok", "nodes": "ok" if up and up == len(nodes) else f"{up} of {len(nodes)} are up"}
+    return {"database": "ok", **redis, "nodes": "ok" if up and up == len(nodes) else f"{up} of {len(nodes)} are up"}
 
 
 @routes.get("/me", tags=["users"], summary="Who am I", response_model=views.UserView, responses=says(examples.USER))

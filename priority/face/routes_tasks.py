@@ -51,7 +51,6 @@ def explain_task(actor: Actor, service: Verbs, uid: UidPath) -> Response:
 async def show_logs(
     *,
     request: Request,
-    actor: Actor,
     service: Verbs,
     ref: JobRef,
     instance: Annotated[int | None, Query(ge=0, le=10**9, description="Which instance of a job")] = None,
@@ -65,14 +64,15 @@ async def show_logs(
     `Log-Ended` says whether there will be more. Only the last part of a long output is kept.
     """
 
+    secret: str = request.state.secret
+
+    def piece(at: int, wait: float) -> LogChunk:
+        reader = service.users.authenticate(secret)  # it may have been revoked since
+        return service.jobs.logs(reader, ref, instance=instance, stream=stream, offset=at, limit=limit, wait_s=wait)
+
     async def read(at: int, wait: float) -> LogChunk:
-        return await run_sync(
-            lambda: service.jobs.logs(
-                actor, ref, instance=instance, stream=stream, offset=at, limit=limit, wait_s=wait
-            ),
-            limiter=request.app.state.log_limiter,
-            abandon_on_cancel=True,
-        )
+        limiter = request.app.state.log_limiter
+        return await run_sync(piece, at, wait, limiter=limiter, abandon_on_cancel=True)
 
     chunk = await read(offset, 0.0 if follow else wait_s)
     after = chunk.offset + len(chunk.data)
@@ -138,7 +138,6 @@ _logs("/tasks/{uid}/logs", Permission.USER, with_uid, "show_logs_of_task")
 async def list_events(
     *,
     request: Request,
-    actor: Actor,
     service: Verbs,
     settings: Set,
     after: Annotated[
@@ -156,8 +155,12 @@ async def list_events(
     """
     begin = _begin(last_event_id, after, follow)
 
+    secret: str = request.state.secret
+
     def read(after: int, limit: int) -> list[dict[str, Any]]:
-        return [dict(plain.event(one)) for one in service.jobs.events(actor, after, limit, job)]
+        # Asked anew for each page: a stream lives long, and neither a revoked token nor a lost grant may outlive it.
+        reader = service.users.authenticate(secret)
+        return [dict(plain.event(one)) for one in service.jobs.events(reader, after, limit, job)]
 
     if begin < 0:
         begin = await run_in_threadpool(service.jobs.last_event)

@@ -154,6 +154,7 @@ class Gate:
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not secret:
             raise Unauthenticated("send a token: Authorization: Bearer TOKEN")
+        request.state.secret = secret
         known = self._recall(secret)
         return known if known is not None else await run_in_threadpool(self._authenticate, secret)
 

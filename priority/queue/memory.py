@@ -81,6 +81,10 @@ class MemoryQueue:
                 seen = self._last_event
             wake(seen)
 
+    def alive(self) -> bool:
+        """See `ports.Queue`."""
+        return not self.down and not self._closed
+
     def lose(self) -> None:
         """A fault: all that was kept is gone."""
         with self._changed:

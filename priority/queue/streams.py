@@ -68,6 +68,13 @@ class RedisQueue:
 
         self._try(lambda: self._client.xadd(EVENTS, {"id": last_event}, maxlen=1, approximate=False))
 
+    def alive(self) -> bool:
+        """See `ports.Queue`."""
+        try:
+            return bool(self._client.ping())
+        except (redis.exceptions.RedisError, OSError):
+            return False
+
     def close(self) -> None:
         """See `ports.Queue`."""
         self._ears.close()

@@ -112,6 +112,16 @@ def test_pages_have_an_end(live: Live) -> None:
     assert (last["items"], last["next"], last["last"]) == ([], None, root.last_event())
 
 
+def test_a_stream_ends_with_its_token(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "HEARTBEAT_S", 0.05)
+    root = live.client()
+    made = root.create_token("ada")
+    with live.client(made["secret"])._http.stream("/v1/events") as response:
+        assert response.readline() == b"retry: 1000\n"
+        root.revoke_token(made["id"])
+        assert b"id:" not in response.read(), "it ends by itself"
+
+
 @pytest.mark.parametrize("given", ["x", "-1", "1.5", "9" * 30, "\xb2"])
 def test_a_bad_last_event_id(live: Live, given: str) -> None:
     with pytest.raises(Invalid):

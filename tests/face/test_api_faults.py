@@ -31,6 +31,8 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 def test_redis_away_submissions_are_accepted(live: Live) -> None:
     live.queue.down = True
     assert live.client().submit(spec("devel/no-redis"))["state"] == "active"
+    health = live.client().health()
+    assert (health["status"], health["parts"]["database"]) == ("degraded", "ok") and health["parts"]["redis"] != "ok"
 
 
 def test_database_away_is_503_and_health_says_so(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:

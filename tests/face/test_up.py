@@ -173,6 +173,7 @@ def work(ready):
 
 from priority.service import up
 up.STOP_S = 0.3
+Part, Supervisor = up.Part, up.Supervisor
 said = lambda line: (folder / "said").open("a").write(line + "\\n")
 supervisor = Supervisor(folder, said)
 supervisor.start(Part("work", work))
