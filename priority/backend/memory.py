@@ -12,12 +12,22 @@ import heapq
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
 from signal import SIGKILL, Signals
 from threading import RLock
 from typing import Literal
 
 from priority.backend.line import Line
+from priority.backend.simulated import (
+    KIND,
+    NEVER,
+    UNFAULTY,
+    Faults,
+    Play,
+    SimulatedNode,
+    SimulatedTask,
+    instance_of,
+    refusal,
+)
 from priority.errors import NotFound, Unavailable
 from priority.node import Node
 from priority.ports import (
@@ -35,61 +45,7 @@ from priority.ports import (
 from priority.reason import Reason
 from priority.resources import shortfall, total
 
-
-@dataclass(frozen=True, slots=True)
-class Play:
-    """What a simulated task does once it runs."""
-
-    run_s: float | None = None
-    """Until it ends by itself; None: until `finish` or a stop."""
-    exit_code: int = 0
-    obeys_s: float | None = 0.0
-    """From the stop signal to its end; None: only SIGKILL ends it."""
-    starts: bool = True
-    """False: its command cannot be executed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Faults:
-    """How unkind the world is. Messages are launches, stops and reports."""
-
-    lose: float = 0.0
-    """Probability that a message is lost. Of an end only the first telling can be: the node tells it again."""
-    twice: float = 0.0
-    """Probability that a message comes twice."""
-    late_s: float = 0.0
-    """A message takes up to so long, evenly distributed, so that messages overtake each other."""
-
-
-@dataclass(slots=True)
-class _Task:
-    launch: Launch
-    play: Play
-    start: TaskSeen | None = None
-    end: TaskSeen | None = None
-    stopped: bool = False
-
-    @property
-    def runs(self) -> bool:
-        return self.end is None
-
-
-@dataclass(slots=True)
-class _Node:
-    node: Node
-    agent: str
-    epoch: int = 0
-    tasks: dict[str, _Task] = field(default_factory=dict)
-    acknowledged: set[str] = field(default_factory=set)
-    never: set[str] = field(default_factory=set)
-    """Stopped before they came: proved not to run here, ever."""
-    barred: set[str] = field(default_factory=set)
-    """Stopped before they came: a launch that was overtaken by its stop never starts."""
-    reachable: bool = True
-    expired: bool = False
-
-    def held(self) -> frozenset[str]:
-        return frozenset(task for task in self.tasks if task not in self.acknowledged)
+__all__ = ["Faults", "MemoryBackend", "Play"]
 
 
 class MemoryBackend:
@@ -101,7 +57,7 @@ class MemoryBackend:
         nodes: Sequence[Node] = (),
         play: Callable[[Launch], Play] = lambda _launch: Play(),
         *,
-        faults: Faults = Faults(),
+        faults: Faults = UNFAULTY,
         rng: random.Random | None = None,
         silent_s: float = 5.0,
         lease_s: float = 60.0,
@@ -122,7 +78,7 @@ class MemoryBackend:
         )
         self._resend_us = round(resend_s * 1e6)
         self._lock = RLock()
-        self._nodes: dict[str, _Node] = {}
+        self._nodes: dict[str, SimulatedNode] = {}
         self._contacts: Counter[str] = Counter()
         """How often contact with a node was made or lost: what was due after an earlier loss is void."""
         self._due: list[tuple[int, int, Callable[[], None]]] = []
@@ -230,7 +186,7 @@ class MemoryBackend:
         """A machine begins, or begins anew with nothing left of what it had."""
         with self._lock:
             self._contacts[node.name] += 1
-            self._nodes[node.name] = started = _Node(node, self._incarnation(node.name))
+            self._nodes[node.name] = started = SimulatedNode(node, self._incarnation(node.name))
             self._say_all(started)
 
     def restart_agent(self, name: str) -> None:
@@ -285,11 +241,11 @@ class MemoryBackend:
         if launch.task in node.tasks:
             self._repeat(node, node.tasks[launch.task])
             return
-        if why := _refusal(node, launch):
+        if why := refusal(node, launch):
             self._say(node, self._seen(node, launch.task, "refused", cause=why))
             return
         node.epoch = max(node.epoch, launch.epoch)
-        task = node.tasks[launch.task] = _Task(launch, self.play(launch))
+        task = node.tasks[launch.task] = SimulatedTask(launch, self.play(launch))
         if not task.play.starts:
             self._end(node, launch.task, cause=Reason("exec", "the command cannot be executed"))
             return
@@ -309,9 +265,8 @@ class MemoryBackend:
         node.epoch = stop.epoch
         task = node.tasks.get(stop.task)
         if task is None:
-            node.barred.add(stop.task)
             node.never.add(stop.task)
-            self._say(node, self._seen(node, stop.task, "refused", cause=_NEVER))
+            self._say(node, self._seen(node, stop.task, "refused", cause=NEVER))
         elif not task.runs:
             self._repeat(node, task)
         elif not task.stopped:
@@ -328,7 +283,7 @@ class MemoryBackend:
 
     def _end(
         self,
-        node: _Node,
+        node: SimulatedNode,
         name: str,
         *,
         exit_code: int | None = None,
@@ -344,7 +299,7 @@ class MemoryBackend:
         self._say(node, task.end)
         self._tell_again(node, task)
 
-    def _tell_again(self, node: _Node, task: _Task) -> None:
+    def _tell_again(self, node: SimulatedNode, task: SimulatedTask) -> None:
         def again() -> None:
             if task.launch.task not in node.acknowledged and self._nodes.get(node.node.name) is node:
                 self._repeat(node, task)
@@ -352,36 +307,37 @@ class MemoryBackend:
 
         self._later(self._resend_us, again)
 
-    def _expire(self, node: _Node) -> None:
+    def _expire(self, node: SimulatedNode) -> None:
         node.expired = True
         node.agent = ""
         for name, task in node.tasks.items():
             if task.runs:
                 self._end(node, name, signal=SIGKILL, cause=Reason("lease", "its node lost touch with the service"))
 
-    def _repeat(self, node: _Node, task: _Task) -> None:
+    def _repeat(self, node: SimulatedNode, task: SimulatedTask) -> None:
         for report in (task.start, task.end):
             if report is not None:
                 self._say(node, report)
 
-    def _say_all(self, node: _Node) -> None:
+    def _say_all(self, node: SimulatedNode) -> None:
         self._line.put(NodeSeen(node=node.node, agent=node.agent, tasks=node.held(), at_us=self._clock.now_us()))
         for name in node.held():
             self._repeat(node, node.tasks[name])
 
-    def _say(self, node: _Node, report: TaskSeen) -> None:
+    def _say(self, node: SimulatedNode, report: TaskSeen) -> None:
         def arrive() -> None:
             if node.reachable:
                 self._line.put(report)
 
         self._send(arrive)
 
-    def _witness(self, node: _Node, launch: Launch) -> None:
+    def _witness(self, node: SimulatedNode, launch: Launch) -> None:
         """Say what the world would show: before this launch runs."""
+        instance = instance_of(launch.task)
         for other in self._nodes.values():
-            for task in other.tasks.values():
-                if task.runs and task.launch is not launch and _instance(task.launch.task) == _instance(launch.task):
-                    self.violations.append(f"{task.launch.task} still ran when {launch.task} began")
+            for name, task in other.tasks.items():
+                if task.runs and task.launch is not launch and instance_of(name) == instance:
+                    self.violations.append(f"{name} still ran when {launch.task} began")
         short = shortfall(
             total(task.launch.spec.resources for task in node.tasks.values() if task.runs), node.node.capacity
         )
@@ -415,29 +371,9 @@ class MemoryBackend:
         self._later(self._silent_us, lambda: say(NodeSilent))
         self._later(self._gone_us, lambda: say(NodeGone))
 
-    def _seen(self, node: _Node, task: str, kind: Literal["started", "ended", "refused"], **facts: object) -> TaskSeen:
+    def _seen(self, node: SimulatedNode, task: str, kind: KIND, **facts: object) -> TaskSeen:
         return TaskSeen(task=task, node=node.node.name, kind=kind, at_us=self._clock.now_us(), **facts)  # type: ignore[arg-type]
 
     def _incarnation(self, name: str) -> str:
         self._count += 1
         return f"{name}-{self._count}"
-
-
-_NEVER = Reason("unknown", "this node does not have it, and will never start it")
-
-
-def _refusal(node: _Node, launch: Launch) -> Reason | None:
-    if launch.task in node.never:
-        return _NEVER
-    if launch.task in node.barred:
-        return Reason("unknown", "it was stopped before it came")
-    if launch.agent != node.agent:
-        return Reason("incarnation", f"it was sent to another incarnation of the agent of node {node.node.name}")
-    if launch.epoch < node.epoch:
-        return Reason("epoch", "a newer leader has spoken", {"epoch": launch.epoch, "highest": node.epoch})
-    return None
-
-
-def _instance(task: str) -> str:
-    """What the attempts of one instance have in common."""
-    return task.rsplit("-", 1)[0]
