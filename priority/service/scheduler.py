@@ -19,24 +19,21 @@ can neither write (`Deposed`) nor, once a node has heard the next one, act. Noth
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from threading import Event, Lock
 
 from priority.errors import Deposed
 from priority.plan import Plan, make_plan
-from priority.ports import Call, Delivery, Launch, Stop
+from priority.ports import Call, Delivery
 from priority.reason import Reason
 from priority.service import decide as deciding
 from priority.service import reports as reporting
+from priority.service.acts import ACTS_A_BATCH, Acts
 from priority.service.mirror import Mirror
 from priority.service.parts import ALL, Parts
 from priority.snapshot import Snapshot
-from priority.task import PLACED, State, Task
-
-ACTS_A_BATCH = 1000
-"""Launches or stops in one message to the backend."""
+from priority.task import State, Task
 
 _SWEEP_SHARE = 20
 """A sweep that takes long is made seldom: at most a twentieth of the time goes into it."""
@@ -78,9 +75,7 @@ class Scheduler:
         self._lock = Lock()
         self._calls: deque[Call] = deque()
         self._deliveries: deque[Delivery] = deque()
-        self._due: list[tuple[int, str]] = []
-        self._sent_us: dict[str, int] = {}
-        self._strays_us: dict[str, int] = {}
+        self._acts = self._new_acts()
         self._telling = deciding.Telling()
         self._now_us = 0
         self._renew_us = 0
@@ -166,7 +161,7 @@ class Scheduler:
             self._look({job for call in calls for job in call.jobs}, now_us)
         self.mirror.advance(now_us)
         decided = self._decide(now_us)
-        self._send_again(now_us)
+        self._acts.send_again(now_us)
         if deliveries or calls:
             self._fail_at("acted")
         self._parts.queue.acknowledge(calls)
@@ -182,9 +177,7 @@ class Scheduler:
             self._renew_us = now_us
         self._sweep_us = now_us
         self._telling.next_us = now_us
-        self._due = [(due_us - back_us, id) for due_us, id in self._due]
-        self._sent_us = {id: due_us - back_us for id, due_us in self._sent_us.items()}
-        self._strays_us = {}
+        self._acts.step_back(back_us)
 
     def _take(self) -> tuple[list[Call], list[Delivery]]:
         self.wake.clear()
@@ -195,10 +188,7 @@ class Scheduler:
     def _pause_s(self) -> float:
         now_us = self._parts.clock.now_us()
         due = [self._renew_us, self._sweep_us]
-        if self._due:
-            due.append(self._due[0][0])
-        if (later_us := self.mirror.next_us()) is not None:
-            due.append(later_us)
+        due += [next_us for next_us in (self._acts.next_us(), self.mirror.next_us()) if next_us is not None]
         if self._telling.left:
             due.append(self._telling.next_us)
         return max(0.0, (min(due) - now_us) / 1e6)
@@ -219,10 +209,16 @@ class Scheduler:
         for name in outcome.silent:
             mirror.miss(name)
         mirror.take(outcome.ledger.changed.values(), outcome.ledger.jobs)
-        self._launch(outcome.relaunch, now_us)
-        self._stop(outcome.restop, now_us)
-        self._stop_strays(outcome.strays, now_us)
+        self._acts.launch(outcome.relaunch, now_us)
+        self._acts.stop(outcome.restop, now_us)
+        self._acts.stop_strays(outcome.strays, now_us)
         return outcome.last_event
+
+    def _new_acts(self) -> Acts:
+        return Acts(self._parts, self.mirror, self.epoch or 0, self._at, self._batch)
+
+    def _at(self, point: str) -> None:
+        self._fail_at(point)
 
     # --- the truth that others have changed ----------------------------------------------------------------------
 
@@ -230,6 +226,7 @@ class Scheduler:
         """Everything, at the start of a leadership: what runs, and what is not confirmed and so must be sent again."""
         now_us = self._parts.clock.now_us()
         self.mirror = Mirror(self._parts.tiers)
+        self._acts = self._new_acts()
         self._sweep(now_us)
         self._parts.backend.inquire(list(self.mirror.nodes))
 
@@ -253,7 +250,8 @@ class Scheduler:
             truth.setdefault(task.job, []).append(task)
         for uid, of_job in truth.items():
             self._sync(uid, of_job, now_us)
-        self._forget(now_us)
+        self._acts.forget(now_us)
+        self._telling.forget(mirror)
         took_us = self._parts.clock.now_us() - began_us
         self._sweep_us = now_us + max(round(self._parts.settings.sweep_s * 1e6), _SWEEP_SHARE * took_us)
 
@@ -274,16 +272,8 @@ class Scheduler:
 
     def _sync(self, uid: str, truth: Sequence[Task], now_us: int) -> None:
         changed = self.mirror.sync_job(uid, truth)
-        self._stop([task.id for task in changed if task.state in (State.KILLING, State.PREEMPTING)], now_us)
-        for task in changed:
-            if task.state is State.STARTING and task.id not in self._sent_us:
-                self._expect(task.id, now_us)
-
-    def _forget(self, now_us: int) -> None:
-        self._sent_us = {id: due_us for id, due_us in self._sent_us.items() if id in self.mirror.tasks}
-        resend_us = round(self._parts.settings.resend_s * 1e6)
-        self._strays_us = {id: at_us for id, at_us in self._strays_us.items() if now_us - at_us < resend_us}
-        self._telling.forget(self.mirror)
+        self._acts.stop([task.id for task in changed if task.state in (State.KILLING, State.PREEMPTING)], now_us)
+        self._acts.expect([task for task in changed if task.state is State.STARTING], now_us)
 
     # --- deciding ------------------------------------------------------------------------------------------------
 
@@ -312,9 +302,9 @@ class Scheduler:
                 mirror.drop(id)
             # What this plan changed is in it already; what of it did not hold asks for another.
             mirror.changed = not decided.whole
-            self._stop(decided.stops, now_us)
+            self._acts.stop(decided.stops, now_us)
             self._fail_at("stopped")
-            self._launch(decided.launches, now_us)
+            self._acts.launch(decided.launches, now_us)
             last_event = decided.last_event
         self._undecided = False
         return last_event
@@ -327,84 +317,3 @@ class Scheduler:
         if self._check is not None:
             self._check(self.mirror.snapshot, plan)
         return plan
-
-    # --- acting --------------------------------------------------------------------------------------------------
-
-    def _launch(self, ids: Sequence[str], now_us: int) -> None:
-        """Send these tasks to their nodes. Whatever was sent and is not confirmed in time is sent again."""
-        batch = [self._launch_of(self.mirror.tasks[id]) for id in ids if self._is(id, State.STARTING)]
-        for start in range(0, len(batch), self._batch):
-            self._parts.backend.launch(batch[start : start + self._batch])
-            self._fail_at("mid-launch")
-        for launch in batch:
-            self._expect(launch.task, now_us)
-
-    def _stop(self, ids: Sequence[str], now_us: int) -> None:
-        batch = [
-            self._stop_of(self.mirror.tasks[id])
-            for id in dict.fromkeys(ids)
-            if self._is(id, State.PREEMPTING, State.KILLING)
-        ]
-        for start in range(0, len(batch), self._batch):
-            self._parts.backend.stop(batch[start : start + self._batch])
-        for stop in batch:
-            self._expect(stop.task, now_us, stop.notice_s)
-
-    def _stop_strays(self, strays: Sequence[tuple[str, str]], now_us: int) -> None:
-        """Tasks that run against the truth end at once: another attempt may be running. A node answers a stop with all
-        it knows of the task, so an answer must not be answered again.
-        """
-        resend_us = round(self._parts.settings.resend_s * 1e6)
-        batch = []
-        for id, node in strays:
-            if now_us - self._strays_us.get(id, -resend_us) >= resend_us:
-                self._strays_us[id] = now_us
-                batch.append(Stop(task=id, node=node, epoch=self.epoch or 0, signal="TERM", notice_s=0.0))
-        if batch:
-            self._parts.backend.stop(batch)
-
-    def _is(self, id: str, *states: State) -> bool:
-        task = self.mirror.tasks.get(id)
-        return task is not None and task.state in states
-
-    def _launch_of(self, task: Task) -> Launch:
-        job = self.mirror.jobs[task.job]
-        return Launch(
-            task=task.id,
-            job=job.spec.key,
-            node=task.node or "",
-            agent=task.agent or "",
-            epoch=self.epoch or 0,
-            instance=task.instance,
-            attempt=task.attempt,
-            spec=job.spec,
-        )
-
-    def _stop_of(self, task: Task) -> Stop:
-        spec = self.mirror.jobs[task.job].spec
-        preempted = task.state is State.PREEMPTING
-        return Stop(
-            task=task.id,
-            node=task.node or "",
-            epoch=self.epoch or 0,
-            signal=spec.preempt.signal if preempted else "TERM",
-            notice_s=min(spec.preempt.notice if preempted else spec.kill_grace, self._parts.settings.notice_limit_s),
-        )
-
-    def _expect(self, id: str, now_us: int, notice_s: float = 0.0) -> None:
-        """An act is to be confirmed in time; what a stop needs is the notice longer."""
-        due_us = now_us + round((self._parts.settings.resend_s + notice_s) * 1e6)
-        self._sent_us[id] = due_us
-        heapq.heappush(self._due, (due_us, id))
-
-    def _send_again(self, now_us: int) -> None:
-        """What was not confirmed in time."""
-        due: list[str] = []
-        while self._due and self._due[0][0] <= now_us:
-            due_us, id = heapq.heappop(self._due)
-            if self._sent_us.get(id) == due_us:
-                del self._sent_us[id]
-                if self._is(id, *PLACED - {State.RUNNING}):
-                    due.append(id)
-        self._launch(due, now_us)
-        self._stop(due, now_us)

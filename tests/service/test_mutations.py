@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from priority.ports import NodeGone
-from priority.service import admission, reports, scheduler
+from priority.service import admission, reports
+from priority.service.acts import Acts
 from priority.service.ledger import Ledger
 from priority.service.mirror import Mirror
 
@@ -57,7 +58,7 @@ def counts_a_preempted_instance_as_ended(patch: Patch) -> None:
 
 
 def never_sends_again(patch: Patch) -> None:
-    patch.setattr(scheduler.Scheduler, "_expect", lambda *_: None)
+    patch.setattr(Acts, "_expect", lambda *_: None)
     patch.setattr(reports, "_reconcile", lambda *_: None)
 
 
