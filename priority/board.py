@@ -13,7 +13,7 @@ Everything here can be undone, because gangs are tried before they are placed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -205,9 +205,14 @@ class Board:
         self.killed_on[node].discard(victim)
         self.total[node] -= herd.request[victim]
 
-    def needless(self, node: int) -> list[int]:
-        """Give back every victim on the node that nothing there needs, the most important first; answers which."""
+    def needless(self, node: int, takers: Collection[str] | None = None) -> list[int]:
+        """Give back every victim on the node that nothing there needs, the most important first; answers which.
+
+        With `takers`, only victims that are killed for one of these tasks.
+        """
         victims = self.killed_on.get(node)
+        if victims and takers is not None:
+            victims = {victim for victim in victims if self.killed[victim].id in takers}
         if not victims:
             return []
         asked = np.flatnonzero(self._asks[node])

@@ -204,10 +204,13 @@ class Round:
         spots = [board.lift(claim) for claim in unit.members]
         nodes = sorted({spot.node for spot in spots})
         former = dict(board.killed)
+        mine = {claim.id for claim in unit.members}
         for node in nodes:
-            board.needless(node)
+            board.needless(node, mine)
         if self._hand_over(unit):
-            if place.launch(board, unit, {}, None) or place.reserve(board, unit, {}, None):
+            elsewhere = np.ones(len(board.names), np.bool_)
+            elsewhere[nodes] = False  # there it would only hand its victims to a neighbour
+            if place.launch(board, unit, {}, elsewhere) or place.reserve(board, unit, {}, elsewhere):
                 board.gained.update(nodes)
                 return True
             spared = [victim for victim in former if victim not in board.killed]
