@@ -11,6 +11,8 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Protocol
 
 from priority.errors import PriorityError, Unavailable
 from priority.service.jobs import Accepted, Submission
@@ -23,7 +25,16 @@ WAITING_JOBS = 20_000
 
 _log = logging.getLogger(__name__)
 
-Submit = Callable[[Sequence[Submission]], list[Accepted | PriorityError]]
+Answers = list[Accepted | PriorityError]
+
+
+class Submit(Protocol):
+    """`service.jobs.Jobs.submit`: calls `answered` once the answers are on disk, and returns them in the end."""
+
+    def __call__(self, requests: Sequence[Submission], answered: Callable[[Answers], None]) -> Answers:
+        """All of them in one transaction."""
+
+
 _Waiting = tuple[Submission, "asyncio.Future[Accepted]"]
 
 
@@ -81,25 +92,32 @@ class Submitter:
                 self._write(batch)
 
     def _write(self, batch: list[_Waiting]) -> None:
-        answers = self._answers([submission for submission, _ in batch])
-        futures = [future for _, future in batch]
-        assert self._loop is not None
-        try:
-            self._loop.call_soon_threadsafe(_resolve, futures, answers)
-        except RuntimeError:  # the loop has ended: nobody waits any more
-            return
+        told = False
 
-    def _answers(self, submissions: list[Submission]) -> Sequence[Accepted | BaseException]:
+        def tell(answers: Sequence[Accepted | BaseException]) -> None:
+            nonlocal told
+            told = True
+            self._tell([future for _, future in batch], answers)
+
         try:
-            return self._submit(submissions)
+            self._submit([submission for submission, _ in batch], tell)
         except PriorityError as error:
-            return [error] * len(submissions)
+            if not told:
+                tell([error] * len(batch))
         except Exception as error:
-            _log.exception("a batch of %d submissions failed", len(submissions))
-            if len(submissions) == 1:
-                return [error]
+            _log.exception("a batch of %d submissions failed", len(batch))
+            if told:
+                return None  # they are on disk and answered; the scheduler finds them by itself
+            if len(batch) == 1:
+                return tell([error])
             # One bad request must not fail its neighbours: each alone, then.
-            return [answer for one in submissions for answer in self._answers([one])]
+            for one in batch:
+                self._write([one])
+
+    def _tell(self, futures: Sequence[asyncio.Future[Accepted]], answers: Sequence[Accepted | BaseException]) -> None:
+        assert self._loop is not None
+        with suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            self._loop.call_soon_threadsafe(_resolve, futures, answers)
 
 
 def _resolve(futures: Sequence[asyncio.Future[Accepted]], answers: Sequence[Accepted | BaseException]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -23,6 +23,8 @@ __all__ = ["Accepted", "Jobs", "Submission"]
 Answers = list[Answer]
 Events = list[Event]
 JobPage = tuple[list[Job], str | None]
+News = tuple[list[Job], int | None]
+"""Jobs that were made, and the newest event."""
 TaskPage = tuple[list[Task], str | None]
 
 WHY_MAX = 1000
@@ -103,11 +105,12 @@ class Jobs:
 
     # --- submitting ----------------------------------------------------------------------------------------------
 
-    def submit(self, requests: Sequence[Submission]) -> Answers:
+    def submit(self, requests: Sequence[Submission], answered: Callable[[Answers], None] | None = None) -> Answers:
         """Admit or refuse many independent requests in one transaction; the answers are in the order of `requests`.
 
         Each is refused on its own: `Invalid`, `NotFound` (role), `Conflict` (name in use, key used for another
-        body), `QuotaExceeded` with the numbers. Raises only `Unavailable`.
+        body), `QuotaExceeded` with the numbers. Raises only `Unavailable`. `answered` gets the answers as soon as they
+        are on disk: before the scheduler is told, for which a client need not wait.
         """
         answers: dict[int, Answer] = {}
         for index, request in enumerate(requests):
@@ -116,11 +119,16 @@ class Jobs:
             except PriorityError as error:
                 answers[index] = error
         good = [index for index in range(len(requests)) if index not in answers]
-        if good:
-            self._admit(requests, good, answers)
-        return [answers[index] for index in range(len(requests))]
+        news = self._admit(requests, good, answers) if good else None
+        found = [answers[index] for index in range(len(requests))]
+        if answered is not None:
+            answered(found)
+        if news is not None:
+            self._ring(*news)
+        return found
 
-    def _admit(self, requests: Sequence[Submission], good: Iterable[int], answers: dict[int, Answer]) -> None:
+    def _admit(self, requests: Sequence[Submission], good: Iterable[int], answers: dict[int, Answer]) -> News:
+        """One transaction; the jobs that it made and the last event, for `_ring`."""
         with self._parts.store.write() as writer:
             now_us = self._parts.clock.now_us()
             admission = Admission.begin(self._parts, writer, [requests[index] for index in good], now_us)
@@ -130,7 +138,7 @@ class Jobs:
                 except PriorityError as error:
                     answers[index] = error
             last_event = admission.write()
-        self._ring(admission.jobs, last_event)
+        return admission.jobs, last_event
 
     # --- changing ------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.server
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,8 @@ from priority.service.access import SYSTEM
 from priority.service.jobs import Accepted, Submission
 
 from .live import Live, parts_in, serving, spec
+
+Answered = Callable[[list[Accepted | PriorityError]], None]
 
 
 @pytest.fixture
@@ -64,6 +66,14 @@ def test_a_fault_of_ours_is_a_500_without_its_story(live: Live, monkeypatch: pyt
     assert type(told.value) is PriorityError and "secret" not in str(told.value)
 
 
+def test_what_breaks_after_the_answer_takes_no_answer_back(caplog: pytest.LogCaptureFixture) -> None:
+    def submit(requests: Sequence[Submission], answered: Answered) -> None:
+        answered([Accepted(()) for _ in requests])
+        raise ZeroDivisionError
+
+    assert run_batches(submit, "a", "b") == [Accepted(()), Accepted(())]
+
+
 def submissions(*names: str) -> list[Submission]:
     return [Submission(SYSTEM, (parse_spec(spec(name)),), None) for name in names]
 
@@ -84,12 +94,12 @@ def test_those_who_come_meanwhile_share_one_transaction() -> None:
     sizes: list[int] = []
     entered, go_on = threading.Event(), threading.Event()
 
-    def submit(requests: Sequence[Submission]) -> list[Accepted | PriorityError]:
+    def submit(requests: Sequence[Submission], answered: Answered) -> None:
         sizes.append(len(requests))
         if len(sizes) == 1:
             entered.set()
             assert go_on.wait(20)
-        return [Accepted(()) for _ in requests]
+        answered([Accepted(()) for _ in requests])
 
     async def main() -> None:
         submitter = Submitter(submit)
@@ -106,18 +116,18 @@ def test_those_who_come_meanwhile_share_one_transaction() -> None:
 
 
 def test_each_gets_the_answer_to_its_own_request() -> None:
-    def submit(requests: Sequence[Submission]) -> list[Accepted | PriorityError]:
-        return [QuotaExceeded("no") if one.specs[0].name == "b" else Accepted((), True) for one in requests]
+    def submit(requests: Sequence[Submission], answered: Answered) -> None:
+        answered([QuotaExceeded("no") if one.specs[0].name == "b" else Accepted((), True) for one in requests])
 
     a, b, c = run_batches(submit, "a", "b", "c")
     assert (a, c) == (Accepted((), True), Accepted((), True)) and isinstance(b, QuotaExceeded)
 
 
 def test_one_that_breaks_the_batch_does_not_fail_its_neighbours(caplog: pytest.LogCaptureFixture) -> None:
-    def submit(requests: Sequence[Submission]) -> list[Accepted | PriorityError]:
+    def submit(requests: Sequence[Submission], answered: Answered) -> None:
         if any(one.specs[0].name == "b" for one in requests):
             raise ZeroDivisionError
-        return [Accepted(()) for _ in requests]
+        answered([Accepted(()) for _ in requests])
 
     a, b, c = run_batches(submit, "a", "b", "c")
     assert a == c == Accepted(()) and isinstance(b, ZeroDivisionError)
@@ -125,7 +135,7 @@ def test_one_that_breaks_the_batch_does_not_fail_its_neighbours(caplog: pytest.L
 
 def test_a_flood_is_told_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "WAITING_JOBS", 2)
-    answers = run_batches(lambda requests: [Accepted(()) for _ in requests], *"abcde")
+    answers = run_batches(lambda requests, answered: answered([Accepted(()) for _ in requests]), *"abcde")
     assert sum(isinstance(answer, Unavailable) for answer in answers) == 3
 
 
