@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, TypeVar
 
 from priority.errors import Invalid
@@ -168,7 +168,7 @@ class SqlReader:
             select.where("node = ?", node)
         if jobs is not None:
             select.where(*self._session.among("job", jobs))
-        return [rows.task_of(row) for row in self._fetch(select)]
+        return [rows.task_of(row) for row in _used_up(self._fetch(select))]
 
     # --- history
 
@@ -256,6 +256,15 @@ class _Select:
     @property
     def params(self) -> list[Any]:
         return [*self._params, self.limit] if self._order else self._params
+
+
+def _used_up(found: list[Any]) -> Iterator[Any]:
+    """Each in turn, and then no more: as many objects go as come, so that 100,000 new ones do not set the garbage
+    collector off again and again, which took a third of the time.
+    """
+    found.reverse()
+    while found:
+        yield found.pop()
 
 
 def _cursor(text: str, width: int) -> list[int]:

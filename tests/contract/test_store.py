@@ -14,6 +14,7 @@ from priority.node import Node, NodeState
 from priority.ports import Audit, JobQuery, NodeRecord, Page, Store, TaskChange, Token
 from priority.reason import Reason
 from priority.role import RoleSpec, parse_file
+from priority.store import rows
 from priority.task import ACTIVE, State, Task, task_id
 
 FULL = {
@@ -674,3 +675,11 @@ def test_text_is_only_text(store: Store, text: str) -> None:
         assert [user.name for user in reader.users()] == [text]
         event = reader.events(0, 1, roles=[text], job=text)[0]
         assert (event.kind, event.task, event.data) == (text, text, {text: text})
+
+
+def test_a_field_that_is_newer_than_a_job_has_its_default() -> None:
+    values = rows.loads(rows.dump_spec(spec()))
+    del values["kill_grace"], values["preempt"]["notice"]
+    read = rows.load_spec(rows.dumps(values))
+    assert read == spec()
+    assert read.model_dump() == spec().model_dump()
