@@ -256,7 +256,11 @@ def invalid(error: ValidationError, prefix: str = "") -> Invalid:
     first = faults[0]
     if first["loc"] and first["loc"][0] == "command":
         # Either of two shapes: what is wrong with the one that was meant says more than that it is not the other one.
-        first = next((fault for fault in faults if fault["type"] not in ("string_type", "tuple_type")), first)
+        # First of all a fault in one of the list's parts: pydantic calls a list of none but bad parts empty besides.
+        first = next(
+            (fault for fault in faults if isinstance(fault["loc"][-1], int)),
+            next((fault for fault in faults if fault["type"] not in ("string_type", "tuple_type")), first),
+        )
     path = prefix
     for part in first["loc"]:
         if isinstance(part, int):
@@ -267,6 +271,8 @@ def invalid(error: ValidationError, prefix: str = "") -> Invalid:
     problem = {
         "extra_forbidden": "is not known; see `priority job schema`",
         "missing": "is missing",
+        "too_short": "must not be empty",
+        "string_too_short": "must not be empty",
     }.get(first["type"], first["msg"].removeprefix("Value error, "))
     return Invalid(path or "document", problem)
 

@@ -21,7 +21,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def moment(at_us: int) -> str:
     """Microseconds since the epoch as RFC 3339, UTC."""
-    return (_EPOCH + timedelta(microseconds=at_us)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    written = (_EPOCH + timedelta(microseconds=at_us)).isoformat(timespec="microseconds")
+    return f"{written[:26]}Z"
 
 
 def maybe(at_us: int | None) -> str | None:
