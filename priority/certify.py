@@ -292,8 +292,11 @@ def _within(facts: Facts, claim: Claim, node: str, at: dict[str, str], ids: list
         return False
     placed = (facts.pending[id] for id in at)
     mates = [mate for mate in placed if (mate.role, mate.job) == (claim.role, claim.job)]
-    for one in (one for other in [claim, *mates] for one in other.constraints if one.limit is not None):
+    limits = [(mate, one) for mate in [claim, *mates] for one in mate.constraints if one.limit is not None]
+    for other, one in limits:
         value = facts.value(node, one.attribute)
+        if other is not claim and facts.value(at[other.id], one.attribute) != value:
+            continue
         near = sum(facts.value(at[mate.id], one.attribute) == value for mate in mates)
         if value is not None and facts.spread(claim, one.attribute, value, ids) + near >= (one.limit or 0):
             return False

@@ -176,6 +176,8 @@ class Facts:
                 value = self.value(node, one.attribute)
                 if one.limit is None or value is None:
                     continue
+                if other is not claim and self.value(self.placed[other.id], one.attribute) != value:
+                    continue
                 if self.spread(claim, one.attribute, value, out) >= one.limit:
                     return False
         return True

@@ -24,7 +24,7 @@ from priority.fairness import Shares, Turns, Unit
 from priority.rules import Mask
 from priority.snapshot import Snapshot
 
-ROUNDS_MAX = 4
+ROUNDS_MAX = 3
 
 COMPARED_MAX = 64
 """With more units that have victims than this, step 4 only looks for places without any."""
@@ -34,14 +34,19 @@ PASSES_MAX = 8
 
 
 def decide(snapshot: Snapshot) -> Round:
-    """A whole round. Where room was held for a task that then went nowhere, once more without holding that."""
+    """A whole round. Where room was held in vain, once more without holding it, if nobody loses a place by that."""
+    done = Round(snapshot)
+    done.run()
     let_go: frozenset[tuple[str, int]] = frozenset()
     for _ in range(ROUNDS_MAX):
-        done = Round(snapshot, let_go)
-        done.run()
         if done.lost <= let_go:
             break
         let_go |= done.lost
+        again = Round(snapshot, let_go)
+        again.run()
+        if any(id in done.board.spots and id not in again.board.spots for id, _ in let_go):
+            break
+        done = again
     return done
 
 
@@ -53,7 +58,7 @@ class Round:
         self.waiting: list[Unit] = []
         """In pending order."""
         self.lost: set[tuple[str, int]] = set()
-        """Tasks and rows of nodes where room was held in vain: the task was neither launched nor reserved there."""
+        """Tasks and rows of nodes where room was held in vain."""
         self._snapshot = snapshot
         self._let_go = let_go
         self._shares = Shares(snapshot)
@@ -106,8 +111,9 @@ class Round:
                 board.keep(claim, row)
 
     def _in_vain(self, id: str, row: int) -> bool:
+        """Whether a task did not start where room was held for it, while others that it kept out may wait."""
         spot = self.board.spots.get(id)
-        return spot is None or not (spot.launch or spot.node == row)
+        return spot is None or (spot.node != row and (not spot.launch or bool(self.waiting)))
 
     def _try(self, unit: Unit, only: Mask | None = None) -> bool:
         board = self.board

@@ -2,7 +2,8 @@
 
 Limits and ceilings count what dies (victims of this round too) until it is gone, and what this round launches
 or reserves from the moment that it does: nothing that a round decides is over a limit or a ceiling at any time
-while it is carried out. A limit that a task of this round brought also binds the job's tasks placed after it.
+while it is carried out. A limit that a task of this round brought also binds the job's tasks placed
+after it with the same value.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class _Spread:
     """Where a job's tasks are: those that were there, those of this round, and the limits that these brought."""
 
     here: list[int]
-    brought: Counter[tuple[str, int]] = field(default_factory=Counter)
+    brought: Counter[tuple[str, int, int]] = field(default_factory=Counter)
 
 
 class Rules:
@@ -103,16 +104,27 @@ class Rules:
         spread = self._spread(claim)
         if spread is None:
             return None
-        limits = {(one.attribute, one.limit) for one in claim.constraints if one.limit is not None}
-        limits |= spread.brought.keys()
-        if not limits:
+        own = {(one.attribute, one.limit) for one in claim.constraints if one.limit is not None}
+        if not own and not spread.brought:
             return None
         mask = np.ones(len(self._nodes), np.bool_)
-        for attribute, limit in limits:
-            codes, values = self._coded(attribute)
-            count = np.bincount(codes[spread.here] + 1, minlength=len(values) + 1)
+        for attribute, limit in own:
+            codes, count = self._count_by_value(spread, attribute)
             mask &= (count[codes + 1] < limit) | (codes < 0)
+        for attribute, limit, code in spread.brought:
+            codes, count = self._count_by_value(spread, attribute)
+            if count[code + 1] >= limit:
+                mask &= codes != code
         return mask
+
+    def _count_by_value(self, spread: _Spread, attribute: str) -> tuple[Codes, Codes]:
+        """Each node's value of the attribute as a code (-1: none), and how many of a job there are by code + 1."""
+        codes, values = self._coded(attribute)
+        return codes, np.bincount(codes[spread.here] + 1, minlength=len(values) + 1)
+
+    def _brings(self, claim: Claim, node: int) -> Counter[tuple[str, int, int]]:
+        limits = ((one.attribute, one.limit) for one in claim.constraints if one.limit is not None)
+        return Counter((attribute, limit, int(self._coded(attribute)[0][node])) for attribute, limit in limits)
 
     def job(self, claim: Claim) -> str | None:
         """The task's job, if a limit may hold back a task of it in this round."""
@@ -169,7 +181,7 @@ class Rules:
         spread = self._spread(claim)
         if spread is not None:
             spread.here.append(node)
-            spread.brought.update((one.attribute, one.limit) for one in claim.constraints if one.limit is not None)
+            spread.brought.update(self._brings(claim, node))
 
     def take_back(self, claim: Claim, node: int) -> None:
         """The inverse of `give`."""
@@ -177,9 +189,7 @@ class Rules:
         spread = self._spread(claim)
         if spread is not None:
             spread.here.remove(node)
-            for one in claim.constraints:
-                if one.limit is not None:
-                    spread.brought -= Counter([(one.attribute, one.limit)])
+            spread.brought -= self._brings(claim, node)
 
     def _count(self, claim: Claim, sign: int) -> None:
         for key, _ in self._ceilings_of(claim):
