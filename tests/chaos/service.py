@@ -52,9 +52,10 @@ class Service:
         until = time.monotonic() + deadline_s
         while True:
             try:
-                client = Client.find(Settings(state=self.state, url="", token=""), retry_s=60.0)
-                client.nodes()
-                return client
+                settings = Settings(state=self.state, url="", token="")
+                with Client.find(settings, retry_s=0.0) as client:  # the address may be of the run before
+                    client.nodes()
+                return Client.find(settings, retry_s=60.0)
             except PriorityError:
                 if time.monotonic() > until:
                     raise
