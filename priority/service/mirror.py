@@ -3,19 +3,21 @@
 It is kept up change by change, always *after* the commit that made the change. A task is in the Snapshot when
 the engine may look at it: once placed, always; while pending, when nothing but room is missing. What waits for
 its former attempt to be proved dead or for its back-off stays outside, the latter on a heap of times. The
-members of a gang enter together.
+members of a gang enter together. Of very many that wait alike, the oldest are in it (see `window`).
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from priority.job import Job
 from priority.node import NodeState
 from priority.ports import NodeRecord
+from priority.reason import Reason
 from priority.role import RoleSpec
+from priority.service.window import WINDOW, Window, kind_of
 from priority.snapshot import Claim, Snapshot
 from priority.task import ACTIVE, PLACED, State, Task
 from priority.tier import Tier
@@ -32,7 +34,7 @@ class _Gang:
 class Mirror:
     """Not safe for threads: the scheduler's round owns it. `put` and `drop` take what was committed."""
 
-    def __init__(self, tiers: Mapping[str, Tier]) -> None:
+    def __init__(self, tiers: Mapping[str, Tier], window: int = WINDOW) -> None:
         self.snapshot = Snapshot(tiers)
         self.tasks: dict[str, Task] = {}
         self.jobs: dict[str, Job] = {}
@@ -40,11 +42,16 @@ class Mirror:
         self.nodes: dict[str, NodeRecord] = {}
         self.changed = False
         """Whether a plan may turn out otherwise than the last one."""
+        self.refilled = False
+        """Whether a task came into the Snapshot for another that has left it: one that the last plan has not seen."""
         self._present: set[str] = set()
         """Nodes whose agent was heard by this leader and has not fallen silent since."""
         self._of_job: dict[str, set[str]] = {}
         self._later: list[tuple[int, str]] = []
         self._gangs: dict[str, _Gang] = {}
+        self._window = window
+        self._windows: dict[Hashable, Window] = {}
+        self._kinds: dict[str, Hashable] = {}
         self._roles: dict[str, RoleSpec] = {}
 
     # --- tasks ---
@@ -71,7 +78,7 @@ class Mirror:
         self.tasks[task.id] = task
         self._of_job.setdefault(task.job, set()).add(task.id)
         if task.state in PLACED:
-            self._leave_gang(task)
+            self._leave(task)
             self.snapshot.put_task(self._claim(task))
             # a start that is confirmed gives and takes nothing
             self.changed |= before is None or (before.state, task.state) != (State.STARTING, State.RUNNING)
@@ -87,7 +94,7 @@ class Mirror:
         if task is None:
             return
         self.changed = True
-        self._leave_gang(task)
+        self._leave(task)
         if self.snapshot.task(id) is not None:
             self.snapshot.drop_task(id)
         tasks = self._of_job[task.job]
@@ -95,6 +102,7 @@ class Mirror:
         if not tasks:
             del self._of_job[task.job]
             self.jobs.pop(task.job, None)
+            self._kinds.pop(task.job, None)
 
     def sync_job(self, uid: str, truth: Iterable[Task]) -> list[Task]:
         """Make one job's tasks what they are in the truth; those that are new here or otherwise than they were."""
@@ -130,6 +138,18 @@ class Mirror:
     def waiting(self) -> bool:
         """Whether there is anything for the engine to decide."""
         return next(self.snapshot.pending(), None) is not None
+
+    def hidden_reasons(self, reasons: Mapping[str, Reason]) -> Iterator[tuple[str, Reason]]:
+        """Why those wait that the engine was not shown: as those do that are alike, which it gave these `reasons`.
+        A task is named once, as soon as whoever asks has gone on to the next.
+        """
+        for window in self._windows.values():
+            reason = next((reasons[id] for id in window.shown if id in reasons), None)
+            while window.untold and reason is not None:
+                id = window.untold[0]
+                if id in window.hidden:
+                    yield id, reason
+                window.untold.popleft()
 
     # --- nodes and roles ---
 
@@ -195,10 +215,8 @@ class Mirror:
         ready = task.after is None and task.not_before_us <= self.snapshot.now_us
         if self.jobs[task.job].spec.gang:
             self._admit_member(task, ready)
-        elif ready:
+        elif ready and self._window_of(task.job).enter(task):
             self._show([task.id])
-        else:
-            self._hide([task.id])
 
     def _admit_member(self, task: Task, ready: bool) -> None:
         gang = self._gangs.setdefault(task.job, _Gang())
@@ -210,6 +228,25 @@ class Mirror:
                 self._hide(gang.pending)
         else:
             self._show([task.id] if was_whole else gang.pending)
+
+    def _window_of(self, uid: str) -> Window:
+        kind = self._kinds.get(uid)
+        if kind is None:
+            kind = self._kinds[uid] = kind_of(self.jobs[uid])
+        return self._windows.setdefault(kind, Window(self._window))
+
+    def _leave(self, task: Task) -> None:
+        """It waits no longer."""
+        if self.jobs[task.job].spec.gang:
+            self._leave_gang(task)
+            return
+        window = self._window_of(task.job)
+        following = window.leave(task.id)
+        if following is not None:
+            self.refilled = True
+            self._show([following])
+        if not window:
+            del self._windows[self._kinds[task.job]]
 
     def _leave_gang(self, task: Task) -> None:
         gang = self._gangs.get(task.job)

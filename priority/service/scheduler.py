@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from threading import Event, Lock
 
 from priority.errors import Deposed
@@ -32,6 +33,7 @@ from priority.service import reports as reporting
 from priority.service.acts import ACTS_A_BATCH, Acts
 from priority.service.mirror import Mirror
 from priority.service.parts import ALL, Parts
+from priority.service.window import WINDOW
 from priority.snapshot import Snapshot
 from priority.task import State, Task
 
@@ -59,11 +61,12 @@ class Scheduler:
         fail_at: Callable[[str], None] = _nothing,
         check: Callable[[Snapshot, Plan], None] | None = None,
         batch: int = ACTS_A_BATCH,
+        window: int = WINDOW,
     ) -> None:
         self.holder = holder
         """Whoever leads under this name; each process has its own."""
         self.epoch: int | None = None
-        self.mirror = Mirror(parts.tiers)
+        self.mirror = Mirror(parts.tiers, window)
         self.wake = Event()
         """Set whenever something has come."""
         self.rounds = 0
@@ -72,6 +75,7 @@ class Scheduler:
         self._fail_at = fail_at
         self._check = check
         self._batch = batch
+        self._window = window
         self._lock = Lock()
         self._calls: deque[Call] = deque()
         self._deliveries: deque[Delivery] = deque()
@@ -80,7 +84,7 @@ class Scheduler:
         self._now_us = 0
         self._renew_us = 0
         self._sweep_us = 0
-        self._reasons: list[tuple[str, Reason]] = []
+        self._reasons: dict[str, Reason] = {}
         """Why each task waited in the last plan."""
         self._nothing_new = Plan((), (), (), ())
         self._undecided = True
@@ -225,7 +229,7 @@ class Scheduler:
     def _load(self) -> None:
         """Everything, at the start of a leadership: what runs, and what is not confirmed and so must be sent again."""
         now_us = self._parts.clock.now_us()
-        self.mirror = Mirror(self._parts.tiers)
+        self.mirror = Mirror(self._parts.tiers, self._window)
         self._acts = self._new_acts()
         self._sweep(now_us)
         self._parts.backend.inquire(list(self.mirror.nodes))
@@ -289,7 +293,8 @@ class Scheduler:
             plan = self._plan()
         elif not self._telling.left or now_us < self._telling.next_us:
             return None
-        reasons = self._telling.choose(self._reasons, mirror, now_us)
+        waiting = chain(self._reasons.items(), mirror.hidden_reasons(self._reasons))
+        reasons = self._telling.choose(waiting, mirror, now_us)
         last_event = None
         if plan.launch or plan.preempt or reasons:
             self._fail_at("decided")
@@ -300,8 +305,8 @@ class Scheduler:
             mirror.take(decided.changed.values(), mirror.jobs)
             for id in decided.gone:
                 mirror.drop(id)
-            # What this plan changed is in it already; what of it did not hold asks for another.
-            mirror.changed = not decided.whole
+            # What this plan changed is in it already. What of it did not hold, or has come in since, asks for another.
+            mirror.changed = mirror.refilled or not decided.whole
             self._acts.stop(decided.stops, now_us)
             self._fail_at("stopped")
             self._acts.launch(decided.launches, now_us)
@@ -312,8 +317,8 @@ class Scheduler:
     def _plan(self) -> Plan:
         plan = make_plan(self.mirror.snapshot)
         self.plans += 1
-        self.mirror.changed = False
-        self._reasons = list(deciding.wait_reasons(plan, self.mirror))
+        self.mirror.changed = self.mirror.refilled = False
+        self._reasons = dict(deciding.wait_reasons(plan, self.mirror))
         if self._check is not None:
             self._check(self.mirror.snapshot, plan)
         return plan

@@ -429,3 +429,24 @@ def test_while_nothing_changes_nothing_is_planned_and_nothing_written() -> None:
     world.move(60.0)
     assert (world.scheduler.plans, world.service.jobs.last_event()) == (plans, last_event)
     assert world.scheduler._pause_s() > 0.0
+
+
+def test_of_many_that_wait_alike_the_oldest_are_looked_at_and_all_get_their_turn() -> None:
+    world = World([node("n1", 4)])
+    world.die()
+    world.new_scheduler(window=3)
+    jobs = []
+    for number in range(10):
+        jobs.append(world.submit(spec(f"web/devel/j{number}")))
+        world.clock.move(0.001)
+    other = world.submit(spec("physics/devel/other"))
+    world.settle()
+    assert len(list(world.scheduler.mirror.snapshot.pending())) <= 3 + 1
+    begun = []
+    while running := sorted(world.backend.running()):
+        begun += [number for number, job in enumerate(jobs) if world.tasks(job)[0].id in running]
+        for task in running:
+            world.backend.finish(task)
+        world.settle()
+    assert begun == list(range(10))
+    assert world.job(other).finished == 1

@@ -39,6 +39,7 @@ POINTS = (
 NODES = ("n1", "n2", "n3")
 STEPS = 40
 CERTIFY_EVERY = 4
+SMALL_WINDOW_EVERY = 3
 
 
 def certified(snapshot: Snapshot, plan: Plan) -> None:
@@ -64,6 +65,10 @@ class Simulation:
             sweep_s=20.0,
             leader_lease_s=60.0,
         )
+        if seed % SMALL_WINDOW_EVERY == 0:
+            self.world.options["window"] = 2
+            self.world.die()
+            self.world.new_scheduler()
         self.checkers = Checkers(self.world)
         if seed % CERTIFY_EVERY == 0:
             self.world.options["check"] = certified
