@@ -137,8 +137,10 @@ def _parse_bytes(amount: str, field: str) -> int:
 
 def _whole(value: float, given: float, field: str, unit: str) -> int:
     nearest = round(value)
-    # 0.1 * 1000 is not exactly 100 in floating point; what lies nearer than a millionth of our unit is meant.
-    if abs(value - nearest) > 1e-6 * max(1.0, abs(value) * 1e-6):
+    # 0.29 * 1000 is not exactly 290 in floating point: what differs in the last bits only is meant. A whole number of
+    # MiB or a count has no such excuse, and comes here as it was given.
+    noise = abs(value) * 1e-12 if value is not given else 0.0
+    if abs(value - nearest) > noise:
         raise Invalid(field, f"must be {unit}, but is {given}")
     return nearest
 
