@@ -294,12 +294,19 @@ class TestTheLease:
         ended = cluster.ended(task)
         assert ended.cause is not None and ended.cause.code == "lease"
 
-    def test_a_stopped_agent_wakes_as_another(self, make_cluster: Callable[..., Cluster]) -> None:
+    def test_a_stopped_agent_wakes_as_another(
+        self, make_cluster: Callable[..., Cluster], eventually: Callable[..., Any]
+    ) -> None:
         cluster = make_cluster(silent_s=0.5, lease_s=1.5, lease_margin_s=1.0)
         agent = cluster.ready()
         first = cluster.incarnation()
         task = cluster.run("sleep 1000")
         agent.process.send_signal(signal.SIGSTOP)
+        threads = Path(f"/proc/{agent.process.pid}/task")
+        eventually(
+            lambda: all((one / "stat").read_text().rpartition(")")[2].split()[0] == "T" for one in threads.iterdir()),
+            "every thread to be stopped",
+        )
         late = cluster.make(MARK)  # sent while it does not listen: waits in its queue
         cluster.backend.launch([late])
         cluster.wait(lambda one: isinstance(one, NodeGone))
