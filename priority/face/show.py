@@ -88,7 +88,7 @@ def amounts(plain: dict[str, Any] | None, none: str = "-") -> str:
 
 def jobs(items: Iterable[views.JobSummary]) -> RenderableType:
     """One line a job."""
-    rows = [
+    rows: list[tuple[Any, ...]] = [
         (
             job["key"],
             job["user"],
@@ -103,7 +103,9 @@ def jobs(items: Iterable[views.JobSummary]) -> RenderableType:
         )
         for job in items
     ]
-    columns = ("JOB", "USER", "STATE", ">ACTIVE", ">DONE", ">FAILED", ">KILLED", "EACH", ">AGE", "UID")
+    columns: tuple[str, ...] = ("JOB", "USER", "STATE", ">ACTIVE", ">DONE", ">FAILED", ">KILLED", "EACH", ">AGE", "UID")
+    if console().width < 110:  # the name is enough to say which
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
     return table(columns, rows, "no jobs")
 
 
@@ -150,7 +152,7 @@ def job(view: views.JobView, its_tasks: Sequence[views.TaskView], more: bool) ->
 
 def explanation(found: views.ExplanationView) -> None:
     """The one line first."""
-    out(f"[bold]{escape(found['job'])}[/]: {escape(found['summary'])}")
+    out(f"[bold]{escape(found['summary'])}[/]")
     rows = [
         (
             f"{line['instance']}" + (f" and {line['alike'] - 1} alike" if line["alike"] > 1 else ""),
