@@ -27,7 +27,7 @@ lint: setup ## style, types, layers
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
 
 lock: setup ## write requirements.lock anew from pyproject.toml
-	@.venv/bin/uv pip compile -q --universal --python-version 3.11 --all-extras --no-emit-index-url --no-annotate --generate-hashes tools/requirements.in pyproject.toml -o requirements.lock
+	@.venv/bin/uv pip compile -q --system-certs --universal --python-version 3.11 --all-extras --no-emit-index-url --no-annotate --generate-hashes tools/requirements.in pyproject.toml -o requirements.lock
 
 clean: ## remove what setup and tests made
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
