@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from priority.errors import Malformed
+from priority import strict
 from priority.fairness import Unit
 from priority.herd import rule
 from priority.reason import Reason
@@ -102,25 +102,4 @@ def _reasons(decided: Round, waiting: Sequence[Unit]) -> tuple[Waiting, ...]:
 
 def answer(text: str) -> str:
     """One snapshot in JSON in, one plan in one line of JSON out. `Malformed` or `Invalid`."""
-    try:
-        document = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
-        return json.dumps(make_plan(Snapshot.parse(document)).document())
-    except RecursionError:
-        raise Malformed("snapshot: is nested too deeply") from None
-    except json.JSONDecodeError as error:
-        raise Malformed(f"snapshot: is not JSON: {error}") from None
-    except ValueError as error:  # a number of thousands of digits
-        raise Malformed(f"snapshot: cannot be read: {error}") from None
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise Malformed(f"snapshot: the name {name!a} is there twice in one object")
-        found[name] = value
-    return found
-
-
-def _constant(name: str) -> Any:
-    raise Malformed(f"snapshot: {name} is not JSON")
+    return json.dumps(make_plan(Snapshot.parse(strict.read(text))).document())

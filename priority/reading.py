@@ -17,6 +17,7 @@ Where the contract leaves it open, this is what holds:
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
@@ -110,7 +111,10 @@ def read_time(value: Any, path: str) -> int:
     if match is None:
         raise Invalid(path, 'must be an RFC 3339 time such as "2026-08-23T12:00:00Z"')
     year, month, day, hour, minute, second = (int(match[i]) for i in range(1, 7))
-    micros = int((match[7] or "0").ljust(6, "0")[:6])
+    digits = (match[7] or "").rstrip("0")
+    if len(digits) > 6:  # cut off, two tasks that differ by less would trade places
+        raise Invalid(path, "must be no finer than microseconds: at most 6 digits after the point")
+    micros = int(digits.ljust(6, "0"))
     leap = second == 60
     try:
         offset = timedelta() if match[8] else timedelta(hours=int(match[10]), minutes=int(match[11]))
@@ -186,7 +190,14 @@ def _constraints(value: Any, path: str) -> tuple[constraint.Constraint, ...]:
     for index, one in enumerate(parsed):
         for text in (one.attribute, *(one.within or ()), *(one.outside or ())):
             _text(text, f"{path}[{index}]")
-    return parsed
+    return canonical(parsed)
+
+
+def canonical(constraints: tuple[constraint.Constraint, ...]) -> tuple[constraint.Constraint, ...]:
+    """The same constraints once each and in one order: no decision hangs on how a user listed them."""
+    if len(constraints) < 2:
+        return constraints
+    return tuple(sorted(dict.fromkeys(constraints), key=lambda one: repr(sorted(one.plain().items()))))
 
 
 def _tiers(value: Any) -> dict[str, Tier]:
@@ -276,9 +287,12 @@ def _text(value: Any, path: str) -> str:
 
 
 def _name(value: Any, path: str) -> str:
-    if not _text(value, path):
+    name = _text(value, path)
+    if not name:
         raise Invalid(path, "must not be empty")
-    return str(value)
+    if any(unicodedata.category(letter) == "Cc" for letter in name):
+        raise Invalid(path, "must be a name without control characters, such as line ends")
+    return name
 
 
 def _optional(value: Any, path: str) -> str | None:

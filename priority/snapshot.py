@@ -138,6 +138,8 @@ class Snapshot:
             raise Invalid("node", f"task {claim.id} is {claim.state} and on node {claim.node!r}")
         if claim.id in self._claims:
             self.drop_task(claim.id)
+        if len(claim.constraints) > 1:
+            claim = replace(claim, constraints=reading.canonical(claim.constraints))
         self._claims[claim.id] = claim
         self._columns(claim.request)
         self._jobs.setdefault((claim.role, claim.job), {})[claim.id] = claim

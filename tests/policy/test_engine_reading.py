@@ -172,7 +172,7 @@ def test_a_snapshot_is_an_object(document: Any) -> None:
 
 def test_what_may_be_left_out() -> None:
     task = {"id": "t", "job": "j", "role": "a", "tier": "prod", "request": {}, "state": "pending"}
-    task["since"] = "2026-01-01t00:00:00.123456789+01:00"
+    task["since"] = "2026-01-01t00:00:00.123456000+01:00"
     document = {"now": "2026-01-01T00:00:00Z", "nodes": [{"name": "n", "capacity": {}}], "tasks": [task]}
     plan = make_plan(Snapshot.parse(document)).document()
     assert plan == {"launch": [{"task": "t", "node": "n"}], "preempt": [], "reserve": [], "wait": []}
@@ -258,7 +258,7 @@ def test_a_snapshot_survives_writing_and_reading(seed: int) -> None:
         ("1970-01-01T00:00:00Z", 0),
         ("1970-01-01T01:00:00+01:00", 0),
         ("1970-01-01T00:00:00.5Z", 500_000),
-        ("1970-01-01T00:00:00.0000019Z", 1),
+        ("1970-01-01T00:00:00.0000010Z", 1),
         ("1969-12-31T23:59:59.999999Z", -1),
         ("1970-01-01T23:59:60Z", 86_400_000_000),
     ],
@@ -266,6 +266,56 @@ def test_a_snapshot_survives_writing_and_reading(seed: int) -> None:
 def test_times_are_exact(text: str, time_us: int) -> None:
     assert read_time(text, "now") == time_us
     assert read_time(show_time(time_us), "now") == time_us
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"priority": 0', '"priority": NaN', "tasks[0].priority: NaN is not a number that JSON knows"),
+        ('"priority": 0', '"priority": -Infinity', "tasks[0].priority: -Infinity is not a number that JSON knows"),
+        ('"priority": 0', '"priority": ' + "9" * 5_000, "tasks[0].priority: is a number of far too many digits"),
+        ('"priority": 0', '"priority": 0, "priority": 0', "tasks[0].priority: is there twice in one object"),
+        ('"cpus": 1', '"cpus": 1, "cpus": 1', "tasks[0].request.cpus: is there twice in one object"),
+        ('"roles": {}', '"roles": {}, "roles": {}', "roles: is there twice in one object"),
+        ('"priority": 0', '"a\\nb": 0', "tasks[0].a\\nb: is not known; there are"),
+        ('"id": "t"', '"id": "t\\u0007"', "tasks[0].id: must be a name without control characters"),
+        ('00:00:00Z"}', '00:00:00.0000001Z"}', "tasks[0].since: must be no finer than microseconds"),
+    ],
+)
+def test_what_json_readers_let_pass_is_refused_where_it_stands(old: str, new: str, message: str) -> None:
+    task = {"id": "t", "job": "j", "role": "a", "tier": "prod", "priority": 0, "request": {"cpus": 1}}
+    task |= {"state": "pending", "since": "2026-01-01T00:00:00Z"}
+    text = json.dumps({"now": "2026-01-01T00:00:00Z", "nodes": [], "roles": {}, "tasks": [task]})
+    assert old in text
+    with pytest.raises(PriorityError) as caught:
+        answer(text.replace(old, new))
+    assert caught.value.message.startswith(message)
+    assert "\n" not in caught.value.message
+
+
+def test_an_error_of_the_engine_is_not_blamed_on_the_document(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(snapshot: Snapshot) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("priority.plan.make_plan", broken)
+    with pytest.raises(ValueError, match="a bug"):
+        answer(json.dumps({"now": "2026-01-01T00:00:00Z", "nodes": [], "tasks": []}))
+
+
+def test_constraints_are_the_same_in_whatever_order() -> None:
+    limit, inside = {"attribute": "host", "limit": 1}, {"attribute": "host", "in": ["a", "b"]}
+    outside = {"attribute": "host", "in": ["b", "a"]}
+    nodes = [{"name": name, "capacity": {}} for name in "ab"]
+
+    def told(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> str:
+        task: dict[str, Any] = {"job": "j", "role": "a", "tier": "prod", "state": "pending", "gang": "g"}
+        task |= {"since": "2026-01-01T00:00:00Z", "request": {}}
+        tasks = [{**task, "id": "p1", "constraints": first}, {**task, "id": "p2", "constraints": second}]
+        return answer(json.dumps({"now": "2026-01-01T00:00:00Z", "nodes": nodes, "tasks": tasks}))
+
+    expected = told([inside, limit], [inside, limit])
+    assert told([limit, outside], [inside, limit]) == expected
+    assert told([limit, outside, limit], [limit, inside]) == expected
 
 
 # --- kept up event by event ---
