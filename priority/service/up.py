@@ -146,7 +146,7 @@ class Supervisor:
                 self._stopping |= any(number in (signal.SIGTERM, signal.SIGINT) for number in os.read(self._wake, 64))
             elif key.fd == key.data.pidfd:
                 self._buried(key.data)
-            else:
+            elif key.fd == key.data._pipe:  # else it was let go with the part, a moment ago
                 self._heard(key.data)
         if self._stopping:
             return

@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from service import Service
+from whole import Service
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from service import ROLES, Service
+from whole import ROLES, Service
 
 from priority.face.client import Client
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from service import ROLES, Service
+from whole import ROLES, Service
 
 from priority.face.client import Client
 from priority.face.demo import Failed, Line, Story, most_cpus_at_once, read_witness

@@ -228,6 +228,10 @@ def test_a_whole_day(live: Live, run: Run, eventually: Eventually) -> None:
 def test_wait_and_its_exit_status(live: Live, run: Run) -> None:
     import threading
 
+    root = live.client()
+    for job in root.all_jobs(state="active"):  # what other tests left must not hold the room
+        root.kill(job["uid"])
+
     def end(name: str, exit_code: int) -> None:
         client = live.client()
         for event in client.events(0):

@@ -65,8 +65,9 @@ def test_the_lifecycle_diagram_is_the_table() -> None:
 
 def commands() -> dict[str, set[str]]:
     """Every command and its options, by asking the CLI's own tree."""
-    from priority.face.cli import app
     from typer.main import get_command
+
+    from priority.face.cli import app
 
     def walk(command: object, path: str) -> Iterator[tuple[str, set[str]]]:
         options = {
