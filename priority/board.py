@@ -59,6 +59,8 @@ class Board:
         self.spots: dict[str, Spot] = {}
         self.reserved: list[dict[str, Claim]] = [{} for _ in self.names]
         """By node: the tasks that this round reserves there, by id."""
+        self.launched: list[dict[str, Claim]] = [{} for _ in self.names]
+        """By node: the tasks that this round launches there, by id."""
         self.killed: dict[int, Claim] = {}
         """Victims by their place in the herd, and for whom."""
         self.killed_on: dict[int, set[int]] = {}
@@ -69,7 +71,7 @@ class Board:
         self._snapshot = snapshot
         self._column = {name: column for column, name in enumerate(self.axis)}
         self._asks: Plane = np.zeros(self.capacity.shape, np.int64)
-        self._kept: dict[str, list[int]] = {}
+        self._kept: dict[str, tuple[Claim, list[int]]] = {}
         self._shapes: dict[tuple[tuple[str, int], ...], Shape] = {}
         self._herd: Herd | None = None
         size = self.capacity[self.rules.up].sum(axis=0)
@@ -116,6 +118,11 @@ class Board:
         within = self.rules.open(claim)
         return mask if within is None else mask & within
 
+    def arrivals(self, node: int) -> list[Claim]:
+        """What this round launches and reserves on a node, by id."""
+        there = self.launched[node] | self.reserved[node]
+        return [there[id] for id in sorted(there)]
+
     @staticmethod
     def fits(shape: Shape, plane: Plane) -> Mask:
         """Nodes with room for it in that plane."""
@@ -139,6 +146,7 @@ class Board:
         self._asks[node, shape.asked] += 1
         if launch:
             self.now[node] -= shape.request
+            self.launched[node][claim.id] = claim
         else:
             self.reserved[node][claim.id] = claim
         self.rules.give(claim, node)
@@ -151,6 +159,7 @@ class Board:
         self._asks[spot.node, shape.asked] -= 1
         if spot.launch:
             self.now[spot.node] += shape.request
+            del self.launched[spot.node][claim.id]
         else:
             del self.reserved[spot.node][claim.id]
         self.rules.take_back(claim, spot.node)
@@ -159,30 +168,32 @@ class Board:
     # --- keeping room by `for` ---
 
     def keep(self, claim: Claim, node: int) -> None:
-        """Hold room on a node for a pending task until its turn, if it fits there."""
+        """Hold room on a node for a pending task until its turn, if it fits there; limits and ceilings count it too."""
         shape = self.shape(claim)
         if not self.fits(shape, self.total[node : node + 1])[0]:
             return
-        self._kept.setdefault(claim.id, []).append(node)
+        held = self._kept.setdefault(claim.id, (claim, []))[1]
+        if not held:  # it will be on one of them only
+            self.rules.give(claim, node)
+        held.append(node)
         self.total[node] -= shape.request
         self._asks[node, shape.asked] += 1
 
     def kept(self, claims: Iterable[Claim]) -> list[tuple[str, int]]:
         """Which of these tasks have room held for them, and where."""
-        return [(claim.id, node) for claim in claims for node in self._kept.get(claim.id, ())]
+        return [(claim.id, node) for claim in claims if claim.id in self._kept for node in self._kept[claim.id][1]]
 
     def unkeep(self, claims: Iterable[Claim]) -> dict[str, list[int]]:
-        """Their turn has come: let go of what was held for them; answers where, by task."""
+        """Let go of what is held for these tasks; answers where that was, by task."""
         where: dict[str, list[int]] = {}
         for claim in claims:
-            nodes = self._kept.pop(claim.id, None)
-            if nodes:
-                where[claim.id] = nodes
+            if claim.id in self._kept:
+                nodes = where[claim.id] = self._kept.pop(claim.id)[1]
+                self.rules.take_back(claim, nodes[0])
                 shape = self.shape(claim)
                 for node in nodes:
                     self.total[node] += shape.request
                     self._asks[node, shape.asked] -= 1
-                    self.gained.add(node)
         return where
 
     # --- victims ---
@@ -204,6 +215,17 @@ class Board:
         del self.killed[victim]
         self.killed_on[node].discard(victim)
         self.total[node] -= herd.request[victim]
+
+    def spareable(self, node: int) -> bool:
+        """Whether some victim there could be given back and all that arrives would still fit; what is kept aside."""
+        arrivals = self.arrivals(node)
+        asked = np.array(sorted({int(column) for claim in arrivals for column in self.shape(claim).asked}), np.intp)
+        room = self.total[node, asked]
+        for claim, nodes in self._kept.values():
+            if node in nodes:
+                room = room + self.shape(claim).request[asked]
+        picks = np.fromiter(self.killed_on.get(node, ()), np.intp)
+        return bool((self.herd.request[np.ix_(picks, asked)] <= room).all(axis=1).any())
 
     def needless(self, node: int, takers: Collection[str] | None = None) -> list[int]:
         """Give back every victim on the node that nothing there needs, the most important first; answers which.

@@ -129,9 +129,10 @@ def needless_wait(facts: Facts) -> Found:
     for unit in facts.units():
         if any(claim.id not in facts.waiting for claim in unit) or facts.over_ceiling(unit):
             continue
+        rooms = facts.open_to(unit)
 
-        def room(claim: Claim, node: str) -> Amounts:
-            amounts = dict(facts.room[node])
+        def room(claim: Claim, node: str, rooms: dict[str, Amounts] = rooms) -> Amounts:
+            amounts = dict(rooms[node])
             for victim in facts.prey(claim, node):
                 add(amounts, victim.request)
             return amounts
@@ -162,7 +163,7 @@ def order(facts: Facts) -> Found:
 
 
 def _undone(facts: Facts, claim: Claim, node: str, later: list[Claim]) -> Amounts:
-    room = dict(facts.room[node])
+    room = facts.open_to((claim,))[node]
     ids = {one.id for one in later}
     for one in later:
         add(room, one.request)
@@ -243,7 +244,7 @@ def _takers(facts: Facts) -> Iterator[tuple[Unit, list[Claim]]]:
 
 def _without(facts: Facts, unit: Unit, victims: list[Claim]) -> dict[str, Amounts] | None:
     """The room of every node as if the unit and its victims were not in the plan; None if others need these victims."""
-    rooms = {name: dict(room) for name, room in facts.room.items()}
+    rooms = facts.open_to(unit)
     for claim in unit:
         add(rooms[facts.placed[claim.id]], claim.request)
     for victim in victims:

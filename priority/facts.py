@@ -117,6 +117,16 @@ class Facts:
             add(room, claim.request, -1)
         return room
 
+    def open_to(self, unit: Unit) -> dict[str, Amounts]:
+        """Of each node: the room after, less what is kept there by `for` for others that wait, where that fits."""
+        rooms = {name: dict(room) for name, room in self.room.items()}
+        ids = {claim.id for claim in unit}
+        for claim, node in sorted(self.kept(), key=lambda pair: (pair[0].id, pair[1])):
+            waits = claim.id in self.waiting and claim.id not in ids
+            if waits and self.matches(claim, node) and covers(rooms[node], claim.request):
+                add(rooms[node], claim.request, -1)
+        return rooms
+
     def asked(self, node: str, without: Iterable[Claim] = ()) -> set[str]:
         """The resources that arrivals on a node ask for, some of them left out."""
         out = {claim.id for claim in without}

@@ -41,6 +41,20 @@ def reserve(board: Board, unit: Unit, kept: Mapping[str, list[int]], only: Mask 
     return _put_one(board, claim, mask if only is None else mask & only, False, kept)
 
 
+def could(board: Board, unit: Unit, *, now: bool) -> bool:
+    """Whether a unit could be launched (`now`) or reserved; nothing is placed."""
+    if board.rules.over(unit.members) is not None:
+        return False
+    if unit.gang is not None:
+        return pack(board, unit.members, now) is not None
+    claim = unit.members[0]
+    shape = board.shape(claim)
+    mask = board.fits(shape, board.total)
+    if now:
+        mask &= board.fits(shape, board.now)
+    return bool(mask.any() and (mask & board.allowed(claim)).any())
+
+
 def _put_one(board: Board, claim: Claim, mask: Mask, now: bool, kept: Mapping[str, list[int]]) -> bool:
     mine = [node for node in kept.get(claim.id, ()) if mask[node]]
     if not mine and not mask.any():

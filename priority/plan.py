@@ -1,7 +1,7 @@
 """`make_plan`: one scheduling round as a pure function from a Snapshot to a Plan.
 
 The same Snapshot gives the same Plan, byte for byte, whatever the order in which its nodes and tasks came.
-See `priority.round` for how a round goes, and `priority.certify` for what every Plan satisfies.
+See `priority.mend` and `priority.round` for how a round goes, and `priority.certify` for what every Plan satisfies.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any
 from priority import strict
 from priority.fairness import Unit
 from priority.herd import rule
+from priority.mend import decide
 from priority.reason import Reason
-from priority.round import Round, decide
+from priority.round import Round
 from priority.snapshot import Snapshot
 from priority.waiting import why
 

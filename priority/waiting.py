@@ -23,6 +23,7 @@ from priority.rules import Mask, OverCeiling
 
 def why(board: Board, unit: Unit) -> list[tuple[Claim, Reason]]:
     """The reason of each member of a unit that the round left waiting, on the board as the round left it."""
+    kept = board.unkeep(unit.members)
     together = board.rules.over(unit.members)
     reasons = []
     for claim in unit.members:
@@ -33,6 +34,9 @@ def why(board: Board, unit: Unit) -> list[tuple[Claim, Reason]]:
             text = f"its gang {unit.gang} starts together or not at all, and not all {len(unit.members)} have room"
             reason = Reason("gang", text, {"gang": unit.gang, "members": len(unit.members)})
         reasons.append((claim, reason or _now(board, claim)))
+    for claim in unit.members:
+        for node in kept.get(claim.id, ()):
+            board.keep(claim, node)
     return reasons
 
 

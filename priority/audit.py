@@ -1,0 +1,116 @@
+"""What a finished round breaks of the contract, as the engine itself can see it: how it chooses between its ways.
+
+A round that decides unit by unit is right at each unit's turn by construction. This looks at what only the whole
+can show: a victim that another made needless, a unit with victims for which room has come, or cheaper victims,
+since its turn, a reservation that could be a launch, and a unit that waits while one behind it stands in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+from priority import place, preempt
+from priority.board import Board
+from priority.fairness import Unit
+
+COMPARED_MAX = 64
+"""With more units that have victims than this, cheaper victims are not looked for."""
+
+WAITING_MAX = 10_000
+"""Of more pairs of a waiting and a placed unit than this, who overtook whom is not looked at."""
+
+
+@contextmanager
+def lifted(board: Board, unit: Unit) -> Iterator[list[int]]:
+    """The board without a unit and its own victims (answers these); afterwards all is as before."""
+    victims = victims_of(board, unit)
+    former = {victim: board.killed[victim] for victim in victims}
+    spots = [board.lift(claim) for claim in unit.members]
+    for victim in victims:
+        board.spare(victim)
+    try:
+        yield victims
+    finally:
+        for victim, claim in former.items():
+            board.kill(victim, claim)
+        for spot in spots:
+            board.put(spot.claim, spot.node, spot.launch)
+
+
+def victims_of(board: Board, unit: Unit) -> list[int]:
+    """Places in the herd of those that are killed for a unit."""
+    ids = {claim.id for claim in unit.members}
+    nodes = {board.spots[claim.id].node for claim in unit.members if claim.id in board.spots}
+    victims = {victim for node in nodes for victim in board.killed_on.get(node, ())}
+    return sorted(victim for victim in victims if board.killed[victim].id in ids)
+
+
+def faults(board: Board, units: Sequence[Unit]) -> int:
+    """What a round that decided each unit at its turn, and moved none, can have broken. `units` in any order."""
+    found = sum(board.spareable(node) for node, victims in board.killed_on.items() if victims)
+    takers = {claim.id for claim in board.killed.values()}
+    with_victims = [unit for unit in units if any(claim.id in takers for claim in unit.members)]
+    search = len(with_victims) <= COMPARED_MAX
+    return found + sum(not _settled(board, unit, search) for unit in with_victims)
+
+
+def moved(board: Board, units: Sequence[Unit], waiting: Sequence[Unit], turn: Mapping[int, int]) -> int:
+    """What moving units can have broken besides. `waiting` in their order; `turn` by `id(unit)`."""
+    placed = [unit for unit in units if unit.members[0].id in board.spots]
+    found = sum(could_launch(board, unit) for unit in placed)
+    if len(waiting) * len(placed) > WAITING_MAX:
+        return found
+    turns = {claim.id: turn[id(unit)] for unit in units for claim in unit.members}
+    return found + sum(_overtaken(board, unit, turns) for unit in waiting if unit.gang is None)
+
+
+def could_launch(board: Board, unit: Unit) -> bool:
+    """Whether a unit that is reserved would fit in room that is free now, its victims left alone."""
+    spot = board.spots[unit.members[0].id]
+    if spot.launch:
+        return False
+    if unit.gang is None:
+        mask = board.fits(board.shape(spot.claim), board.now)  # of which a reservation takes nothing
+        if not (mask & board.rules.up & board.rules.matches(spot.claim)).any():
+            return False
+    with lifted(board, unit):
+        return place.could(board, unit, now=True)
+
+
+def whole(board: Board, node: int) -> bool:
+    """Whether all that arrives on a node fits there once the dying and the victims are gone."""
+    return all((board.total[node, board.shape(claim).asked] >= 0).all() for claim in board.arrivals(node))
+
+
+def _settled(board: Board, unit: Unit, search: bool) -> bool:
+    """Whether a unit with victims could not do without them, nor with less important ones."""
+    with lifted(board, unit) as victims:
+        if not all(whole(board, int(board.herd.node[victim])) for victim in victims):
+            return True  # others hang on them
+        if place.could(board, unit, now=False):
+            return False
+        choice = preempt.cheapest(board, unit) if search else None
+        return choice is None or board.herd.cost(choice.all_victims()) >= board.herd.cost(victims)
+
+
+def _overtaken(board: Board, unit: Unit, turns: Mapping[str, int]) -> bool:
+    """Whether a waiting task would fit where tasks behind it are, with the victims that it may take itself."""
+    claim = unit.members[0]
+    behind = [spot for spot in board.spots.values() if turns[spot.claim.id] > turns[claim.id]]
+    if not behind or board.rules.over([claim]) is not None:
+        return False
+    herd, room = board.herd, board.total.copy()
+    later = {spot.claim.id for spot in behind}
+    lawful = herd.lawful(claim)
+    prey = np.flatnonzero(lawful & herd.alive)
+    np.add.at(room, herd.node[prey], herd.request[prey])
+    for spot in behind:
+        room[spot.node] += board.shape(spot.claim).request
+    for victim, taker in board.killed.items():
+        if taker.id in later and not lawful[victim]:
+            room[herd.node[victim]] -= herd.request[victim]
+    mask = board.allowed(claim) & board.fits(board.shape(claim), room)
+    return bool(mask[[spot.node for spot in behind]].any())

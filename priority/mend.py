@@ -1,0 +1,211 @@
+"""A whole round: decided unit by unit, and mended only where the whole breaks what each turn kept.
+
+The plain way first (see `round`); if `audit` finds no fault in the whole, that is the plan. Else other ways are tried,
+each mended, and the one with the fewest faults stands, the earlier of equals:
+
+    - giving victims back as soon as others make them needless
+    - the plain round, mended in the end
+    - the same without holding room that was held in vain, if nobody loses a place by that
+
+To mend: victims that nothing needs are given back, the most important first; units that have victims move to where
+they need none, or cheaper ones; what is reserved and fits in free room is launched; waiting units are looked at
+again whenever that leaves room. Last, victims that changed hands are named anew: see `label`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from priority import audit, label, place, preempt, replay
+from priority.board import Spot
+from priority.claim import Claim
+from priority.fairness import Unit
+from priority.round import Round, Way
+from priority.snapshot import Snapshot
+
+COMPARED_MAX = 64
+"""With more units that have victims than this, mending only looks for places without any."""
+
+PASSES_MAX = 8
+"""How often mending goes over all units that have victims."""
+
+
+def decide(snapshot: Snapshot) -> Round:
+    """The round of the fewest faults, of the whole and then at the turns; of equals, the plainest."""
+    plain = Round(snapshot)
+    plain.run()
+    faults = audit.faults(plain.board, plain.units)
+    if not faults:
+        return plain
+    best, least = plain, (faults, 0)
+    for done in _ways(snapshot):
+        found = audit.faults(done.board, done.units)
+        found += audit.moved(done.board, done.units, done.waiting, done.turn)
+        both = found, replay.faults(snapshot, done)
+        if both < least:
+            best, least = done, both
+        if not any(both):
+            break
+    return best
+
+
+def _ways(snapshot: Snapshot) -> Iterator[Round]:
+    def mended(way: Way) -> Round:
+        done = Round(snapshot, way)
+        done.run()
+        _Mending(done).run()
+        return done
+
+    eager = mended(Way(spare=True))
+    yield eager
+    yield mended(Way())
+    if eager.lost:
+        free = mended(Way(spare=True, let_go=frozenset(eager.lost)))
+        if all(id in free.board.spots for id, _ in eager.lost if id in eager.board.spots):
+            yield free
+
+
+class _Mending:
+    """Mends a round that has run."""
+
+    def __init__(self, done: Round) -> None:
+        self.round, self.board = done, done.board
+        self._unit_of = {claim.id: unit for unit in done.units for claim in unit.members}
+        self._cheaper: set[int] = set()
+        """Units that moved to cheaper victims once: two could each make the other's cheaper without end."""
+        self._orphans: set[int] = set()
+        """Victims whose taker went elsewhere."""
+
+    def run(self) -> None:
+        board, done = self.board, self.round
+        done.way = Way(spare=True, let_go=done.way.let_go)
+        for node in sorted(board.killed_on):
+            if board.needless(node):
+                board.gained.add(node)
+        done.look_again()
+        for _ in range(PASSES_MAX):
+            moved = self._settle()
+            if not (self._promote() or moved):
+                break
+        label.name(board, self._orphans, done.turn, self._unit_of)
+
+    def _settle(self) -> bool:
+        """Move units with victims to where they need none, or cheaper ones; True if anything moved."""
+        moved = False
+        takers = self._takers()
+        few = len(takers) <= COMPARED_MAX
+        for unit in takers:
+            search = few and id(unit) not in self._cheaper
+            if audit.victims_of(self.board, unit) and (search or self._could_move(unit)) and self._move(unit, search):
+                moved = True
+                self.round.look_again()
+        return moved
+
+    def _takers(self) -> list[Unit]:
+        """Units that have victims, those with the least important one first."""
+        board = self.board
+        found = {id(unit): unit for victim in sorted(board.killed) if (unit := self._unit_of[board.killed[victim].id])}
+        return list(found.values())
+
+    def _could_move(self, unit: Unit) -> bool:
+        """A quick no for a single task: no other node has room for it as it is."""
+        if unit.gang is not None:
+            return True
+        claim, board = unit.members[0], self.board
+        mask = board.fits(board.shape(claim), board.total) & board.rules.up & board.rules.matches(claim)
+        mask[board.spots[claim.id].node] = False
+        return bool(mask.any())
+
+    def _move(self, unit: Unit, search: bool) -> bool:
+        """Lift a unit with its victims and place it without any, or with cheaper ones; else all is as before."""
+        board = self.board
+        spots = [board.lift(claim) for claim in unit.members]
+        nodes = sorted({spot.node for spot in spots})
+        former = dict(board.killed)
+        mine = {claim.id for claim in unit.members}
+        for node in nodes:
+            board.needless(node, mine)
+        if self._hand_over(unit):
+            elsewhere = np.ones(len(board.names), np.bool_)
+            elsewhere[nodes] = False  # there it would only hand its victims to a neighbour
+            if place.launch(board, unit, {}, elsewhere) or place.reserve(board, unit, {}, elsewhere):
+                board.gained.update(nodes)
+                return True
+            spared = [victim for victim in former if victim not in board.killed]
+            if search and spared and not self._jumps_queue(nodes):
+                choice = preempt.cheapest(board, unit)
+                if choice is not None and board.herd.cost(choice.all_victims()) < board.herd.cost(spared):
+                    self._cheaper.add(id(unit))
+                    self.round.commit(choice)
+                    board.gained.update(nodes)
+                    return True
+        self._restore(spots, former)
+        return False
+
+    def _jumps_queue(self, nodes: Sequence[int]) -> bool:
+        """Whether what a unit leaves on these nodes would serve a waiting task, were it not for units behind that."""
+        board = self.board
+        for unit in self.round.waiting:
+            claim, place = unit.members[0], self.round.turn[id(unit)]
+            shape, matches = board.shape(claim), board.rules.matches(claim)
+            for node in nodes if unit.gang is None else ():
+                behind = [one for one in board.spots.values() if one.node == node]
+                behind = [one for one in behind if self.round.turn[id(self._unit_of[one.claim.id])] > place]
+                prey = board.herd.lawful(claim) & board.herd.alive & (board.herd.node == node)
+                room = board.total[node] + board.herd.request[prey].sum(axis=0)
+                room += sum((board.shape(one.claim).request for one in behind), np.zeros_like(room))
+                if behind and matches[node] and board.fits(shape, room[np.newaxis])[0]:
+                    return True
+        return False
+
+    def _hand_over(self, unit: Unit) -> bool:
+        """Victims that others on the node need are theirs from now on, if one of them may take them."""
+        board = self.board
+        ids = {claim.id for claim in unit.members}
+        for victim in sorted(victim for victim, claim in board.killed.items() if claim.id in ids):
+            there = board.reserved[int(board.herd.node[victim])]
+            heir = next((there[id] for id in sorted(there) if board.herd.lawful(there[id])[victim]), None)
+            if heir is None:
+                return False
+            board.killed[victim] = heir
+            self._orphans.add(victim)
+        return True
+
+    def _restore(self, spots: Sequence[Spot], former: dict[int, Claim]) -> None:
+        board = self.board
+        for victim, claim in former.items():
+            if victim not in board.killed:
+                board.kill(victim, claim)
+            if board.killed[victim] is not claim:
+                board.killed[victim] = claim
+                self._orphans.discard(victim)
+        for spot in spots:
+            board.put(spot.claim, spot.node, spot.launch)
+
+    def _promote(self) -> bool:
+        """Launch what is reserved and fits in free room; True if anything was."""
+        done = False
+        for unit in sorted(self.round.units, key=lambda unit: self.round.turn[id(unit)]):
+            placed = unit.members[0].id in self.board.spots
+            if placed and audit.could_launch(self.board, unit) and self._launch(unit):
+                done = True
+                self.round.look_again()
+        return done
+
+    def _launch(self, unit: Unit) -> bool:
+        board = self.board
+        spots = [board.lift(claim) for claim in unit.members]
+        former = dict(board.killed)
+        nodes = sorted({spot.node for spot in spots})
+        if place.launch(board, unit, {}, None):
+            for node in nodes:
+                board.needless(node)
+            if self._hand_over(unit):
+                board.gained.update(nodes)
+                return True
+            for claim in unit.members:
+                board.lift(claim)
+        self._restore(spots, former)
+        return False
