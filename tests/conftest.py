@@ -1,4 +1,4 @@
-"""What tests of several rings share: a real Valkey, and the one way to wait."""
+"""What tests of several rings share: a real Valkey, a real PostgreSQL, and the one way to wait."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from postgres import Postgres, own_server
 
 from priority.queue.embedded import Server, serve
 
@@ -35,6 +36,13 @@ def valkey(valkey_server: Server) -> str:
     client.flushdb()  # others are for what lives longer than one test
     client.close()
     return valkey_server.url
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One server for each test process."""
+    with own_server() as server:
+        yield server
 
 
 def eventually(found: Callable[[], Any], what: str = "", within_s: float = WAIT_S) -> Any:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from postgres import Postgres
 from whole import ROLES, Service
 
 from priority.face.client import Client
@@ -123,3 +124,40 @@ def test_a_scheduler_killed_in_a_storm(
 
 def states(client: Client, uid: str) -> Counter[str]:
     return Counter(task["state"] for task in client.all_tasks(uid))
+
+
+@pytest.mark.postgres
+def test_the_same_on_postgresql(
+    start_service: Callable[..., Service],
+    tmp_path: Path,
+    postgres: Postgres,
+    eventually: Callable[..., object],
+) -> None:
+    """prod takes the room of devel, which comes back when prod has ended."""
+    witness = tmp_path / "witness"
+    service = start_service(agents=1, agent_cpus=4, database=postgres.create())
+    with service.client() as client:
+        client.apply_roles(ROLES)
+        env = {"WITNESS": str(witness)}
+        fill = {"role": "devel", "tier": "devel", "name": "fill", "command": ["/bin/sh", "-c", SAY, "fill"], "env": env}
+        devel = client.submit({**fill, "instances": 4})["uid"]
+        eventually(lambda: states(client, devel) == {"running": 4}, "devel to fill the node")
+        say = ["/bin/sh", "-c", SAY, "prod"]
+        asked = {
+            "role": "physics",
+            "tier": "prod",
+            "name": "prod",
+            "command": say,
+            "resources": {"cpus": 3},
+            "env": env,
+        }
+        prod = client.submit(asked)["uid"]
+        eventually(lambda: states(client, prod) == {"running": 1}, "prod to run")
+        assert states(client, devel) == {"running": 1, "preempted": 3, "pending": 3}
+        client.kill(prod)
+        eventually(lambda: states(client, devel) == {"running": 4, "preempted": 3}, "the victims to come back")
+        client.kill(devel)
+        client.wait(devel, prod, timeout_s=60)
+    lines = Counter(witness.read_text().splitlines())
+    assert set(lines.values()) == {1}, "no attempt was started twice"
+    assert len(lines) == 4 + 1 + 3
