@@ -13,14 +13,14 @@ Everything here can be undone, because gangs are tried before they are placed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from priority.claim import Claim
-from priority.cover import Effort
+from priority.cover import Cover, Effort
 from priority.herd import Herd
 from priority.resources import Resources
 from priority.rules import Mask, Rules
@@ -68,6 +68,8 @@ class Board:
         """Nodes with more coming room than when the waiting tasks were last looked at."""
         self.effort = Effort()
         """What searches for the least victims may still cost in this round."""
+        self.covers: dict[Hashable, tuple[Cover | None, tuple[int, int] | None]] = {}
+        """Least covers that are known, see `preempt`: the cover; or None, and the bound below which there is none."""
         self._snapshot = snapshot
         self._column = {name: column for column, name in enumerate(self.axis)}
         self._asks: Plane = np.zeros(self.capacity.shape, np.int64)

@@ -28,6 +28,9 @@ from priority.snapshot import Snapshot
 COMPARED_MAX = 64
 """With more units that have victims than this, mending only looks for places without any."""
 
+SMALL_MAX = 2_500
+"""With more than this, victims times units, the plain round is mended where it stands, and no other way is tried."""
+
 PASSES_MAX = 8
 """How often mending goes over all units that have victims."""
 
@@ -36,6 +39,9 @@ def decide(snapshot: Snapshot) -> Round:
     """The round of the fewest faults, of the whole and then at the turns; of equals, the plainest."""
     plain = Round(snapshot)
     plain.run()
+    if len(plain.board.killed) * len(plain.units) > SMALL_MAX:
+        _Mending(plain).run()
+        return plain
     faults = audit.faults(plain.board, plain.units)
     if not faults:
         return plain

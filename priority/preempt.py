@@ -123,13 +123,32 @@ def _several(board: Board, claim: Claim, picks: Picks, need: Plane, nodes: Mask)
         if best is not None and fewest[node] > best[0].cost[0]:
             break
         there = picks[herd.node[picks] == node]
-        amounts = herd.request[there][:, asked].tolist()
-        work = [herd.work[victim] for victim in there]
         bound = None if best is None else best[0].cost
-        cover = least_cover(amounts, work, need[node].tolist(), bound, board.effort)
+        cover = _cover(board, there, asked, need[node], bound)
         if cover is not None:
-            best = Cover(tuple(int(there[item]) for item in cover.items), cover.work), int(node)
+            best = cover, int(node)
     return None if best is None else Choice([(claim, best[1])], {best[1]: best[0].items})
+
+
+def _cover(board: Board, there: Picks, asked: Picks, need: Plane, bound: tuple[int, int] | None) -> Cover | None:
+    """The least of these victims that cover a need, if it costs less than `bound`.
+
+    Remembered for the round: of many tasks that are alike each looks again only at the nodes that have changed.
+    """
+    key = there.tobytes(), asked.tobytes(), need.tobytes()
+    known = board.covers.get(key)
+    if known is not None:
+        cover, tried = known
+        if cover is not None:
+            return cover if bound is None or cover.cost < bound else None
+        if tried is None or (bound is not None and bound <= tried):
+            return None
+    herd = board.herd
+    amounts = herd.request[np.ix_(there, asked)].tolist()
+    found = least_cover(amounts, [herd.work[victim] for victim in there], need.tolist(), bound, board.effort)
+    cover = None if found is None else Cover(tuple(int(there[item]) for item in found.items), found.work)
+    board.covers[key] = cover, bound
+    return cover
 
 
 def _cheapest_gang(board: Board, unit: Unit) -> Choice | None:
