@@ -7,13 +7,13 @@ since its turn, a reservation that could be a launch, and a unit that waits whil
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 
 from priority import place, preempt
-from priority.board import Board
+from priority.board import Board, Spot
 from priority.fairness import Unit
 
 COMPARED_MAX = 64
@@ -48,23 +48,32 @@ def victims_of(board: Board, unit: Unit) -> list[int]:
     return sorted(victim for victim in victims if board.killed[victim].id in ids)
 
 
-def faults(board: Board, units: Sequence[Unit]) -> int:
-    """What a round that decided each unit at its turn, and moved none, can have broken. `units` in any order."""
-    found = sum(board.spareable(node) for node, victims in board.killed_on.items() if victims)
+def reducible(board: Board) -> int:
+    """On how many nodes some victim could be given back."""
+    return sum(board.spareable(node) for node, victims in board.killed_on.items() if victims)
+
+
+def unsettled(board: Board, units: Sequence[Unit]) -> int:
+    """How many units have victims that they could do without, or that are not the least important."""
     takers = {claim.id for claim in board.killed.values()}
     with_victims = [unit for unit in units if any(claim.id in takers for claim in unit.members)]
     search = len(with_victims) <= COMPARED_MAX
-    return found + sum(not _settled(board, unit, search) for unit in with_victims)
+    return sum(not _settled(board, unit, search) for unit in with_victims)
 
 
-def moved(board: Board, units: Sequence[Unit], waiting: Sequence[Unit], turn: Mapping[int, int]) -> int:
-    """What moving units can have broken besides. `waiting` in their order; `turn` by `id(unit)`."""
-    placed = [unit for unit in units if unit.members[0].id in board.spots]
-    found = sum(could_launch(board, unit) for unit in placed)
-    if len(waiting) * len(placed) > WAITING_MAX:
-        return found
-    turns = {claim.id: turn[id(unit)] for unit in units for claim in unit.members}
-    return found + sum(_overtaken(board, unit, turns) for unit in waiting if unit.gang is None)
+def launchable(board: Board, units: Sequence[Unit]) -> int:
+    """How many units are reserved and could be launched."""
+    return sum(could_launch(board, unit) for unit in units if unit.members[0].id in board.spots)
+
+
+def overtaken(
+    board: Board, waiting: Sequence[Unit], turns: Mapping[str, int], held: Collection[tuple[str, int]]
+) -> int:
+    """How many single tasks wait while one behind them stands in their place; not where room was held for that one."""
+    if len(waiting) * len(board.spots) > WAITING_MAX:
+        return 0
+    free = [spot for spot in board.spots.values() if (spot.claim.id, spot.node) not in held]
+    return sum(_overtaken(board, unit, free, turns) for unit in waiting if unit.gang is None)
 
 
 def could_launch(board: Board, unit: Unit) -> bool:
@@ -96,10 +105,10 @@ def _settled(board: Board, unit: Unit, search: bool) -> bool:
         return choice is None or board.herd.cost(choice.all_victims()) >= board.herd.cost(victims)
 
 
-def _overtaken(board: Board, unit: Unit, turns: Mapping[str, int]) -> bool:
+def _overtaken(board: Board, unit: Unit, free: Sequence[Spot], turns: Mapping[str, int]) -> bool:
     """Whether a waiting task would fit where tasks behind it are, with the victims that it may take itself."""
     claim = unit.members[0]
-    behind = [spot for spot in board.spots.values() if turns[spot.claim.id] > turns[claim.id]]
+    behind = [spot for spot in free if turns[spot.claim.id] > turns[claim.id]]
     if not behind or board.rules.over([claim]) is not None:
         return False
     herd, room = board.herd, board.total.copy()

@@ -42,22 +42,32 @@ def decide(snapshot: Snapshot) -> Round:
     if len(plain.board.killed) * len(plain.units) > SMALL_MAX:
         _Mending(plain).run()
         return plain
-    faults = audit.faults(plain.board, plain.units)
-    if not faults:
+    least = _faults(snapshot, plain, False)
+    if not any(least):
         return plain
-    best, least = plain, (faults, 0)
-    for done in _ways(snapshot):
-        found = audit.faults(done.board, done.units)
-        found += audit.moved(done.board, done.units, done.waiting, done.turn)
-        both = found, replay.faults(snapshot, done)
-        if both < least:
-            best, least = done, both
-        if not any(both):
+    least = _faults(snapshot, plain, True)
+    best = plain
+    for done in _ways(snapshot, plain):
+        faults = _faults(snapshot, done, True)
+        if faults < least:
+            best, least = done, faults
+        if not any(faults):
             break
     return best
 
 
-def _ways(snapshot: Snapshot) -> Iterator[Round]:
+def _faults(snapshot: Snapshot, done: Round, moved: bool) -> tuple[int, int, int]:
+    """Victims to give back (irreducible goes first), what else the whole breaks, what is broken at the turns."""
+    board = done.board
+    found = audit.unsettled(board, done.units)
+    if moved or (done.lost and done.waiting):
+        found += audit.launchable(board, done.units)
+        turns = {claim.id: done.turn[id(unit)] for unit in done.units for claim in unit.members}
+        found += audit.overtaken(board, done.waiting, turns, done.held)
+    return audit.reducible(board), found, replay.faults(snapshot, done) if moved else 0
+
+
+def _ways(snapshot: Snapshot, plain: Round) -> Iterator[Round]:
     def mended(way: Way) -> Round:
         done = Round(snapshot, way)
         done.run()
@@ -67,10 +77,11 @@ def _ways(snapshot: Snapshot) -> Iterator[Round]:
     eager = mended(Way(spare=True))
     yield eager
     yield mended(Way())
-    if eager.lost:
-        free = mended(Way(spare=True, let_go=frozenset(eager.lost)))
-        if all(id in free.board.spots for id, _ in eager.lost if id in eager.board.spots):
-            yield free
+    for lost in (plain.lost, plain.lost | eager.lost):
+        for spare in (False, True) if lost else ():
+            free = mended(Way(spare=spare, let_go=frozenset(lost)))
+            if all(id in free.board.spots for id, _ in lost if id in eager.board.spots):
+                yield free
 
 
 class _Mending:

@@ -44,6 +44,8 @@ class Round:
         """In pending order."""
         self.lost: set[tuple[str, int]] = set()
         """Tasks and rows of nodes where room was held in vain."""
+        self.held: set[tuple[str, int]] = set()
+        """Tasks and rows of nodes where room was held for them until their turn."""
         self.units = fairness.units(snapshot.pending())
         self.turn: dict[int, int] = {}
         """By `id(unit)`."""
@@ -56,7 +58,7 @@ class Round:
 
     def run(self) -> None:
         """Decide everything."""
-        keep(self.board, self._snapshot, self._shares, self.way.let_go)
+        self.held = keep(self.board, self._snapshot, self._shares, self.way.let_go)
         for unit in self._turns:
             self.turn[id(unit)] = len(self.turn)
             kept = self.board.kept(unit.members)
@@ -138,7 +140,7 @@ class Round:
         # What failed at the nodes that gained had failed at the others before.
 
 
-def keep(board: Board, snapshot: Snapshot, shares: Shares, let_go: frozenset[tuple[str, int]]) -> None:
+def keep(board: Board, snapshot: Snapshot, shares: Shares, let_go: frozenset[tuple[str, int]]) -> set[tuple[str, int]]:
     """Hold what `for` keeps, where it fits, for the first in the pending order (as the shares are now) first."""
     rows = {name: row for row, name in enumerate(board.names)}
     kept: set[tuple[str, int]] = set()
@@ -158,3 +160,4 @@ def keep(board: Board, snapshot: Snapshot, shares: Shares, let_go: frozenset[tup
         claim = claims[id]
         if board.allowed(claim)[row] and board.rules.over([claim]) is None:
             board.keep(claim, row)
+    return set(board.kept(claims.values()))
