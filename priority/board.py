@@ -170,12 +170,16 @@ class Board:
     # --- keeping room by `for` ---
 
     def keep(self, claim: Claim, node: int) -> None:
-        """Hold room on a node for a pending task until its turn, if it fits there; limits and ceilings count it too."""
+        """Hold room on a node for a pending task until its turn, if it fits there.
+
+        Limits and ceilings count it too, so that none ahead of it uses up what it needs there; not of a gang, which
+        may wait for long for its other members.
+        """
         shape = self.shape(claim)
         if not self.fits(shape, self.total[node : node + 1])[0]:
             return
         held = self._kept.setdefault(claim.id, (claim, []))[1]
-        if not held:  # it will be on one of them only
+        if not held and claim.gang is None:  # it will be on one of them only
             self.rules.give(claim, node)
         held.append(node)
         self.total[node] -= shape.request
@@ -191,7 +195,8 @@ class Board:
         for claim in claims:
             if claim.id in self._kept:
                 nodes = where[claim.id] = self._kept.pop(claim.id)[1]
-                self.rules.take_back(claim, nodes[0])
+                if claim.gang is None:
+                    self.rules.take_back(claim, nodes[0])
                 shape = self.shape(claim)
                 for node in nodes:
                     self.total[node] += shape.request
