@@ -287,8 +287,10 @@ class Call:
 class Queue(Protocol):
     """Redis streams, one for each tier. Losing it costs latency, never a job."""
 
-    def ring(self, tier: str, jobs: Sequence[str]) -> None:
-        """Tell the scheduler of these jobs (new, killed, scaled): best effort, never raises for a lost Redis."""
+    def ring(self, tier: str, jobs: Sequence[str], last_event: int | None = None) -> None:
+        """Tell the scheduler of these jobs (new, killed, scaled): best effort, never raises for a lost Redis. With
+        `last_event` those who watch events are woken too, as `publish` does, without another journey.
+        """
 
     def listen(self, deliver: Callable[[list[Call]], None]) -> None:
         """Block until `close`, delivering calls in batches, those of the highest tier first, again after a crash what

@@ -37,6 +37,7 @@ class Bell:
         self._watch = watch
         self._last_event = last_event
         self._waiting: set[asyncio.Future[None]] = set()
+        self._wanted = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._poll: asyncio.Task[None] | None = None
         self._thread: threading.Thread | None = None
@@ -52,6 +53,7 @@ class Bell:
     def close(self) -> None:
         """Every listener's stream ends."""
         self.closed = True
+        self._wanted.set()
         if self._poll is not None:
             self._poll.cancel()
         self._wake()
@@ -63,6 +65,7 @@ class Bell:
         assert self._loop is not None
         waiter: asyncio.Future[None] = self._loop.create_future()
         self._waiting.add(waiter)
+        self._wanted.set()
         try:
             async with asyncio.timeout(timeout_s):
                 await waiter
@@ -85,6 +88,11 @@ class Bell:
                 loop.call_soon_threadsafe(self._ring, last)
             except RuntimeError:  # the loop has ended
                 return
+            # While nobody listens, no commit wakes this process: that was a tenth of what a submission cost. What came
+            # meanwhile is not missed: the queue tells of the newest event as soon as it is asked again.
+            self._wanted.clear()
+            if not self._waiting and not self.closed:
+                self._wanted.wait()
 
     def _ring(self, last: int) -> None:
         if last > self.last:

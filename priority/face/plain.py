@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from priority import resources
@@ -19,6 +20,7 @@ from priority.task import Task
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+@lru_cache(maxsize=1024)  # the jobs of one request have theirs in common
 def moment(at_us: int) -> str:
     """Microseconds since the epoch as RFC 3339, UTC."""
     written = (_EPOCH + timedelta(microseconds=at_us)).isoformat(timespec="microseconds")

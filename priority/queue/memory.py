@@ -26,9 +26,11 @@ class MemoryQueue:
         self._last_event = 0
         self._closed = False
 
-    def ring(self, tier: str, jobs: Sequence[str]) -> None:
+    def ring(self, tier: str, jobs: Sequence[str], last_event: int | None = None) -> None:
         """See `ports.Queue`."""
         with self._changed:
+            if last_event is not None:
+                self.publish(last_event)
             if self.down or not jobs:
                 return
             self._next += 1

@@ -51,11 +51,20 @@ class RedisQueue:
 
     # --- what any thread may call --------------------------------------------------------------------------
 
-    def ring(self, tier: str, jobs: Sequence[str]) -> None:
+    def ring(self, tier: str, jobs: Sequence[str], last_event: int | None = None) -> None:
         """See `ports.Queue`."""
         if jobs:
-            fields: Any = {"jobs": json.dumps(list(jobs))}
-            self._try(lambda: self._client.xadd(stream(tier), fields, maxlen=LENGTH_MAX, approximate=True))
+            self._try(lambda: self._ring(tier, jobs, last_event))
+        elif last_event is not None:
+            self.publish(last_event)
+
+    def _ring(self, tier: str, jobs: Sequence[str], last_event: int | None) -> None:
+        fields: Any = {"jobs": json.dumps(list(jobs))}
+        with self._client.pipeline(transaction=False) as both:
+            both.xadd(stream(tier), fields, maxlen=LENGTH_MAX, approximate=True)
+            if last_event is not None:
+                both.xadd(EVENTS, {"id": last_event}, maxlen=1, approximate=False)
+            both.execute()
 
     def acknowledge(self, calls: Sequence[Call]) -> None:
         """See `ports.Queue`."""

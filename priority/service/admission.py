@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from priority.errors import Conflict, Invalid, PriorityError, QuotaExceeded
-from priority.job import Job, JobSpec, check_limits
+from priority.job import Document, Job, JobSpec, check_limits
 from priority.ports import Audit, User, Writer
 from priority.quota import Refused, admit
 from priority.resources import Resources, plain, show, times
@@ -75,10 +75,13 @@ def check(request: Submission, parts: Parts) -> None:
 
 def digest_of(specs: Iterable[JobSpec]) -> str:
     """What two requests with one key must have in common: every field of every job."""
-    digest = hashlib.sha256()
-    for spec in specs:
-        digest.update(orjson.dumps(spec.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS) + b"\n")
-    return digest.hexdigest()
+    fields = [spec.__dict__ for spec in specs]
+    return hashlib.sha256(orjson.dumps(fields, default=_plain, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """As they are held: pydantic's own dump takes four times as long."""
+    return value.__dict__ if isinstance(value, Document) else sorted(value)
 
 
 @dataclass(slots=True)
@@ -113,15 +116,17 @@ class Admission:
         for index, spec in enumerate(request.specs):
             self._check_names(spec, f"jobs[{index}]" if len(request.specs) > 1 else spec.key)
         charges = self._check_quotas(request)
+        # Ascending, as rows that come in the order of their key are written in half the time.
+        uids = sorted(self.parts.new_id(self.now_us) for _ in request.specs)
         jobs = tuple(
             Job(
-                uid=self.parts.new_id(self.now_us),
+                uid=uid,
                 spec=spec,
                 user=request.actor.name,
                 submitted_us=self.now_us,
                 active=spec.instances,
             )
-            for spec in request.specs
+            for uid, spec in zip(uids, request.specs, strict=True)
         )
         self._keep(request, jobs, charges, digest)
         return Accepted(jobs)

@@ -25,9 +25,8 @@ def seeded(chance: random.Random) -> NewId:
 
 
 def _encode(now_us: int, chance: int) -> str:
-    number = (now_us << _CHANCE_BITS) | chance
-    digits = []
-    for _ in range(_TIME_DIGITS + _CHANCE_BITS // 5):
-        number, digit = divmod(number, 32)
-        digits.append(_DIGITS[digit])
-    return "".join(reversed(digits))
+    return _digits(now_us, _TIME_DIGITS) + _digits(chance, _CHANCE_BITS // 5)
+
+
+def _digits(number: int, count: int) -> str:
+    return "".join([_DIGITS[number >> shift & 31] for shift in range(5 * count - 5, -5, -5)])

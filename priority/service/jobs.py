@@ -234,9 +234,8 @@ class Jobs:
         for job in jobs:
             by_tier.setdefault(job.spec.tier, []).append(job.uid)
         for tier, uids in by_tier.items():
-            self._parts.queue.ring(tier, uids)
-        if last_event is not None:
-            self._parts.queue.publish(last_event)
+            self._parts.queue.ring(tier, uids, last_event)
+            last_event = None  # it is told once
 
 
 # --- finding -----------------------------------------------------------------------------------------------------

@@ -44,6 +44,8 @@ class Mirror:
         """Whether a plan may turn out otherwise than the last one."""
         self.refilled = False
         """Whether a task came into the Snapshot for another that has left it: one that the last plan has not seen."""
+        self.untold = False
+        """Whether somebody has come to wait of whom no plan says why: see `untold_reasons`."""
         self._present: set[str] = set()
         """Nodes whose agent was heard by this leader and has not fallen silent since."""
         self._of_job: dict[str, set[str]] = {}
@@ -139,15 +141,25 @@ class Mirror:
         """Whether there is anything for the engine to decide."""
         return next(self.snapshot.pending(), None) is not None
 
-    def hidden_reasons(self, reasons: Mapping[str, Reason]) -> Iterator[tuple[str, Reason]]:
-        """Why those wait that the engine was not shown: as those do that are alike, which it gave these `reasons`.
+    def refuse(self, ids: Iterable[str]) -> None:
+        """The last plan found no room for these tasks."""
+        for window in self._windows.values():
+            window.refused_us = None
+        for id in ids:
+            task = self.tasks[id]
+            its = self._windows.get(self._kinds.get(task.job))
+            if its is not None and (its.refused_us is None or task.since_us < its.refused_us):
+                its.refused_us = task.since_us
+
+    def untold_reasons(self, reasons: Mapping[str, Reason]) -> Iterator[tuple[str, Reason]]:
+        """Why those wait that no plan has looked at: as those do that are alike, which it gave these `reasons`.
         A task is named once, as soon as whoever asks has gone on to the next.
         """
         for window in self._windows.values():
             reason = next((reasons[id] for id in window.shown if id in reasons), None)
             while window.untold and reason is not None:
                 id = window.untold[0]
-                if id in window.hidden:
+                if id in window.hidden or (id in window.shown and id not in reasons):
                     yield id, reason
                 window.untold.popleft()
 
@@ -215,7 +227,18 @@ class Mirror:
         ready = task.after is None and task.not_before_us <= self.snapshot.now_us
         if self.jobs[task.job].spec.gang:
             self._admit_member(task, ready)
-        elif ready and self._window_of(task.job).enter(task):
+        elif ready:
+            self._admit_alone(task, self._window_of(task.job))
+
+    def _admit_alone(self, task: Task, window: Window) -> None:
+        if not window.enter(task):
+            self.untold |= task.id in window.hidden
+        elif window.hopeless(task):
+            # The next plan sees it, but it needs none of its own: that was 1 ms for each job sent to a full cluster.
+            self.snapshot.put_task(self._claim(task))
+            window.untold.append(task.id)
+            self.untold = True
+        else:
             self._show([task.id])
 
     def _admit_member(self, task: Task, ready: bool) -> None:

@@ -287,13 +287,15 @@ class Scheduler:
             self._telling.left = False
             return None
         plan = self._nothing_new
+        self._telling.left |= mirror.untold
+        mirror.untold = False
         if mirror.changed or self._undecided:
             # Noted before anything can fail: a plan that was not written down is made again.
             self._undecided = True
             plan = self._plan()
         elif not self._telling.left or now_us < self._telling.next_us:
             return None
-        waiting = chain(self._reasons.items(), mirror.hidden_reasons(self._reasons))
+        waiting = chain(self._reasons.items(), mirror.untold_reasons(self._reasons))
         reasons = self._telling.choose(waiting, mirror, now_us)
         last_event = None
         if plan.launch or plan.preempt or reasons:
@@ -319,6 +321,7 @@ class Scheduler:
         self.plans += 1
         self.mirror.changed = self.mirror.refilled = False
         self._reasons = dict(deciding.wait_reasons(plan, self.mirror))
+        self.mirror.refuse(waiting.task for waiting in plan.wait)
         if self._check is not None:
             self._check(self.mirror.snapshot, plan)
         return plan

@@ -43,7 +43,9 @@ class Window:
     shown: set[str] = field(default_factory=set)
     hidden: set[str] = field(default_factory=set)
     untold: deque[str] = field(default_factory=deque)
-    """Of the hidden ones, those that have not been told why they wait: for the same reason as the shown ones."""
+    """Those that no plan has looked at and nobody has told why they wait: for the same reason as the others."""
+    refused_us: int | None = None
+    """Since when the oldest waits that the last plan refused; None: it has refused none of them."""
     _by_age: list[tuple[int, str]] = field(default_factory=list)
 
     def enter(self, task: Task) -> bool:
@@ -57,6 +59,12 @@ class Window:
         self.untold.append(task.id)
         heapq.heappush(self._by_age, (task.since_us, task.id))
         return False
+
+    def hopeless(self, task: Task) -> bool:
+        """Whether an older one of the kind was refused by the last plan: nothing has room for this one either, until
+        something else changes.
+        """
+        return self.refused_us is not None and task.since_us >= self.refused_us
 
     def leave(self, id: str) -> str | None:
         """The task waits no longer; the one that is to be shown in its place, if any."""

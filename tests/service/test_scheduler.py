@@ -450,3 +450,25 @@ def test_of_many_that_wait_alike_the_oldest_are_looked_at_and_all_get_their_turn
         world.settle()
     assert begun == list(range(10))
     assert world.job(other).finished == 1
+
+
+def test_who_comes_to_wait_like_others_that_were_refused_asks_for_no_plan_and_is_told_why_all_the_same() -> None:
+    world = World([node("n1", 2)])
+    held = world.submit(spec("web/devel/held", cpus=2))
+    world.settle()
+    world.submit(spec("web/devel/first"))
+    world.move(5.0)
+    plans = world.scheduler.plans
+    second = world.submit(spec("web/devel/second"))
+    world.move(1.0)
+    assert world.scheduler.plans == plans
+    (task,) = world.tasks(second)
+    assert task.reason is not None and task.reason.code == "no-room"
+    # Another kind has to be looked at, and room that becomes free goes to all.
+    other = world.submit(spec("web/devel/other", priority=1, cpus=2))
+    world.move(1.0)
+    assert world.scheduler.plans > plans and world.states(other) == ["0.1 running"]
+    world.service.jobs.kill(ROOT, other.uid)
+    world.service.jobs.kill(ROOT, held.uid)
+    world.move(1.0)
+    assert world.states(second) == ["0.1 running"]
