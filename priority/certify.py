@@ -7,7 +7,7 @@ gangs and over victim sets are exhaustive up to `EFFORT_MAX` steps; beyond, a ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 
 from priority.claim import RUNS, Claim
@@ -18,6 +18,9 @@ from priority.snapshot import Snapshot
 __all__ = ["CHECKS", "Violation", "certify"]
 
 EFFORT_MAX = 20_000
+
+PREY_MAX, PLACES_MAX = 10, 300
+"""Cheaper victims for a gang are looked for among so many, and over so many ways to place it."""
 
 Cost = tuple[int, int, int, int]
 """(highest tier rank, highest priority, how many, work lost) of a set of victims."""
@@ -142,9 +145,9 @@ def needless_wait(facts: Facts) -> Found:
 
 
 def order(facts: Facts) -> Found:
-    """No single task waits that would fit if those behind it, and the victims that only they may take, were undone.
+    """Nothing waits that would fit if those behind it, and the victims that only they may take, were undone.
 
-    Who stands in room that was kept for it by `for` stays. Gangs that wait are not looked at.
+    Who stands in room that was kept for it by `for` stays. Gangs are looked at if their members have the same rights.
     """
     turns = facts.turns()
     behind: set[str] = {claim.id for unit in turns for claim in unit}
@@ -152,14 +155,21 @@ def order(facts: Facts) -> Found:
     for unit in turns:
         behind -= {claim.id for claim in unit}
         claim = unit[0]
-        if claim.id not in facts.waiting or claim.gang is not None or facts.over_ceiling(unit):
+        if claim.id not in facts.waiting or not _alike(unit) or facts.over_ceiling(unit):
             continue
-        for node in facts.nodes:
-            if facts.matches(claim, node) and facts.within_limits(claim, node):
-                later = [one for one in facts.arrivals[node] if one.id in behind and (one.id, node) not in kept]
-                if later and covers(_undone(facts, claim, node, later), claim.request):
-                    yield claim.id, f"waits while {later[0].id}, behind it, took room on {node}"
-                    break
+        later = {
+            node: [one for one in arrivals if one.id in behind and (one.id, node) not in kept]
+            for node, arrivals in facts.arrivals.items()
+        }
+        rooms = {node: _undone(facts, claim, node, later[node]) for node in facts.nodes}
+        if any(later.values()) and _pack(facts, unit, _plain(rooms), later):
+            first = min(one.id for arrivals in later.values() for one in arrivals)
+            yield claim.id, f"waits while {first}, behind it, took room that would have served it"
+
+
+def _alike(unit: Unit) -> bool:
+    """Whether all members may take the same victims."""
+    return len({(claim.tier, claim.role, claim.priority) for claim in unit}) == 1
 
 
 def _undone(facts: Facts, claim: Claim, node: str, later: list[Claim]) -> Amounts:
@@ -201,6 +211,33 @@ def cheapest(facts: Facts) -> Found:
             if best is not None:
                 yield claim.id, f"kills {[v.id for v in victims]} though {[v.id for v in best]} on {node} would do"
                 break
+    yield from _cheapest_gang(facts)
+
+
+def _cheapest_gang(facts: Facts) -> Found:
+    """The same for a gang whose members have the same rights, where there are few that it may take: all sets are tried.
+
+    Looked at only if no other unit has victims.
+    """
+    takers = list(_takers(facts))
+    if len(takers) != 1 or takers[0][0][0].gang is None or not _alike(takers[0][0]):
+        return
+    unit, victims = takers[0]
+    rooms = _without(facts, unit, victims)
+    up = [name for name in facts.nodes if facts.matches(unit[0], name)]
+    prey = sorted((one for name in facts.nodes for one in facts.prey(unit[0], name)), key=lambda one: one.id) + victims
+    if rooms is None or len(prey) > PREY_MAX or len(up) ** len(unit) > PLACES_MAX:
+        return
+    mine = _cost(facts, victims)
+    sets = (some for count in range(1, len(prey) + 1) for some in combinations(prey, count))
+    for some in sets:
+        if _cost(facts, some) < mine:
+            more = {name: dict(room) for name, room in rooms.items()}
+            for one in some:
+                add(more[one.node or ""], one.request)
+            if _pack(facts, unit, _plain(more)):
+                yield unit[0].id, f"kills {[v.id for v in victims]} though {[v.id for v in some]} would do"
+                return
 
 
 def kept(facts: Facts) -> Found:
@@ -260,8 +297,16 @@ def _plain(rooms: dict[str, Amounts]) -> Callable[[Claim, str], Amounts]:
     return lambda _, node: rooms[node]
 
 
-def _pack(facts: Facts, unit: Unit, room: Callable[[Claim, str], Amounts]) -> bool:
-    """Whether all members find a node with room and within the rules; exhaustive up to EFFORT_MAX steps."""
+def _pack(
+    facts: Facts,
+    unit: Unit,
+    room: Callable[[Claim, str], Amounts],
+    one_of: Mapping[str, Sequence[Claim]] | None = None,
+) -> bool:
+    """Whether all members find a node with room and within the rules; exhaustive up to EFFORT_MAX steps.
+
+    With `one_of`, at least one of them on a node for which it has something.
+    """
     effort = 0
     nodes = [name for name, node in facts.nodes.items() if node.state == NodeState.UP]
     ids = [claim.id for claim in unit]
@@ -269,7 +314,7 @@ def _pack(facts: Facts, unit: Unit, room: Callable[[Claim, str], Amounts]) -> bo
     def rest(depth: int, taken: dict[str, Amounts], at: dict[str, str]) -> bool:
         nonlocal effort
         if depth == len(unit):
-            return True
+            return one_of is None or any(one_of[node] for node in at.values())
         claim = unit[depth]
         for node in nodes:
             effort += 1

@@ -117,6 +117,13 @@ class Rules:
                 mask &= codes != code
         return mask
 
+    def limits(self, claim: Claim) -> list[Constraint]:
+        """The limits that bind a task: its own, and those that tasks of its job brought in this round."""
+        spread = self._spread(claim)
+        brought = {(attribute, limit) for attribute, limit, _ in spread.brought} if spread is not None else set()
+        own = {(one.attribute, one.limit) for one in claim.constraints if one.limit is not None}
+        return [Constraint(attribute, limit=limit) for attribute, limit in sorted(own | brought)]
+
     def _count_by_value(self, spread: _Spread, attribute: str) -> tuple[Codes, Codes]:
         """Each node's value of the attribute as a code (-1: none), and how many of a job there are by code + 1."""
         codes, values = self._coded(attribute)

@@ -88,7 +88,7 @@ def _now(board: Board, claim: Claim) -> Reason:
     within = board.allowed(claim)
     limited = board.rules.up & matches & ~within
     if limited.any() and (not (could & within).any() or _served(board, claim, shape, limited)):
-        limits = [one.plain() for one in claim.constraints if one.limit is not None]
+        limits = [one.plain() for one in board.rules.limits(claim)]
         text = f"its job has as many tasks as its limits allow on {int(limited.sum())} of the nodes that could hold it"
         return Reason("limit", text, {"nodes": int(limited.sum()), "limits": limits})
     return _no_room(board, shape, could & within)

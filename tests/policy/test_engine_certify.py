@@ -128,6 +128,33 @@ def test_a_gang_that_kills_beside_room() -> None:
     assert "needless-kill" in caught(text, "kill v n1 p; reserve p n1; reserve q n2")
 
 
+def test_a_gang_that_waits_for_one_behind_it_is_caught() -> None:
+    text = """
+        node n1 4
+        node n2 2
+        task p b prod:1 2 gang=g
+        task q b prod:1 2 gang=g
+        task r b prod   4
+    """
+    assert caught(text, "launch r n1; wait p gang; wait q gang") == {"order"}
+    assert caught(text, "launch p n1; launch q n2; wait r no-room") == set()
+
+
+def test_a_gang_with_victims_that_are_not_the_cheapest_is_caught() -> None:
+    text = """
+        node n1 2
+        node n2 2
+        node n3 2
+        task u a devel         2 @n1
+        task v a devel         2 @n2
+        task w a opportunistic 2 @n3
+        task p b prod          1 gang=g
+        task q b prod          1 gang=g
+    """
+    assert caught(text, "kill u n1 p; reserve p n1; reserve q n1") == {"cheapest"}
+    assert caught(text, "kill w n3 p; reserve p n3; reserve q n3") == set()
+
+
 def spoil_drop(plan: Plan) -> Plan:
     """The first thing that gets room waits instead."""
     for name in ("launch", "reserve"):
