@@ -141,7 +141,10 @@ class Round:
 
 
 def keep(board: Board, snapshot: Snapshot, shares: Shares, let_go: frozenset[tuple[str, int]]) -> set[tuple[str, int]]:
-    """Hold what `for` keeps, where it fits, for the first in the pending order (as the shares are now) first."""
+    """Hold what `for` keeps, where it fits, for the first in the pending order (as the shares are now) first.
+
+    For members of gangs last: they may have to wait for the others, and a single task does not.
+    """
     rows = {name: row for row, name in enumerate(board.names)}
     kept: set[tuple[str, int]] = set()
     for dying in snapshot.dying():
@@ -154,7 +157,8 @@ def keep(board: Board, snapshot: Snapshot, shares: Shares, let_go: frozenset[tup
     def order(one: tuple[str, int]) -> tuple[object, ...]:
         claim = claims[one[0]]
         share = shares.of(claim.role)
-        return -snapshot.tiers[claim.tier].rank, share, -claim.priority, claim.since_us, *one
+        gang = claim.gang is not None
+        return gang, -snapshot.tiers[claim.tier].rank, share, -claim.priority, claim.since_us, *one
 
     for id, row in sorted(kept, key=order):
         claim = claims[id]
