@@ -223,6 +223,11 @@ class Writer(Reader, Protocol):
     def remember(self, role: str, key: str, digest: str, answer: Any) -> None:
         """For an idempotency key: what was answered, kept with the job it made."""
 
+    def add_first_tasks(self, jobs: Iterable[Job], now_us: int) -> None:
+        """The first attempt of every instance of these jobs, pending since `now_us`: what `add_tasks` does with
+        `Task`s, without making 10,000 of them for one job.
+        """
+
     def add_tasks(self, tasks: Sequence[Task]) -> None:
         """In bulk; one that is there already (by id) is left as it is."""
 

@@ -51,8 +51,13 @@ def job_summary(job: Job) -> views.JobSummary:
         "failed": job.failed,
         "killed": job.killed,
         "priority": spec.priority,
-        "resources": resources.plain(spec.resources),
+        "resources": _amounts(tuple(spec.resources.items())),
     }
+
+
+@lru_cache(maxsize=1024)  # many jobs ask for the same
+def _amounts(held: tuple[tuple[str, int], ...]) -> dict[str, int | float]:
+    return resources.plain(dict(held))
 
 
 def job(job: Job) -> views.JobView:

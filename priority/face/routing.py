@@ -23,6 +23,7 @@ from fastapi.dependencies.utils import get_flat_dependant
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from priority.errors import Invalid, Malformed, NotFound, PriorityError, TooLarge, Unauthenticated
 from priority.job import invalid
@@ -94,6 +95,12 @@ def check(routes: Iterable[Any]) -> None:
 class Guarded(APIRoute):
     """A route that lets nobody in without its permission."""
 
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        if getattr(endpoint, "__direct__", False):
+            # Without FastAPI's exit stacks around it: they are for dependencies, of which a direct route has none.
+            self.app = _bare(self.get_route_handler())
+
     def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
         """Authenticate, authorize, and only then do what FastAPI does."""
         declared = getattr(self.endpoint, "__permission__", None)
@@ -114,6 +121,14 @@ class Guarded(APIRoute):
             return cast(Response, await inner(request))
 
         return handle
+
+
+def _bare(handle: Callable[[Request], Awaitable[Response]]) -> ASGIApp:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await handle(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+    return app
 
 
 def _check_query(request: Request, known: set[str]) -> None:

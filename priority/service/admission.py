@@ -137,7 +137,7 @@ class Admission:
             return None
         writer, now_us = self.writer, self.now_us
         writer.add_jobs(self.jobs)
-        writer.add_tasks([task for job in self.jobs for task in first_attempts(job, range(job.spec.instances), now_us)])
+        writer.add_first_tasks(self.jobs, now_us)
         writer.charge(self._charges)
         for role, key, digest, answer in self._remember:
             writer.remember(role, key, digest, answer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import secrets
 from collections.abc import Callable
+from functools import lru_cache
 
 NewId = Callable[[int], str]
 """now_us -> a new id. Without a dash, so that a task's id (`UID-INSTANCE-ATTEMPT`) can be taken apart again."""
@@ -25,7 +26,12 @@ def seeded(chance: random.Random) -> NewId:
 
 
 def _encode(now_us: int, chance: int) -> str:
-    return _digits(now_us, _TIME_DIGITS) + _digits(chance, _CHANCE_BITS // 5)
+    return _time(now_us) + _digits(chance, _CHANCE_BITS // 5)
+
+
+@lru_cache(maxsize=16)  # the jobs of one transaction have theirs in common
+def _time(now_us: int) -> str:
+    return _digits(now_us, _TIME_DIGITS)
 
 
 def _digits(number: int, count: int) -> str:

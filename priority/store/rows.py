@@ -86,6 +86,12 @@ _COLUMN_OF = {"cpu_s": "cpu_us"}
 TASK = tuple(_COLUMN_OF.get(name, name) for name in _TASK_FIELDS)
 """The columns of a task."""
 
+FIRST_TASK = (
+    *("id", "job", "instance", "attempt", "state", "since_us"),
+    *("not_before_us", "failures", "preemptions"),
+)
+"""Those of a first attempt that waits: nothing is in the others."""
+
 _task_values = attrgetter(*_TASK_FIELDS)
 _STATE, _REASON, _CPU = (_TASK_FIELDS.index(name) for name in ("state", "reason", "cpu_s"))
 _STATES = {state.value: state for state in State}

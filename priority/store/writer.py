@@ -14,7 +14,7 @@ from priority.role import MemberSpec, RoleSpec
 from priority.store import rows
 from priority.store.reader import SqlReader
 from priority.store.session import Row, Session
-from priority.task import State, Task
+from priority.task import State, Task, task_id
 
 _TALLY = {State.FINISHED: "finished", State.FAILED: "failed"}
 """Every other end counts as killed."""
@@ -132,6 +132,15 @@ class SqlWriter(SqlReader):
         self._session.insert("answers", ("role", "key", "digest", "answer"), [row])
 
     # --- tasks
+
+    def add_first_tasks(self, jobs: Iterable[Job], now_us: int) -> None:
+        """See `Writer`."""
+        first = [
+            (task_id(job.uid, instance, 1), job.uid, instance, 1, State.PENDING.value, now_us, 0, 0, 0)
+            for job in jobs
+            for instance in range(job.spec.instances)
+        ]
+        self._session.insert("tasks", rows.FIRST_TASK, first, "ON CONFLICT (id) DO NOTHING")
 
     def add_tasks(self, tasks: Sequence[Task]) -> None:
         """See `Writer`."""

@@ -302,6 +302,16 @@ def test_a_task_that_is_there_is_left_as_it_is(store: Store) -> None:
         assert reader.tasks("many", Page())[0] == many
 
 
+def test_first_tasks_are_what_tasks_of_their_own_would_be(store: Store) -> None:
+    jobs = [a_job("j", instances=3), a_job("k", name="k")]
+    with store.write() as writer:
+        writer.add_first_tasks(jobs, 1)
+        writer.add_first_tasks(jobs[:1], 2)  # twice is once
+    with store.read() as reader:
+        found = sorted(reader.active_tasks(), key=lambda task: task.id)
+    assert found == [a_task("j", 0), a_task("j", 1), a_task("j", 2), a_task("k", 0)]
+
+
 def test_tasks_are_paged_by_instance_and_attempt(store: Store) -> None:
     order = [(instance, attempt) for instance in (0, 2, 10) for attempt in (1, 2, 10)]
     tasks = [a_task("j", *key, state=State.LOST if key[1] < 10 else State.RUNNING) for key in order]
