@@ -96,6 +96,8 @@ def whole(board: Board, node: int) -> bool:
 
 def _settled(board: Board, unit: Unit, search: bool) -> bool:
     """Whether a unit with victims could not do without them, nor with less important ones."""
+    if not search and unit.gang is None and not _room_anywhere(board, unit):
+        return True
     with lifted(board, unit) as victims:
         if not all(whole(board, int(board.herd.node[victim])) for victim in victims):
             return True  # others hang on them
@@ -103,6 +105,18 @@ def _settled(board: Board, unit: Unit, search: bool) -> bool:
             return False
         choice = preempt.cheapest(board, unit) if search else None
         return choice is None or board.herd.cost(choice.all_victims()) >= board.herd.cost(victims)
+
+
+def _room_anywhere(board: Board, unit: Unit) -> bool:
+    """A quick no: neither has another node room for a task, nor its own without the victims that are its own."""
+    claim = unit.members[0]
+    shape, node = board.shape(claim), board.spots[claim.id].node
+    own = board.total[node] - board.herd.request[victims_of(board, unit)].sum(axis=0)
+    if (own[shape.asked] >= 0).all():
+        return True
+    mask = board.fits(shape, board.total)
+    mask[node] = False
+    return bool(mask.any())
 
 
 def _overtaken(board: Board, unit: Unit, free: Sequence[Spot], turns: Mapping[str, int]) -> bool:

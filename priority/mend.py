@@ -28,8 +28,8 @@ from priority.snapshot import Snapshot
 COMPARED_MAX = 64
 """With more units that have victims than this, mending only looks for places without any."""
 
-SMALL_MAX = 2_500
-"""With more than this, victims times units, the plain round is mended where it stands, and no other way is tried."""
+SMALL_MAX = 5_000
+"""With more than this, victims times units, a plain round with a fault is mended where it stands."""
 
 PASSES_MAX = 8
 """How often mending goes over all units that have victims."""
@@ -39,11 +39,10 @@ def decide(snapshot: Snapshot) -> Round:
     """The round of the fewest faults, of the whole and then at the turns; of equals, the plainest."""
     plain = Round(snapshot)
     plain.run()
+    if not any(_faults(snapshot, plain, False)):
+        return plain
     if len(plain.board.killed) * len(plain.units) > SMALL_MAX:
         _Mending(plain).run()
-        return plain
-    least = _faults(snapshot, plain, False)
-    if not any(least):
         return plain
     least = _faults(snapshot, plain, True)
     best = plain
