@@ -55,6 +55,7 @@ class Round:
         ranks = {name: tier.rank for name, tier in snapshot.tiers.items()}
         self._turns = Turns(self.units, self._shares, ranks)
         self._failed: set[Hashable] = set()
+        self._wanted = kept_by_for(self.board, snapshot)
 
     def run(self) -> None:
         """Decide everything."""
@@ -80,7 +81,7 @@ class Round:
         key = None if kept else self.kind(unit)
         if key is not None and key in self._failed:
             return False
-        if board.rules.over(unit.members) is None and self._place(unit, kept, only):
+        if board.rules.over(unit.members) is None and self._place(unit, only):
             board.gained.update(node for nodes in kept.values() for node in nodes)
             return True
         for claim in unit.members:
@@ -90,8 +91,8 @@ class Round:
             self._failed.add(key)
         return False
 
-    def _place(self, unit: Unit, kept: dict[str, list[int]], only: Mask | None) -> bool:
-        board = self.board
+    def _place(self, unit: Unit, only: Mask | None) -> bool:
+        board, kept = self.board, self._wanted
         if place.launch(board, unit, kept, only) or place.reserve(board, unit, kept, only):
             return True
         choice = preempt.cheapest(board, unit, only)
@@ -140,17 +141,23 @@ class Round:
         # What failed at the nodes that gained had failed at the others before.
 
 
+def kept_by_for(board: Board, snapshot: Snapshot) -> dict[str, list[int]]:
+    """Of each pending task the rows of nodes where room is dying for it."""
+    rows = {name: row for row, name in enumerate(board.names)}
+    wanted: dict[str, set[int]] = {}
+    for dying in snapshot.dying():
+        claim = None if dying.kept_for is None else snapshot.task(dying.kept_for)
+        if claim is not None and claim.state == PENDING and dying.node is not None:
+            wanted.setdefault(claim.id, set()).add(rows[dying.node])
+    return {id: sorted(nodes) for id, nodes in wanted.items()}
+
+
 def keep(board: Board, snapshot: Snapshot, shares: Shares, let_go: frozenset[tuple[str, int]]) -> set[tuple[str, int]]:
     """Hold what `for` keeps, where it fits, for the first in the pending order (as the shares are now) first.
 
     For members of gangs last: they may have to wait for the others, and a single task does not.
     """
-    rows = {name: row for row, name in enumerate(board.names)}
-    kept: set[tuple[str, int]] = set()
-    for dying in snapshot.dying():
-        claim = None if dying.kept_for is None else snapshot.task(dying.kept_for)
-        if claim is not None and claim.state == PENDING and dying.node is not None:
-            kept.add((claim.id, rows[dying.node]))
+    kept = {(id, row) for id, nodes in kept_by_for(board, snapshot).items() for row in nodes}
     kept -= let_go
     claims = {id: claim for id, _ in kept if (claim := snapshot.task(id)) is not None}
 

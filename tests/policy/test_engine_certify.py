@@ -26,7 +26,7 @@ def plan(text: str) -> Plan:
     return Plan(
         launch=tuple(Placement(*words) for words in lists["launch"]),
         reserve=tuple(Placement(*words) for words in lists["reserve"]),
-        preempt=tuple(Preemption(*words) for words in lists["kill"]),
+        preempt=tuple(Preemption(task, node, taker) for task, node, taker in lists["kill"]),
         wait=tuple(Waiting(task, Reason(code, code)) for task, code in lists["wait"]),
     )
 

@@ -152,6 +152,18 @@ CASES: dict[str, tuple[str, str]] = {
         """,
         "launch k a; wait h limit",
     ),
+    "where room is dying for it, also if another's was held first": (
+        """
+        node n1 2
+        node n2 2
+        task d a devel 1 !n2 for=p
+        task e a devel 1 !n2 for=q
+        task f a devel 1 !n1
+        task p b prod:1 1
+        task q b prod   2
+        """,
+        "launch p n1; reserve q n2",
+    ),
     "kept room that is let go serves first who stands first": (
         """
         node n0 2
