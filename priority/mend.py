@@ -42,7 +42,7 @@ def decide(snapshot: Snapshot) -> Round:
     if not any(_faults(snapshot, plain, False)):
         return plain
     if len(plain.board.killed) * len(plain.units) > SMALL_MAX:
-        _Mending(plain).run()
+        _Mending(snapshot, plain).run()
         return plain
     least = _faults(snapshot, plain, True)
     best = plain
@@ -70,7 +70,7 @@ def _ways(snapshot: Snapshot, plain: Round) -> Iterator[Round]:
     def mended(way: Way) -> Round:
         done = Round(snapshot, way)
         done.run()
-        _Mending(done).run()
+        _Mending(snapshot, done).run()
         return done
 
     eager = mended(Way(spare=True))
@@ -86,7 +86,8 @@ def _ways(snapshot: Snapshot, plain: Round) -> Iterator[Round]:
 class _Mending:
     """Mends a round that has run."""
 
-    def __init__(self, done: Round) -> None:
+    def __init__(self, snapshot: Snapshot, done: Round) -> None:
+        self._snapshot = snapshot
         self.round, self.board = done, done.board
         self._unit_of = {claim.id: unit for unit in done.units for claim in unit.members}
         self._cheaper: set[int] = set()
@@ -105,7 +106,15 @@ class _Mending:
             moved = self._settle()
             if not (self._promote() or moved):
                 break
-        label.name(board, self._orphans, done.turn, self._unit_of)
+        self._name()
+
+    def _name(self) -> None:
+        """Name anew the victims that changed hands, unless by that more is broken at the turns."""
+        former, done = dict(self.board.killed), self.round
+        broken = replay.faults(self._snapshot, done)
+        label.name(self.board, self._orphans, done.turn, self._unit_of)
+        if broken < replay.faults(self._snapshot, done):
+            self.board.killed.update(former)
 
     def _settle(self) -> bool:
         """Move units with victims to where they need none, or cheaper ones; True if anything moved."""
@@ -139,7 +148,7 @@ class _Mending:
         board = self.board
         spots = [board.lift(claim) for claim in unit.members]
         nodes = sorted({spot.node for spot in spots})
-        former = dict(board.killed)
+        former, orphans = dict(board.killed), set(self._orphans)
         mine = {claim.id for claim in unit.members}
         for node in nodes:
             board.needless(node, mine)
@@ -157,7 +166,7 @@ class _Mending:
                     self.round.commit(choice)
                     board.gained.update(nodes)
                     return True
-        self._restore(spots, former)
+        self._restore(spots, former, orphans)
         return False
 
     def _jumps_queue(self, nodes: Sequence[int]) -> bool:
@@ -189,14 +198,13 @@ class _Mending:
             self._orphans.add(victim)
         return True
 
-    def _restore(self, spots: Sequence[Spot], former: dict[int, Claim]) -> None:
+    def _restore(self, spots: Sequence[Spot], former: dict[int, Claim], orphans: set[int]) -> None:
         board = self.board
+        self._orphans = orphans
         for victim, claim in former.items():
             if victim not in board.killed:
                 board.kill(victim, claim)
-            if board.killed[victim] is not claim:
-                board.killed[victim] = claim
-                self._orphans.discard(victim)
+            board.killed[victim] = claim
         for spot in spots:
             board.put(spot.claim, spot.node, spot.launch)
 
@@ -213,7 +221,7 @@ class _Mending:
     def _launch(self, unit: Unit) -> bool:
         board = self.board
         spots = [board.lift(claim) for claim in unit.members]
-        former = dict(board.killed)
+        former, orphans = dict(board.killed), set(self._orphans)
         nodes = sorted({spot.node for spot in spots})
         if place.launch(board, unit, {}, None):
             for node in nodes:
@@ -223,5 +231,5 @@ class _Mending:
                 return True
             for claim in unit.members:
                 board.lift(claim)
-        self._restore(spots, former)
+        self._restore(spots, former, orphans)
         return False
