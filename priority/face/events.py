@@ -88,8 +88,8 @@ class Bell:
                 loop.call_soon_threadsafe(self._ring, last)
             except RuntimeError:  # the loop has ended
                 return
-            # While nobody listens, no commit wakes this process: that was a tenth of what a submission cost. What came
-            # meanwhile is not missed: the queue tells of the newest event as soon as it is asked again.
+            # While nobody listens, no commit wakes this thread, which would take turns with those that answer. What
+            # came meanwhile is not missed: the queue tells of the newest event as soon as it is asked again.
             self._wanted.clear()
             if not self._waiting and not self.closed:
                 self._wanted.wait()

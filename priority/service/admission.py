@@ -80,7 +80,7 @@ def digest_of(specs: Iterable[JobSpec]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """As they are held: pydantic's own dump takes four times as long."""
+    """As they are held: pydantic's own dump takes twice as long."""
     return value.__dict__ if isinstance(value, Document) else sorted(value)
 
 
@@ -116,7 +116,7 @@ class Admission:
         for index, spec in enumerate(request.specs):
             self._check_names(spec, f"jobs[{index}]" if len(request.specs) > 1 else spec.key)
         charges = self._check_quotas(request)
-        # Ascending, as rows that come in the order of their key are written in half the time.
+        # Ascending, as rows that come in the order of their key are written in a quarter less time.
         uids = sorted(self.parts.new_id(self.now_us) for _ in request.specs)
         jobs = tuple(
             Job(
