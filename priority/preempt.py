@@ -119,11 +119,17 @@ def _several(board: Board, claim: Claim, picks: Picks, need: Plane, nodes: Mask)
         np.maximum.at(largest[:, column], herd.node[picks], herd.request[picks, resource])
     fewest = (-(-need // largest)).max(axis=1)
     rows = np.flatnonzero(nodes)
+    by_node = picks[np.argsort(herd.node[picks], kind="stable")]
+    starts = np.searchsorted(herd.node[by_node], np.arange(len(need) + 1))
     for node in rows[np.lexsort((rows, fewest[rows]))]:
         if best is not None and fewest[node] > best[0].cost[0]:
             break
-        there = picks[herd.node[picks] == node]
+        there = by_node[starts[node] : starts[node + 1]]
         bound = None if best is None else best[0].cost
+        if bound is not None and fewest[node] == bound[0]:
+            work = sorted(herd.work[victim] for victim in there)
+            if sum(work[: bound[0]]) >= bound[1]:
+                continue
         cover = _cover(board, there, asked, need[node], bound)
         if cover is not None:
             best = cover, int(node)
