@@ -41,7 +41,7 @@ def decide(snapshot: Snapshot) -> Round:
     plain.run()
     if not any(_faults(snapshot, plain, False)):
         return plain
-    if len(plain.board.killed) * len(plain.units) > SMALL_MAX:
+    if not _small(plain):
         _Mending(snapshot, plain).run()
         return plain
     least = _faults(snapshot, plain, True)
@@ -53,6 +53,10 @@ def decide(snapshot: Snapshot) -> Round:
         if not any(faults):
             break
     return best
+
+
+def _small(done: Round) -> bool:
+    return len(done.board.killed) * len(done.units) <= SMALL_MAX
 
 
 def _faults(snapshot: Snapshot, done: Round, moved: bool) -> tuple[int, int, int]:
@@ -111,9 +115,10 @@ class _Mending:
     def _name(self) -> None:
         """Name anew the victims that changed hands, unless by that more is broken at the turns."""
         former, done = dict(self.board.killed), self.round
-        broken = replay.faults(self._snapshot, done)
+        small = bool(self._orphans) and _small(done)
+        broken = replay.faults(self._snapshot, done) if small else 0
         label.name(self.board, self._orphans, done.turn, self._unit_of)
-        if broken < replay.faults(self._snapshot, done):
+        if small and broken < replay.faults(self._snapshot, done):
             self.board.killed.update(former)
 
     def _settle(self) -> bool:
