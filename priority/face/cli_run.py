@@ -98,6 +98,11 @@ def api(state: StateOption = None, host: HostOption = None, port: PortOption = N
     """Run the API alone. The database must be there: `priority db upgrade`."""
     settings = shell.settings(state=state, host=host, port=port)
     from priority.face.api import serve
+    from priority.service.up import first_token
+
+    file = first_token(settings, only_if_none=True)
+    if file is not None:
+        shell.write(f"the admin's token is in {file}")
 
     def ready(url: str) -> None:
         shell.write(f"api {url}")
@@ -164,14 +169,16 @@ def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
 
 @db.command("upgrade")
 def upgrade(state: StateOption = None, json: Json = False) -> None:
-    """Bring the database to the newest version. Safe to run twice, and by two at once."""
+    """Bring the database to the newest version, and make the admin's token. Safe to run twice, and by two at once."""
     settings = shell.settings(state=state)
+    from priority.service.up import first_token
     from priority.service.up import upgrade as bring
 
     bring(settings)
+    file = first_token(settings)
     if json:
-        return shell.write_json({"upgraded": True})
-    return shell.write("the database is at the newest version")
+        return shell.write_json({"upgraded": True, "token_file": str(file)})
+    return shell.write(f"the database is at the newest version; the admin's token is in {file}")
 
 
 @run.command("plan")
@@ -235,7 +242,7 @@ def _masked(name: str, value: Any) -> Any:
 @run.command("health")
 def health(json: Json = False) -> None:
     """Say whether the service works, part by part. Status 7 if it does not answer or is degraded."""
-    with shell.client() as client:
+    with shell.client(token_needed=False) as client:
         found = client.health()
     if json:
         shell.write_json(found)

@@ -46,8 +46,17 @@ class Client:
         self._http = Transport(url, token, timeout_s=timeout_s, retry_s=retry_s)
 
     @classmethod
-    def find(cls, settings: Settings | None = None, *, timeout_s: float = 60.0, retry_s: float = 10.0) -> Client:
-        """The API of the settings (`PRIORITY_URL`, `PRIORITY_TOKEN`) or else the one of the state folder."""
+    def find(
+        cls,
+        settings: Settings | None = None,
+        *,
+        token_needed: bool = True,
+        timeout_s: float = 60.0,
+        retry_s: float = 10.0,
+    ) -> Client:
+        """The API of the settings (`PRIORITY_URL`, `PRIORITY_TOKEN`) or else the one of the state folder. Without
+        `token_needed` it is no error that there is no token.
+        """
         if settings is None:
             from priority.service.settings import Settings as Read
 
@@ -57,7 +66,7 @@ class Client:
             url = _url_in(settings.state)
         if not token:
             token = _read(settings.state / TOKEN_FILE)
-            if not token:
+            if not token and token_needed:
                 raise Unauthenticated(f"no token: set PRIORITY_TOKEN (there is none in {settings.state} to read)")
         return cls(url, token, timeout_s=timeout_s, retry_s=retry_s)
 

@@ -414,14 +414,26 @@ def upgrade(settings: Settings) -> None:
 
 def prepare(settings: Settings) -> None:
     """The database at its newest version, and the admin's token in the state folder."""
-    from priority.service.build import build
-
     upgrade(settings)
+    first_token(settings)
+
+
+def first_token(settings: Settings, *, only_if_none: bool = False) -> Path | None:
+    """The file of the admin's token in the state folder, made if need be. With `only_if_none` nothing is made if the
+    database has an admin already, so that an API whose folder does not last makes no token at each start; then None.
+    """
+    from priority.service.build import build
+    from priority.service.users import TOKEN_FILE
+
+    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     service = build(settings)
     try:
+        if only_if_none and service.users.has_admin():
+            return None
         service.users.bootstrap(settings.state)
     finally:
         service.close()
+    return settings.state / TOKEN_FILE
 
 
 class _Once:

@@ -123,6 +123,11 @@ class Users:
         self._known[digest] = (now_us + _CACHE_US, token.expires_us, user)
         return user
 
+    def has_admin(self) -> bool:
+        """Whether there was a first start already."""
+        with self._parts.store.read() as reader:
+            return reader.user(ADMIN) is not None
+
     def bootstrap(self, state: Path) -> str:
         """The admin's secret, kept in `state/admin.token` (mode 0600): made on the first start, the same ever after.
 

@@ -16,6 +16,8 @@ from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from priority.face.cli import app
+from priority.service.settings import Settings
+from priority.service.up import first_token
 
 from .live import Live, parts_in, serving, spec
 
@@ -44,9 +46,10 @@ def run(live: Live, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     return invoke
 
 
-def good(result: Result) -> Any:
+def good(result: Result | subprocess.CompletedProcess[str]) -> Any:
     """Its JSON: one document."""
-    assert result.exit_code == 0, result.output
+    status = result.exit_code if isinstance(result, Result) else result.returncode
+    assert status == 0, result.stderr
     return json.loads(result.stdout)
 
 
@@ -200,6 +203,20 @@ def test_no_service_and_no_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("PRIORITY_URL", "http://127.0.0.1:9")
     no_token = CliRunner().invoke(app, ["--state", str(tmp_path), "list"])
     assert no_token.exit_code == 4 and "PRIORITY_TOKEN" in no_token.stderr
+
+
+def test_in_parts_the_first_token_comes_with_the_database(tmp_path: Path, live: Live) -> None:
+    state = tmp_path / "state"
+    given = {"PRIORITY_STATE": str(state), "PRIORITY_CONFIG": os.devnull, "PRIORITY_URL": live.url}
+    for _ in range(2):
+        made = process("db", "upgrade", "--json", **given)
+        assert good(made) == {"upgraded": True, "token_file": str(state / "admin.token")}
+    assert (state / "admin.token").stat().st_mode & 0o777 == 0o600
+    (state / "admin.token").unlink()
+    settings = Settings(state=state)
+    assert first_token(settings, only_if_none=True) is None, "an API makes no second one"
+    health = process("health", "--json", **given)
+    assert json.loads(health.stdout)["status"] in ("ok", "degraded"), "needs no token"
 
 
 def test_a_whole_day(live: Live, run: Run, eventually: Eventually) -> None:
