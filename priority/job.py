@@ -31,6 +31,9 @@ from priority.resources import Resources
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
 """Of roles, tiers, users, jobs and nodes: safe in a path, a URL and a shell."""
 
+CPUS_DEFAULT = 1000
+"""Of an instance that does not say: one core."""
+
 SIGNALS = ("TERM", "INT", "HUP", "QUIT", "USR1", "USR2")
 """With which a job may be given notice."""
 
@@ -66,15 +69,24 @@ def _at(error: Invalid) -> PydanticCustomError:
 
 
 def _resources(value: Any) -> Resources:
+    """What one instance holds: a core, unless it says how many; never none, or it would slip under every ceiling."""
     try:
-        return resources.parse(value, "")
+        found = resources.parse(value, "")
+        resources.check_names(found, "")
+        if "cpus" not in found:
+            if "cpus" in value:
+                raise Invalid(".cpus", "must be more than 0")
+            found["cpus"] = CPUS_DEFAULT
+        return found
     except Invalid as error:
         raise _at(error) from None
 
 
 def _quota(value: Any) -> Resources:
     try:
-        return resources.parse(value, "", zeros=True)
+        found = resources.parse(value, "", zeros=True)
+        resources.check_names(found, "")
+        return found
     except Invalid as error:
         raise _at(error) from None
 
@@ -170,7 +182,7 @@ class JobSpec(Document):
     """A string for the shell, or a list: a program and its arguments."""
     instances: Annotated[int, Field(ge=1, strict=True)] = 1
     env: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,254}$")], Text] = _EMPTY
-    resources: Amounts = {"cpus": 1000}
+    resources: Annotated[Amounts, Field(json_schema_extra={"default": {"cpus": 1}})] = {"cpus": CPUS_DEFAULT}
     """What one instance holds: cpus in cores, mem and disk in MiB or with a unit, gpus in devices, others a count."""
     priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000, strict=True)] = 0
     """Inside its role and tier, higher goes first and may take from lower."""
@@ -180,7 +192,7 @@ class JobSpec(Document):
     max_failures: Annotated[int, Field(ge=-1, le=1_000_000, strict=True)] = 1
     """How many failed attempts end an instance as failed; -1: it is tried for ever."""
     backoff: Backoff = Backoff()
-    max_runtime: Duration | None = None
+    max_runtime: Annotated[Duration, Field(gt=0)] | None = None
     """Seconds after which an attempt is stopped and counts as failed."""
     preempt: Preempt = Preempt()
     kill_grace: Duration = 10.0

@@ -24,6 +24,17 @@ MEBIBYTES = frozenset({"mem", "disk"})
 AMOUNT_MAX = 10**12
 """No single amount is larger (in held units), so that a sum over millions of tasks fits 64 bits."""
 
+MISSPELT = {
+    "cpu": "cpus",
+    "core": "cpus",
+    "cores": "cpus",
+    "gpu": "gpus",
+    "memory": "mem",
+    "ram": "mem",
+    "storage": "disk",
+}
+"""What users write for the four: taken for resources of their own, they would limit nothing and wait for ever."""
+
 NAME = re.compile(r"[a-z][a-z0-9_.-]{0,62}", re.ASCII)
 """What a resource may be called."""
 
@@ -45,6 +56,13 @@ def parse(amounts: Any, field: str, *, zeros: bool = False) -> Resources:
         if value or zeros:
             parsed[name] = value
     return parsed
+
+
+def check_names(names: Iterable[str], field: str) -> None:
+    """`Invalid` for a name that must be meant for another, such as `cpu`. Any other name is a count of that name."""
+    for name in names:
+        if name in MISSPELT:
+            raise Invalid(f"{field}.{name}", f"is not a resource that any node has: write {MISSPELT[name]}")
 
 
 def parse_amount(name: str, amount: Any, field: str) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from io import StringIO
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -28,9 +29,9 @@ TIER_STYLES: Mapping[str, str] = {"prod": "green3", "devel": "dodger_blue1", "op
 DYING, FREE = "red1", "grey30"
 COLUMN_S = 0.3
 """So much time is one character."""
-COLUMNS = 62
-LABEL = 10
-LINES_SHOWN = 12
+COLUMNS_MAX = 62
+NAME, LABEL = 8, 10
+LINES_MAX = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +83,16 @@ def boxes_by_node(tasks: Sequence[tuple[views.JobSummary, views.TaskView]]) -> d
     return found
 
 
-def draw(nodes: Mapping[str, Lanes]) -> Group:
-    """Every cpu as a line: its past from left to right, then what is on it now."""
+def draw(nodes: Mapping[str, Lanes], columns: int) -> Group:
+    """Every cpu as a line: its past from left to right, `columns` of it, then what is on it now."""
     lines = []
     for name, lanes in sorted(nodes.items()):
         for lane, past in enumerate(lanes.past):
-            line = Text(f"{name:<8}" if lane == 0 else " " * 8, "bold")
-            shown = past[-COLUMNS:]
-            for style in shown:
-                line.append("·" if style == FREE else "■", style)
-            line.append(" " * (COLUMNS - len(shown) + 1))
+            line = Text(f"{name:<{NAME}}"[:NAME] if lane == 0 else " " * NAME, "bold", no_wrap=True)
+            shown = past[-columns:]
+            for style, run in groupby(shown):
+                line.append(("·" if style == FREE else "■") * len(list(run)), style)
+            line.append(" " * (columns - len(shown) + 1))
             box = lanes.now[lane]
             first = box is not None and lanes.now.index(box) == lane
             line.append((box.label if first else "┊")[:LABEL] if box else "", f"bold {box.style}" if box else "")
@@ -101,7 +102,7 @@ def draw(nodes: Mapping[str, Lanes]) -> Group:
 
 def legend(waiting: Mapping[str, int]) -> Text:
     """What the colours mean, and who waits."""
-    line = Text(" " * 8)
+    line = Text(" " * NAME, no_wrap=True, overflow="ellipsis")
     for name, style in {**TIER_STYLES, "told to stop": DYING}.items():
         line.append("■ ", style)
         line.append(f"{name}   ", "grey62")
@@ -120,7 +121,7 @@ class Timeline(AbstractContextManager["Timeline"]):
         self._columns = 0
         self._lines: list[Text] = []
         self._lock = threading.Lock()
-        self._live = Live(console=console, refresh_per_second=12, transient=True) if console.is_terminal else None
+        self._live = Live(console=console, refresh_per_second=8, transient=True) if console.is_terminal else None
 
     def __enter__(self) -> Timeline:
         if self._live is not None:
@@ -164,8 +165,10 @@ class Timeline(AbstractContextManager["Timeline"]):
 
     def save(self, path: Path) -> None:
         """The picture as it is now, as SVG."""
-        paper = Console(width=100, record=True, force_terminal=True, file=StringIO())
+        paper = Console(width=100, height=40, record=True, force_terminal=True, file=StringIO())
+        self._console, screen = paper, self._console
         paper.print(self._picture())
+        self._console = screen
         svg = paper.export_svg(title="priority demo")
         # The picture is to be seen without fetching fonts from anywhere.
         path.write_text(re.sub(r"@font-face {.*?}", "", svg, flags=re.DOTALL), encoding="utf-8")
@@ -176,9 +179,20 @@ class Timeline(AbstractContextManager["Timeline"]):
 
     def _picture(self) -> RenderableType:
         with self._lock:
+            width = min(self._console.width, 100)
+            lanes = sum(node.cpus for node in self._nodes.values())
+            shown = max(2, min(LINES_MAX, self._console.height - lanes - 5))
+            lines = [line.copy() for line in self._lines[-shown:]]
+            for line in lines:
+                line.no_wrap, line.overflow = True, "ellipsis"
             return Panel(
-                Group(draw(self._nodes), legend(self._waiting), Rule(style="grey35"), *self._lines[-LINES_SHOWN:]),
+                Group(
+                    draw(self._nodes, min(COLUMNS_MAX, width - NAME - LABEL - 6)),
+                    legend(self._waiting),
+                    Rule(style="grey35"),
+                    *lines,
+                ),
                 title=f"[bold]{self._title}",
                 border_style="grey50",
-                width=min(self._console.width, 100),
+                width=width,
             )

@@ -199,3 +199,19 @@ def test_a_spec_comes_back_from_yaml_as_it_was() -> None:
         }
     )
     assert parse_file(yaml.safe_dump(spec.model_dump(mode="json"))) == [spec]
+
+
+def test_a_job_that_does_not_say_how_many_cores_holds_one() -> None:
+    spec = {"role": "a", "tier": "devel", "name": "x", "command": "true"}
+    assert parse_spec(spec).resources == {"cpus": 1000}
+    assert parse_spec({**spec, "resources": {"mem": "1GiB"}}).resources == {"cpus": 1000, "mem": 1024}
+
+
+@pytest.mark.parametrize(
+    ("resources", "field"),
+    [({"cpus": 0}, "resources.cpus"), ({"cpu": 2}, "resources.cpu"), ({"memory": 2}, "resources.memory")],
+)
+def test_no_way_round_a_ceiling(resources: dict[str, int], field: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        parse_spec({"role": "a", "tier": "devel", "name": "x", "command": "true", "resources": resources})
+    assert refused.value.field == field
