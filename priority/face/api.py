@@ -24,7 +24,7 @@ from priority.errors import Malformed, NotFound, PriorityError, TooLarge
 from priority.face import openapi, problem, routes_cluster, routes_jobs, routes_roles, routes_tasks
 from priority.face.batch import Submitter
 from priority.face.events import Bell
-from priority.face.listen import announce, bind, url_of
+from priority.face.listen import announce, bind, url_of, withdraw
 from priority.face.routing import Gate, check_app, invalid_request
 from priority.service.build import Service
 from priority.service.settings import Settings
@@ -160,6 +160,10 @@ def serve(settings: Settings, listener: socket.socket | None = None, ready: Call
                     announce(settings.state, url)
                     if ready is not None:
                         ready(url)
+
+            async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+                withdraw(settings.state)  # here, for uvicorn raises the signal anew as soon as it is done
+                await super().shutdown(sockets)
 
         config = uvicorn.Config(
             app,

@@ -10,6 +10,7 @@ answer. A submission always carries an idempotency key, so that after a lost con
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import secrets
 import time
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from priority.service.settings import Settings
 
 _FEW = 10
+_GRACE_S = 1.0
+"""So long a `priority up` has to take hold of its folder before we say that nothing runs there."""
 API_FILE = "api.json"
 TOKEN_FILE = "admin.token"
 
@@ -63,7 +66,7 @@ class Client:
             settings = Read()
         url, token = settings.url, settings.token
         if not url:
-            url = _url_in(settings.state)
+            url = _await_url(settings.state, retry_s)
         if not token:
             token = _read(settings.state / TOKEN_FILE)
             if not token and token_needed:
@@ -415,6 +418,33 @@ def _url_in(state: Path) -> str:
             f"no service found: nothing runs on the state folder {state}; start one with `priority up`, "
             "or say where one is with PRIORITY_URL"
         ) from None
+
+
+def _await_url(state: Path, wait_s: float) -> str:
+    """As `_url_in`; while a `priority up` that holds the folder is still starting, it is waited for. One that was
+    called a moment before us may not even hold it yet.
+    """
+    began = time.monotonic()
+    while True:
+        try:
+            return _url_in(state)
+        except Unavailable:
+            waited = time.monotonic() - began
+            if waited > wait_s or (waited > min(_GRACE_S, wait_s) and not _held(state)):
+                raise
+        time.sleep(0.05)
+
+
+def _held(state: Path) -> bool:
+    """Whether a `priority up` has the state folder: by its lock, which nobody keeps longer than he lives."""
+    try:
+        with (state / "up.lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _read(path: Path) -> str:

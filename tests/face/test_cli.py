@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ import yaml
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
+from priority.errors import Unavailable
 from priority.face.cli import app
+from priority.face.client import Client
+from priority.face.listen import announce, withdraw
 from priority.service.settings import Settings
-from priority.service.up import first_token
+from priority.service.up import first_token, hold
 
 from .live import Live, parts_in, serving, spec
 
@@ -219,6 +223,24 @@ def test_in_parts_the_first_token_comes_with_the_database(tmp_path: Path, live: 
     assert json.loads(health.stdout)["status"] in ("ok", "degraded"), "needs no token"
 
 
+def test_a_service_that_is_starting_is_waited_for(tmp_path: Path, live: Live) -> None:
+    found: list[str] = []
+
+    def look() -> None:
+        with Client.find(Settings(state=tmp_path, token="t", url="")) as client:
+            found.append(client.url)
+
+    with hold(tmp_path):
+        looking = threading.Thread(target=look)
+        looking.start()
+        announce(tmp_path, live.url)
+        looking.join(timeout=20)
+    assert found == [live.url]
+    withdraw(tmp_path)
+    with pytest.raises(Unavailable, match="nothing runs"):
+        Client.find(Settings(state=tmp_path, token="t", url=""))
+
+
 def test_a_whole_day(live: Live, run: Run, eventually: Eventually) -> None:
     """Submit, look, wait, read the output, ask why; each also in plain columns."""
     job = good(run("submit", "--role", "physics", "--tier", "prod", "--name", "day", "--json", "--", "true"))
@@ -243,8 +265,6 @@ def test_a_whole_day(live: Live, run: Run, eventually: Eventually) -> None:
 
 
 def test_wait_and_its_exit_status(live: Live, run: Run) -> None:
-    import threading
-
     root = live.client()
     for job in root.all_jobs(state="active"):  # what other tests left must not hold the room
         root.kill(job["uid"])

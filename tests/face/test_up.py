@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from priority.errors import PriorityError
+from priority.errors import PriorityError, Unavailable
 from priority.face.client import Client
 from priority.service.settings import Settings
 
@@ -114,6 +114,8 @@ def test_parts_are_brought_back_work_goes_on_and_a_second_start_finds_it(up: Up,
     parts = up.parts()
     assert up.stop() == 0
     assert not [name for name, pid in parts.items() if alive(pid)]
+    with pytest.raises(Unavailable, match="nothing runs on the state folder"):
+        up.client()
     up.start()
     eventually(up.well, "the second start", READY_S)
     with up.client() as client:
