@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from priority import audit, label, place, preempt, replay
+from priority import faults, hindsight, label, place, preempt
 from priority.board import Spot
 from priority.claim import Claim
 from priority.fairness import Unit
@@ -62,12 +62,12 @@ def _small(done: Round) -> bool:
 def _faults(snapshot: Snapshot, done: Round, moved: bool) -> tuple[int, int, int]:
     """Victims to give back (irreducible goes first), what else the whole breaks, what is broken at the turns."""
     board = done.board
-    found = audit.unsettled(board, done.units)
+    found = faults.unsettled(board, done.units)
     if moved or (done.lost and done.waiting):
-        found += audit.launchable(board, done.units)
+        found += faults.launchable(board, done.units)
         turns = {claim.id: done.turn[id(unit)] for unit in done.units for claim in unit.members}
-        found += audit.overtaken(board, done.waiting, turns, done.held)
-    return audit.reducible(board), found, replay.faults(snapshot, done) if moved else 0
+        found += faults.overtaken(board, done.waiting, turns, done.held)
+    return faults.reducible(board), found, hindsight.broken(snapshot, done) if moved else 0
 
 
 def _ways(snapshot: Snapshot, plain: Round) -> Iterator[Round]:
@@ -116,9 +116,9 @@ class _Mending:
         """Name anew the victims that changed hands, unless by that more is broken at the turns."""
         former, done = dict(self.board.killed), self.round
         small = bool(self._orphans) and _small(done)
-        broken = replay.faults(self._snapshot, done) if small else 0
+        broken = hindsight.broken(self._snapshot, done) if small else 0
         label.name(self.board, self._orphans, done.turn, self._unit_of)
-        if small and broken < replay.faults(self._snapshot, done):
+        if small and broken < hindsight.broken(self._snapshot, done):
             self.board.killed.update(former)
 
     def _settle(self) -> bool:
@@ -128,7 +128,7 @@ class _Mending:
         few = len(takers) <= COMPARED_MAX
         for unit in takers:
             search = few and id(unit) not in self._cheaper
-            if audit.victims_of(self.board, unit) and (search or self._could_move(unit)) and self._move(unit, search):
+            if faults.victims_of(self.board, unit) and (search or self._could_move(unit)) and self._move(unit, search):
                 moved = True
                 self.round.look_again()
         return moved
@@ -218,7 +218,7 @@ class _Mending:
         done = False
         for unit in sorted(self.round.units, key=lambda unit: self.round.turn[id(unit)]):
             placed = unit.members[0].id in self.board.spots
-            if placed and audit.could_launch(self.board, unit) and self._launch(unit):
+            if placed and faults.could_launch(self.board, unit) and self._launch(unit):
                 done = True
                 self.round.look_again()
         return done

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from priority import audit, place, preempt
+from priority import faults, place, preempt
 from priority.board import Board
 from priority.fairness import Shares, Turns, Unit
 from priority.round import Round, keep
@@ -12,7 +12,7 @@ TAKEN_MAX = 200
 """With more units than this nothing is replayed."""
 
 
-def faults(snapshot: Snapshot, done: Round) -> int:
+def broken(snapshot: Snapshot, done: Round) -> int:
     """How many units wait beside room, or have victims that are needless or not the least important, at their turn."""
     if len(done.units) > TAKEN_MAX:
         return 0
@@ -28,7 +28,7 @@ def faults(snapshot: Snapshot, done: Round) -> int:
                 for node in kept.get(claim.id, ()):
                     board.keep(claim, node)
             continue
-        for victim in audit.victims_of(done.board, unit):
+        for victim in faults.victims_of(done.board, unit):
             board.kill(victim, done.board.killed[victim])
         for claim in unit.members:
             spot = done.board.spots[claim.id]
@@ -39,7 +39,7 @@ def faults(snapshot: Snapshot, done: Round) -> int:
 
 def _better(board: Board, decided: Board, unit: Unit) -> bool:
     """Whether something better was open to a unit at its turn."""
-    victims = audit.victims_of(decided, unit)
+    victims = faults.victims_of(decided, unit)
     spot = decided.spots.get(unit.members[0].id)
     if spot is not None and not victims:
         return not spot.launch and place.could(board, unit, now=True)
