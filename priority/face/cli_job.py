@@ -97,6 +97,7 @@ def kill(refs: Refs, instances: Instances = None, why: Why = "", json: Json = Fa
     """End jobs, or some of their instances. What runs gets SIGTERM and the job's kill_grace."""
     chosen = instances_of(instances)
     with shell.client() as client:
+        _look_up(client, refs)
         done = [client.kill(ref, chosen, why) for ref in refs]
     _changed(done, json, "is being killed")
 
@@ -106,6 +107,7 @@ def restart(refs: Refs, instances: Instances = None, why: Why = "", json: Json =
     """Begin jobs anew, or some of their instances that run."""
     chosen = instances_of(instances)
     with shell.client() as client:
+        _look_up(client, refs)
         done = [client.restart(ref, chosen, why) for ref in refs]
     _changed(done, json, "begins anew")
 
@@ -120,6 +122,13 @@ def scale(
     with shell.client() as client:
         done = [client.scale(ref, instances)]
     _changed(done, json, f"has {instances} instances now")
+
+
+def _look_up(client: Client, refs: list[str]) -> None:
+    """All of several jobs before the first is changed: one misspelt name changes none."""
+    if len(refs) > 1:
+        for ref in refs:
+            client.job(ref)
 
 
 def _changed(done: list[Any], json: bool, what: str) -> None:

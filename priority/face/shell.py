@@ -138,6 +138,8 @@ class Group(TyperGroup):
             # Who reads our output has seen enough. Nothing may be flushed into the closed pipe at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             status = 141
+        except OSError as error:
+            status = _system(error)
         except Exception as error:
             status = _fault(error)
         if standalone_mode:
@@ -148,6 +150,29 @@ class Group(TyperGroup):
 def _say(message: str, status: int) -> int:
     warn("priority: " + " ".join(message.split("\n")))
     return status
+
+
+def _system(error: OSError) -> int:
+    """What the system refused: a folder that may not be written, a full disk, a file where a folder should be."""
+    if error.strerror is None:
+        return _fault(error)
+    where = error.filename
+    if where is None and _written_by_us(error):
+        where = "standard output"
+        # What is still unwritten must not be tried again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return _say(f"cannot use {where}: {error.strerror}" if where else f"the system refused: {error.strerror}", 1)
+
+
+def _written_by_us(error: OSError) -> bool:
+    """Whether it comes from a line that prints: the system names no file for an open one."""
+    trace, names, last = error.__traceback__, set(), ""
+    while trace is not None:
+        names.add((trace.tb_frame.f_globals.get("__name__"), trace.tb_frame.f_code.co_name))
+        last = trace.tb_frame.f_code.co_name
+        trace = trace.tb_next
+    prints = {(__name__, "write"), (__name__, "write_json"), ("priority.face.show", "out")}
+    return bool(names & prints) or last == "main"
 
 
 def _fault(error: Exception) -> int:

@@ -253,6 +253,13 @@ def users(items: Iterable[views.UserView]) -> RenderableType:
     return table(("USER", "ADMIN", "GRANTS"), rows, "no users")
 
 
+def _standing(token: views.TokenView) -> str:
+    if token["revoked"]:
+        return "revoked"
+    expires = token["expires"]
+    return "expired" if expires and datetime.fromisoformat(expires) <= datetime.now(UTC) else "good"
+
+
 def tokens(items: Iterable[views.TokenView]) -> RenderableType:
     """One line a token."""
     rows = [
@@ -262,7 +269,7 @@ def tokens(items: Iterable[views.TokenView]) -> RenderableType:
             token["label"],
             age(token["created"]),
             token["expires"] or "never",
-            "revoked" if token["revoked"] else "good",
+            _standing(token),
         )
         for token in items
     ]

@@ -294,6 +294,34 @@ def test_kill_restart_scale(run: Run) -> None:
     assert "has ended" in run("kill", "physics/devel/many", "--why", "done").stdout
 
 
+def test_one_name_that_is_not_there_and_nothing_is_killed(run: Run) -> None:
+    for name in ("k1", "k2"):
+        run("submit", "--role", "physics", "--name", name, "--cpus", "999", "--", "true")
+    result = run("kill", "physics/devel/k1", "physics/devel/nothing", "physics/devel/k2")
+    assert result.exit_code == 3 and "physics/devel/nothing" in result.stderr
+    assert good(run("status", "physics/devel/k1", "--json"))["state"] == "active"
+    assert run("kill", "physics/devel/k1", "physics/devel/k2").exit_code == 0
+
+
+def test_a_token_that_is_over_is_expired(run: Run, eventually: Eventually) -> None:
+    run("token", "create", "--label", "short", "--expires", "0.1s")
+    eventually(lambda: any("short" in line and "expired" in line for line in run("token", "list").stdout.splitlines()))
+
+
+def test_what_the_system_refuses_is_one_plain_line(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for command in (["up"], ["api", "--port", "0"], ["db", "upgrade"]):
+        done = process(*command, PRIORITY_STATE=str(file), PRIORITY_CONFIG=os.devnull)
+        assert (done.returncode, done.stderr) == (1, f"priority: cannot use {file}: File exists\n"), command
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "priority", "job", "schema"], stdout=full, stderr=subprocess.PIPE,
+            text=True, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "priority: cannot use standard output: No space left on device\n")
+
+
 def test_roles_three_ways_that_agree(run: Run) -> None:
     fresh = {"roles": {"new": {"quota": {"devel": {"cpus": 3}}, "users": {"nora": {}}}}}
     text = yaml.safe_dump(fresh)
