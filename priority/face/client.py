@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 import orjson
 
-from priority.errors import PriorityError, Unauthenticated, Unavailable
+from priority.errors import Malformed, PriorityError, Unauthenticated, Unavailable
 from priority.face.transport import BACKOFF_S, Transport
 
 if TYPE_CHECKING:
@@ -379,7 +379,10 @@ def _part(text: str) -> str:
 
 def _job(ref: str, action: str = "") -> str:
     """`/v1/jobs/...` for a uid or `role/tier/name`; each part is quoted, so that no part can leave its place."""
-    path = "/".join(quote(part, safe="") for part in ref.split("/"))
+    parts = ref.split("/")
+    if len(parts) not in (1, 3) or not all(parts):
+        raise Malformed(f"{ref or 'nothing'}: a job is named by its uid or role/tier/name")
+    path = "/".join(quote(part, safe="") for part in parts)
     return f"/v1/jobs/{path}/{action}" if action else f"/v1/jobs/{path}"
 
 

@@ -25,7 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from priority.errors import Invalid, Malformed, NotFound, PriorityError, TooLarge, Unauthenticated
+from priority.errors import Invalid, Malformed, PriorityError, TooLarge, Unauthenticated
 from priority.job import invalid
 from priority.ports import User
 from priority.service import access
@@ -154,7 +154,15 @@ def _authorize(user: User, permission: Permission, request: Request) -> None:
     else:
         allowed = True
     if not allowed:
-        raise NotFound(f"there is no {request.scope['path']}, or you have no grant for it")
+        raise access.no_such(_named(request))
+
+
+def _named(request: Request) -> str:
+    """What the path is about, in the words of who asks; never whether it is there."""
+    named = request.path_params
+    if {"role", "tier", "name"} <= named.keys():
+        return f"job {named['role']}/{named['tier']}/{named['name']}"
+    return f"role {named['role']}" if "role" in named else str(request.scope["path"])
 
 
 class Gate:

@@ -156,6 +156,8 @@ BAD = [
     (["submit", "--name", "x", "--role", "physics", "--tier", "prod", "--cpus", "99", "--", "true"], 6, ["short by"]),
     (["submit", "--name", "x", "--role", "physics", "-n", "1000000", "--", "true"], 2, ["instances"]),
     (["status", "physics/prod/nothing"],            3, ["physics/prod/nothing"]),
+    (["status", "ci/devel"],                        2, ["ci/devel: a job is named by its uid or role/tier/name"]),
+    (["kill", "ci//x"],                             2, ["role/tier/name"]),
     (["status"],                                    2, ["JOB", "--help"]),
     (["kill", "physics/prod/x", "-i", "1-"],        2, ["--instances"]),
     (["kill", "physics/prod/x", "-i", "0-99999999"], 2, ["--instances"]),
@@ -292,6 +294,14 @@ def test_kill_restart_scale(run: Run) -> None:
     assert good(run("kill", "physics/devel/many", "-i", "0,2-3", "--json"))[0]["active"] == 3
     assert run("job", "restart", "physics/devel/many").exit_code == 0
     assert "has ended" in run("kill", "physics/devel/many", "--why", "done").stdout
+
+
+def test_what_is_not_granted_is_said_in_the_users_words(run: Run) -> None:
+    for command in ("kill", "status", "explain"):
+        result = run(command, "chem/prod/run", user="ada")
+        assert (result.exit_code, result.stderr) == (
+            3, "priority: there is no job chem/prod/run, or you have no grant for it\n",
+        )  # fmt: skip
 
 
 def test_one_name_that_is_not_there_and_nothing_is_killed(run: Run) -> None:
