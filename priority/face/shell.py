@@ -50,10 +50,14 @@ def settings(**given: Any) -> Settings:
 
     from priority.job import invalid
     from priority.service.settings import Settings as Read
+    from priority.service.settings import unknown
 
     values: dict[str, Any] = {**_given, **{name: value for name, value in given.items() if value is not None}}
     try:
-        return Read(**values)
+        found = Read(**values)
+        for line in unknown():
+            warn(f"priority: {line}")
+        return found
     except ValidationError as error:
         raise invalid(error) from None
     except YAMLError as error:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 from pathlib import Path
 
 from pydantic import Field, field_validator
@@ -17,6 +18,10 @@ def default_state() -> Path:
     """The state folder, if none is named."""
     home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     return Path(home).expanduser() / "priority"
+
+
+NOT_SETTINGS = {"job", "task_id", "instance", "attempt", "sandbox", "config", "debug"}
+"""After `PRIORITY_`: what tasks are told, and what is read elsewhere."""
 
 
 class Settings(BaseSettings):
@@ -95,3 +100,26 @@ class Settings(BaseSettings):
         del dotenv_settings, file_secret_settings  # pydantic hands over all there are; these are not read
         file = os.environ.get("PRIORITY_CONFIG", "priority.yaml")
         return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=file)
+
+
+def unknown() -> list[str]:
+    """A line for each name in the environment and the file that is no setting: a misspelt one would do nothing."""
+    file = os.environ.get("PRIORITY_CONFIG", "priority.yaml")
+    source = YamlConfigSettingsSource(Settings, yaml_file=file)
+    given = [(name, name.lower().removeprefix("priority_")) for name in os.environ if name.upper()[:9] == "PRIORITY_"]
+    lines = [
+        f"{written} is not a setting{_closest(name, 'PRIORITY_{}')}"
+        for written, name in sorted(given)
+        if name not in NOT_SETTINGS and not name.startswith(("test_", "sim_")) and name not in Settings.model_fields
+    ]
+    names = [str(name) for name in source.yaml_data]
+    return lines + [
+        f"{file}: {name} is not a setting{_closest(name)}" for name in names if name not in Settings.model_fields
+    ]
+
+
+def _closest(name: str, form: str = "{}") -> str:
+    found = get_close_matches(name.lower(), Settings.model_fields, n=1, cutoff=0.5)
+    if not found:
+        return " (`priority config` lists them all)"
+    return f"; did you mean {form.format(found[0].upper() if form != '{}' else found[0])}?"

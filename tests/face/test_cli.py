@@ -304,6 +304,17 @@ def test_what_is_not_granted_is_said_in_the_users_words(run: Run) -> None:
         )  # fmt: skip
 
 
+def test_an_unknown_setting_is_said_with_the_closest(tmp_path: Path) -> None:
+    file = tmp_path / "priority.yaml"
+    file.write_text("agent: 3\nport: 1\n")
+    done = process("config", PRIORITY_CONFIG=str(file), PRIORITY_PROT="1", PRIORITY_JOB="a/b/c", PRIORITY_TEST_X="1")
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        "priority: PRIORITY_PROT is not a setting; did you mean PRIORITY_PORT?",
+        f"priority: {file}: agent is not a setting; did you mean agents?",
+    ]
+
+
 def test_one_name_that_is_not_there_and_nothing_is_killed(run: Run) -> None:
     for name in ("k1", "k2"):
         run("submit", "--role", "physics", "--name", name, "--cpus", "999", "--", "true")
