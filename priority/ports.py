@@ -368,6 +368,8 @@ class NodeGone:
 
     node: str
     at_us: int
+    heard_us: int = 0
+    """When it was last heard of, by its own clock; 0: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -451,6 +453,11 @@ class Backend(Protocol):
     def inquire(self, nodes: Collection[str]) -> None:
         """Ask these nodes for a fresh `NodeSeen` and for what they know of their tasks (reconciliation). One that was
         never heard of counts as silent from then on: `NodeSilent` and `NodeGone` follow if it stays so.
+        """
+
+    def heard(self) -> Mapping[str, int]:
+        """When nodes gave their last sign of life, each by its own clock: for people, not for decisions. Empty when
+        that is not known just now; never raises.
         """
 
     def logs(self, request: LogRequest) -> LogChunk:

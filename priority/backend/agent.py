@@ -11,8 +11,9 @@ SIGTERM ends the agent and leaves the tasks with the warden until the lease runs
 takes them over. With `stop_tasks` they are stopped first and their ends reported.
 
 Keys
-    priority:beats           hash; node -> `INCARNATION:NUMBER:PLACE`, changed by each beat. That a beat makes the field
-                             anew means that Redis or the scheduler has forgotten the node: then it says all it has.
+    priority:beats           hash; node -> `INCARNATION:NUMBER:AT_US:PLACE`, changed by each beat. That a beat makes the
+                             field anew means that Redis or the scheduler has forgotten the node: then it says all it
+                             has. The time is for people alone: nobody's silence is counted by another machine's clock.
     priority:reports         stream; `node`, `agent` and `seen` or `reports`, in JSON
     priority:ask:NODE        list of asks, in JSON
     priority:reply:ID        list; the answer to one ask
@@ -182,7 +183,8 @@ class Agent:
         try:
             if not self._claimed:
                 self._claim()
-            forgotten = self._beat_line.client.hset(BEATS, self.name, f"{incarnation}:{self._beats}:{self._place}")
+            beat = f"{incarnation}:{self._beats}:{time.time_ns() // 1000}:{self._place}"
+            forgotten = self._beat_line.client.hset(BEATS, self.name, beat)
         except (redis.exceptions.RedisError, *Lost):
             self._beat_line.drop()
             self._missed = True

@@ -11,7 +11,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import redis
@@ -116,6 +116,13 @@ class LocalBackend:
         self._expected.update(nodes)  # its clock is the listening thread's
         self._try(lambda: self._ask({node: {"inquire": True} for node in nodes}))
 
+    def heard(self) -> Mapping[str, int]:
+        """See `ports.Backend`."""
+        try:
+            return _heard(self._client.hgetall(BEATS))
+        except (redis.exceptions.RedisError, *Lost):
+            return {}
+
     def _ask(self, asks: dict[str, dict[str, Any]]) -> None:
         with self._client.pipeline(transaction=False) as pipeline:
             for node, ask in asks.items():
@@ -180,7 +187,8 @@ class LocalBackend:
             self._forget(gone)
         at_us = time.time_ns() // 1000
         reports: list[Report] = [NodeSilent(node=name, at_us=at_us) for sign, name in signs if sign is Sign.SILENT]
-        return [*reports, *(NodeGone(node=name, at_us=at_us) for name in gone)]
+        heard = _heard(beats)
+        return [*reports, *(NodeGone(node=name, at_us=at_us, heard_us=heard.get(name, 0)) for name in gone)]
 
     def _forget(self, nodes: list[str]) -> None:
         """What waits for them must not reach them; should one come back it finds itself forgotten and says all."""
@@ -224,6 +232,16 @@ class LocalBackend:
         self._ears.close()
         self._client.close()
         self._logs.close()
+
+
+def _heard(beats: Any) -> dict[str, int]:
+    """When each beat was made; see `backend.agent`. What is not understood is left out."""
+    heard: dict[str, int] = {}
+    for name, beat in beats.items():
+        parts = beat.split(b":", 3)
+        if len(parts) == 4 and parts[2].isdigit() and len(parts[2]) < 19:
+            heard[name.decode(errors="replace")] = int(parts[2])
+    return heard
 
 
 def _by_node(batch: Sequence[_Act]) -> dict[str, list[_Act]]:

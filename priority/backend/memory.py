@@ -132,6 +132,11 @@ class MemoryBackend:
                 elif self._contacts[name] == 0:
                     self._fall_silent(name)
 
+    def heard(self) -> dict[str, int]:
+        """See `ports.Backend`. Who can be reached is heard of all the time."""
+        with self._lock:
+            return {name: self._clock.now_us() for name, node in self._nodes.items() if node.reachable}
+
     def logs(self, request: LogRequest) -> LogChunk:
         """See `ports.Backend`; never waits."""
         with self._lock:

@@ -38,6 +38,9 @@ class Nodes:
             records = reader.nodes()
             placed = [task for task in reader.active_tasks() if task.state in PLACED]
             jobs = reader.jobs_of({task.job for task in placed})
+        heard, now_us = self._parts.backend.heard(), self._parts.clock.now_us()
+        # A node whose clock is ahead is not heard of in the future.
+        records = [replace(one, seen_us=max(one.seen_us, min(heard.get(one.node.name, 0), now_us))) for one in records]
         held: dict[str, Resources] = {record.node.name: {} for record in records}
         count = dict.fromkeys(held, 0)
         for task in placed:

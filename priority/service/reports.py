@@ -219,7 +219,8 @@ def _node_gone(outcome: Outcome, gone: NodeGone, nodes: dict[str, NodeRecord]) -
     if before is None:
         return
     if before.node.state is not NodeState.DOWN:
-        record = replace(before, node=replace(before.node, state=NodeState.DOWN))
+        seen_us = max(before.seen_us, min(gone.heard_us, gone.at_us))
+        record = replace(before, node=replace(before.node, state=NodeState.DOWN), seen_us=seen_us)
         nodes[gone.node] = outcome.nodes[gone.node] = record
         outcome.ledger.emit("node.down", None, node=gone.node)
     reason = Reason("node-gone", f"node {gone.node} was lost", {"node": gone.node})

@@ -278,10 +278,19 @@ def test_silent_then_gone_then_back_with_the_proof(cluster: Any) -> None:
     cluster.cut()
     cluster.wait(lambda one: isinstance(one, NodeSilent) and one.node == "n1")
     cluster.wait(lambda one: isinstance(one, NodeGone) and one.node == "n1")
+    assert "n1" not in cluster.backend.heard()
     since = len(cluster.heard)
     cluster.heal()
     cluster.wait(lambda one: isinstance(one, NodeSeen) and one.agent != agent, since)
     assert cluster.ended(task).cause.code == "lease"
+
+
+def test_each_beat_says_when_it_was(cluster: Any) -> None:
+    seen = cluster.node_seen().at_us
+    deadline = time.monotonic() + 30
+    while not cluster.backend.heard().get("n1", 0) > seen and time.monotonic() < deadline:
+        threading.Event().wait(0.02)
+    assert cluster.backend.heard()["n1"] > seen
 
 
 def test_a_short_silence_ends_nothing(cluster: Any) -> None:

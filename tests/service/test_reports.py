@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from priority.ports import Delivery, NodeSeen, TaskSeen
+from priority.ports import Delivery, NodeGone, NodeSeen, TaskSeen
 from priority.reason import Reason
 from priority.service.ledger import next_id, parts_of
 from priority.task import TERMINAL, State
@@ -164,3 +164,16 @@ def test_a_node_s_clock_cannot_turn_time_back() -> None:
 )
 def test_a_task_s_id_can_be_taken_apart(id: str, parts: tuple[str, int, int] | None) -> None:
     assert parts_of(id) == parts
+
+
+def test_a_node_was_seen_when_it_was_last_heard_of() -> None:
+    world = World([node("n1")])
+    world.settle()
+    world.move(30.0)
+    (view,) = world.service.nodes.list(ROOT)
+    assert view.record.seen_us == world.clock.now_us()
+    left_us = world.clock.now_us()
+    world.scheduler.report(Delivery((NodeGone(node="n1", at_us=left_us + 9, heard_us=left_us),)))
+    world.scheduler.step()
+    with world.store.read() as reader:
+        assert reader.nodes()[0].seen_us == left_us
