@@ -63,7 +63,8 @@ class World:
     not have them.
     """
 
-    def __init__(self, agents: int, cpus: int, **settings: str) -> None:
+    def __init__(self, agents: int, cpus: int, *, idle: bool = False) -> None:
+        self.idle = idle
         self.state = Path(tempfile.mkdtemp(prefix="priority-bench-"))
         self.nodes = agents
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PRIORITY_")}
@@ -75,7 +76,6 @@ class World:
             "PRIORITY_AGENT_MEM": "1TiB",
             "PRIORITY_AGENT_DISK": "1TiB",
             "PRIORITY_CONFIG": os.devnull,
-            **{f"PRIORITY_{name.upper()}": value for name, value in settings.items()},
         }
         with (self.state / "up.log").open("wb") as log:
             self.service = subprocess.Popen(
@@ -104,11 +104,11 @@ class World:
         raise Unavailable(f"the service did not come up; it says why in {self.state}/up.log")
 
     def close(self) -> None:
-        """End the service and what it ran; on a clean end the folder goes too."""
+        """End the service and what it ran (`idle`: nothing ever did); on a clean end the folder goes too."""
         with suppress(PriorityError):
-            for job in self.client.all_jobs(state="active"):
+            for job in () if self.idle else self.client.all_jobs(state="active"):
                 self.client.kill(job["uid"])
-            wait_for(lambda: not self.client.jobs(state="active")["items"])
+            wait_for(lambda: self.idle or not self.client.jobs(state="active")["items"])
         self.client.close()
         self.service.send_signal(signal.SIGTERM)
         if self.service.wait(timeout=TIMEOUT_S) == 0:
@@ -157,9 +157,9 @@ ROLES = {
 
 
 @contextmanager
-def world(agents: int, cpus: int, **settings: str) -> Iterator[World]:
+def world(agents: int, cpus: int, *, idle: bool = False) -> Iterator[World]:
     """A world that is ended afterwards, whatever happens."""
-    made = World(agents, cpus, **settings)
+    made = World(agents, cpus, idle=idle)
     try:
         yield made
     finally:

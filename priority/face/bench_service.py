@@ -30,7 +30,7 @@ HELD = {"cpus": 10_000}
 
 def measure() -> Iterator[Figure]:
     """Every figure, as it is measured."""
-    with world(4, 4) as here:
+    with world(4, 4, idle=True) as here:
         yield from submissions(here)
     with world(10, 100) as here:
         yield from throughput(here)
