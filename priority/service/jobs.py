@@ -149,7 +149,9 @@ class Jobs:
         return self._end(actor, ref, lifecycle.Event.KILL, instances, why)
 
     def restart(self, actor: User, ref: str, instances: Collection[int] | None = None, why: str = "") -> Job:
-        """Begin these instances (None: all that run) anew: stopped with the job's grace, then another attempt."""
+        """Begin these instances (None: all that run) anew: stopped with the job's grace, then another attempt.
+        `Conflict` if the job has ended.
+        """
         return self._end(actor, ref, lifecycle.Event.RESTART, instances, why)
 
     def _end(self, actor: User, ref: str, event: lifecycle.Event, instances: Collection[int] | None, why: str) -> Job:
@@ -159,6 +161,8 @@ class Jobs:
             now_us = self._parts.clock.now_us()
             job = find_job(writer, actor, ref)
             _check_instances(job, instances)
+            if event is lifecycle.Event.RESTART and job.state is not JobState.ACTIVE:
+                raise Conflict(f"{job.spec.key} has ended; submit it again", job=job.uid)
             chosen = None if instances is None else set(instances)
             ledger = Ledger(writer, now_us, writer.active_tasks(jobs=[job.uid]), {job.uid: job})
             moved = _move_all(ledger, event, chosen, _by(actor, done, why, now_us))

@@ -64,6 +64,32 @@ def test_a_restart_begins_anew_when_the_old_one_is_dead() -> None:
     assert world.backend.violations == []
 
 
+def test_a_job_that_has_ended_is_not_restarted() -> None:
+    world = World([node("n1")])
+    job = world.submit(spec("physics/prod/a"))
+    world.settle()
+    world.service.jobs.kill(ROOT, job.uid)
+    world.settle()
+    with pytest.raises(Conflict, match="physics/prod/a has ended; submit it again"):
+        world.service.jobs.restart(ROOT, job.uid)
+
+
+def test_no_stop_gives_longer_notice_than_the_service_allows() -> None:
+    world = World([node("n1", 1)], notice_limit_s=20.0)
+    low = world.submit(spec("physics/devel/a", kill_grace=99, preempt={"notice": 77}))
+    world.settle()
+    world.submit(spec("physics/prod/b"))
+    world.settle()
+    assert [(stop.task, stop.notice_s) for stop in world.backend.stops] == [(world.tasks(low)[0].id, 20.0)]
+    world.service.jobs.kill(ROOT, "physics/prod/b")
+    world.settle()
+    last = world.submit(spec("physics/prod/c", kill_grace=99))
+    world.settle()
+    world.service.jobs.kill(ROOT, last.uid)
+    world.settle()
+    assert {stop.notice_s for stop in world.backend.stops if stop.task == world.tasks(last)[0].id} == {20.0}
+
+
 def test_a_kill_amid_a_restart_is_final() -> None:
     world = World([node("n1")])
     job = world.submit(spec("physics/prod/a"))
