@@ -224,6 +224,7 @@ class Household:
         self.tasks.pop(custody.task, None)
         self._marks.pop(custody.mark, None)
         self._leaving.discard(custody)
+        self._looker.trim(custody)
         self._ledger.ended(custody.end())
 
     def _find_orphans(self) -> None:

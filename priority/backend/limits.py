@@ -55,10 +55,16 @@ class Looker:
         self.next_s = max(pause, SHARE * (now_s() - begin))
         return breaches
 
+    def trim(self, custody: Custody) -> int:
+        """Cut what is too long of its outputs; bytes on disk of the longer one as it was found. Also when a task has
+        ended: a fast one writes much between its last look and its end.
+        """
+        return sandbox.trim(custody.folder, self._log_limit)
+
     def _look_at(self, custody: Custody) -> tuple[Breach | None, float]:
         assert custody.order is not None
         pause = LOOK_S
-        if sandbox.trim(custody.folder, self._log_limit) > self._log_limit // 2:
+        if self.trim(custody) > self._log_limit // 2:
             pause = HURRY_S
         if not custody.order.mem_mib:
             if (now := now_s()) < custody.peak_at_s:

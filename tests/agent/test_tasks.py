@@ -273,6 +273,16 @@ class TestOutput:
         assert tail.data == b"%09d\ndone\n" % lines and tail.ended
         assert tail.offset == lines * 10 + 5 - 15
 
+    def test_what_was_written_just_before_the_end_is_cut_too(self, make_cluster: Callable[..., Cluster]) -> None:
+        limit = 2**20
+        cluster = make_cluster()
+        cluster.ready(log_limit=limit)
+        task = cluster.launch("head -c 20000000 /dev/zero")  # over before it is looked at
+        cluster.ended(task)
+        assert (cluster.sandbox(task) / "stdout").stat().st_blocks * 512 <= limit
+        tail = self.read(cluster, task, -10)
+        assert (tail.offset, tail.data, tail.ended) == (20_000_000 - 10, bytes(10), True)
+
     def test_an_output_that_became_a_link_is_not_followed(self, cluster: Cluster) -> None:
         from priority.errors import NotFound
 
