@@ -191,6 +191,9 @@ class Reader(Protocol):
     def nodes(self) -> list[NodeRecord]:
         """Every node ever seen and not forgotten, by name."""
 
+    def leader(self) -> tuple[str, int, int] | None:
+        """Who leads (or led last and did not resign), its epoch, and when its lease runs out."""
+
 
 class Writer(Reader, Protocol):
     """One transaction: everything or nothing. There is one writer at a time in the whole service, so what a

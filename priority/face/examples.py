@@ -137,7 +137,7 @@ EXPLANATION: dict[str, Any] = {
 HEALTH: dict[str, Any] = {
     "status": "ok",
     "version": "0.1.0",
-    "parts": {"database": "ok", "redis": "ok", "nodes": "ok"},
+    "parts": {"database": "ok", "redis": "ok", "scheduler": "ok", "nodes": "ok"},
 }
 PROBLEM: dict[str, Any] = {
     "type": "urn:priority:problem:quota-exceeded",

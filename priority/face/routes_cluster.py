@@ -37,11 +37,16 @@ def health(service: Verbs) -> Response:
 def _parts(service: Service) -> dict[str, str]:
     redis = {"redis": "ok" if service.parts.queue.alive() else "does not answer: slower, but nothing is lost"}
     try:
-        nodes = service.nodes.list(SYSTEM)
+        nodes, led = service.nodes.list(SYSTEM), service.nodes.led()
     except PriorityError:
-        return {"database": "does not answer", **redis, "nodes": "not known"}
+        return {"database": "does not answer", **redis, "scheduler": "not known", "nodes": "not known"}
     up = sum(view.record.node.state.value == "up" for view in nodes)
-    return {"database": "ok", **redis, "nodes": "ok" if up and up == len(nodes) else f"{up} of {len(nodes)} are up"}
+    return {
+        "database": "ok",
+        **redis,
+        "scheduler": "ok" if led else "no scheduler leads",
+        "nodes": "ok" if up and up == len(nodes) else f"{up} of {len(nodes)} are up",
+    }
 
 
 @routes.get("/me", tags=["users"], summary="Who am I", response_model=views.UserView, responses=says(examples.USER))

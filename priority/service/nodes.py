@@ -59,6 +59,12 @@ class Nodes:
             for record in records
         ]
 
+    def led(self) -> bool:
+        """Whether a scheduler leads: its lease has not run out. One that is frozen or dead renews nothing."""
+        with self._parts.store.read() as reader:
+            leader = reader.leader()
+        return leader is not None and self._parts.clock.now_us() < leader[2]
+
     def drain(self, actor: User, name: str) -> NodeRecord:
         """Place nothing new there; what runs goes on. Cluster admins only."""
         return self._set_drained(actor, name, True)

@@ -203,6 +203,11 @@ class SqlReader:
         """See `Reader`."""
         return [rows.node_of(row) for row in sorted(self._session.fetch(rows.NODE, "nodes"))]
 
+    def leader(self) -> tuple[str, int, int] | None:
+        """See `Reader`."""
+        found = self._session.fetch(("holder", "epoch", "until_us"), "leader WHERE id = 1 AND holder IS NOT NULL")
+        return _one((holder, epoch, until_us) for holder, epoch, until_us in found)
+
     # --- how
 
     def _some(self, columns: tuple[str, ...], table: str, column: str, values: Collection[str] | None) -> list[Any]:

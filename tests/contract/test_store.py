@@ -628,8 +628,12 @@ def test_one_leads_until_its_lease_is_over(store: Store) -> None:
     with store.write() as writer:
         writer.resign("two")
         assert writer.lead("two", 100, 10) is None
+        assert writer.leader() == ("one", 3, 109)
         writer.resign("one")
+        assert writer.leader() is None
         assert writer.lead("two", 100, 10) == 4
+    with store.read() as reader:
+        assert reader.leader() == ("two", 4, 110)
 
 
 def test_a_deposed_leader_cannot_write(store: Store) -> None:

@@ -37,6 +37,19 @@ def test_redis_away_submissions_are_accepted(live: Live) -> None:
     assert (health["status"], health["parts"]["database"]) == ("degraded", "ok") and health["parts"]["redis"] != "ok"
 
 
+def test_health_says_whether_a_scheduler_leads(live: Live) -> None:
+    def scheduler() -> str:
+        part: str = live.client().health()["parts"]["scheduler"]
+        return part
+
+    now_us = live.service.parts.clock.now_us()
+    assert scheduler() == "no scheduler leads" and live.client().health()["status"] == "degraded"
+    for holder, began_us, lease_us in (("dead", now_us - 2, 1), ("alive", now_us, 3_600_000_000)):
+        with live.service.parts.store.write() as writer:
+            assert writer.lead(holder, began_us, lease_us)
+        assert scheduler() == ("ok" if holder == "alive" else "no scheduler leads")
+
+
 def test_database_away_is_503_and_health_says_so(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     root = live.client(retry_s=0.0)
     root.me()
