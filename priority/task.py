@@ -26,7 +26,13 @@ class State(StrEnum):
 ACTIVE = frozenset({State.PENDING, State.STARTING, State.RUNNING, State.PREEMPTING, State.KILLING})
 """Not ended. Exactly these are in a Snapshot."""
 
-PLACED = frozenset({State.STARTING, State.RUNNING, State.PREEMPTING, State.KILLING})
+DYING = frozenset({State.PREEMPTING, State.KILLING})
+"""Told to end, and not proved to have."""
+
+UNCONFIRMED = DYING | {State.STARTING}
+"""A node was or will be told, and has not answered yet."""
+
+PLACED = UNCONFIRMED | {State.RUNNING}
 """Holds room on a node."""
 
 TERMINAL = frozenset({State.FINISHED, State.FAILED, State.KILLED, State.PREEMPTED, State.LOST})

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from priority.ports import Launch, Stop
 from priority.service.mirror import Mirror
 from priority.service.parts import Parts
-from priority.task import PLACED, State, Task
+from priority.task import DYING, UNCONFIRMED, State, Task
 
 ACTS_A_BATCH = 1000
 """Launches or stops in one message to the backend."""
@@ -50,7 +50,7 @@ class Acts:
         batch = [
             self._stop_of(self._mirror.tasks[id])
             for id in dict.fromkeys(ids)
-            if self._is(id, State.PREEMPTING, State.KILLING)
+            if self._is(id, *DYING)
         ]
         for start in range(0, len(batch), self._batch):
             self._parts.backend.stop(batch[start : start + self._batch])
@@ -83,7 +83,7 @@ class Acts:
             due_us, id = heapq.heappop(self._due)
             if self._due_us.get(id) == due_us:
                 del self._due_us[id]
-                if self._is(id, *PLACED - {State.RUNNING}):
+                if self._is(id, *UNCONFIRMED):
                     due.append(id)
         self.launch(due, now_us)
         self.stop(due, now_us)

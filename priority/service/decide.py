@@ -19,7 +19,7 @@ from priority.ports import TaskChange, Writer
 from priority.reason import Reason
 from priority.service.ledger import Ledger
 from priority.service.mirror import Mirror
-from priority.task import State, Task
+from priority.task import DYING, State, Task
 
 REASONS_AT_ONCE = 200
 """At most so many reasons for waiting are written down in one spell; the rest follow in later ones."""
@@ -41,6 +41,7 @@ class Decided:
     """Tasks that memory has and the truth has not."""
     launches: list[str]
     stops: list[str]
+    """What this plan has taken, and what a user has in the meantime: whoever learns of it sends the stop."""
     last_event: int | None
     whole: bool
     """Whether all of the plan holds; else another one is due."""
@@ -135,7 +136,8 @@ def decide(
     changed |= _tell(writer, {id: reason for id, reason in reasons.items() if id not in changed}, mirror)
     gone = {id for id in ids if id not in truth}
     whole = len(ledger.launches) + len(ledger.stops) == len(plan.launch) + len(plan.preempt)
-    return Decided(changed, gone, ledger.launches, ledger.stops, last_event, whole)
+    stops = ledger.stops + [id for id, task in stale.items() if task.state in DYING]
+    return Decided(changed, gone, ledger.launches, stops, last_event, whole)
 
 
 def _waits(task: Task) -> bool:

@@ -17,7 +17,7 @@ from priority.reason import Reason
 from priority.service.jobs import attempts_of, find_job, find_task
 from priority.service.ledger import parts_of
 from priority.service.parts import Parts
-from priority.task import ACTIVE, State, Task
+from priority.task import ACTIVE, DYING, State, Task
 
 TASKS_MAX = 2000
 """Of a larger job, the attempts of its first instances are told; the summary counts them all."""
@@ -119,7 +119,7 @@ class _Telling:
             return f"is starting on node {task.node}{self._before(task)}"
         if task.state is State.RUNNING:
             return f"runs on node {task.node}{self._before(task)}"
-        if task.state in (State.PREEMPTING, State.KILLING):
+        if task.state in DYING:
             return f"is being stopped on node {task.node}: {why}"
         if task.state is State.FINISHED:
             return f"finished on node {task.node}"

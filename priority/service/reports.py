@@ -20,7 +20,7 @@ from priority.node import NodeState
 from priority.ports import NodeGone, NodeRecord, NodeSeen, NodeSilent, Report, TaskSeen, Writer
 from priority.reason import Reason
 from priority.service.ledger import Ledger, others_of
-from priority.task import ACTIVE, State, Task
+from priority.task import ACTIVE, DYING, State, Task
 
 _UNPROVEN = frozenset({"epoch"})
 """Refusals that say nothing of what the node will do with the next launch."""
@@ -131,7 +131,7 @@ def _started(outcome: Outcome, seen: TaskSeen, task: Task) -> None:
         # Told late, it has ended since; or it runs although it is proved dead, which must not be. Stopping what has
         # ended changes nothing.
         outcome.strays.append((task.id, seen.node))
-    elif task.state in (State.PREEMPTING, State.KILLING):
+    elif task.state in DYING:
         outcome.restop.append(task.id)
 
 
@@ -150,7 +150,7 @@ def _how_it_ended(seen: TaskSeen) -> tuple[Event, Reason | None]:
 
 def _why(task: Task, event: Event, reason: Reason | None) -> dict[str, Any]:
     """The reason to keep. That it was preempted or killed, and by whom, says more than how it then ended."""
-    if task.state in (State.PREEMPTING, State.KILLING) and event is not Event.SUCCEEDED:
+    if task.state in DYING and event is not Event.SUCCEEDED:
         return {}
     if event is Event.STOPPED and reason is None:
         reason = Reason("stopped", f"was stopped on node {task.node}, but not by us")
@@ -198,7 +198,7 @@ def _is_stale(seen: NodeSeen, before: NodeRecord) -> bool:
 
 def _reconcile(outcome: Outcome, seen: NodeSeen, task: Task) -> None:
     """One task that the truth has on this node, beside what the node says that it has."""
-    dying = task.state in (State.PREEMPTING, State.KILLING)
+    dying = task.state in DYING
     if task.id in seen.tasks:
         if dying:
             outcome.restop.append(task.id)

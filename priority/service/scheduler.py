@@ -35,7 +35,7 @@ from priority.service.mirror import Mirror
 from priority.service.parts import ALL, Parts
 from priority.service.window import WINDOW
 from priority.snapshot import Snapshot
-from priority.task import State, Task
+from priority.task import DYING, UNCONFIRMED, State, Task
 
 _SWEEP_SHARE = 20
 """A sweep that takes long is made seldom: at most a twentieth of the time goes into it."""
@@ -254,6 +254,8 @@ class Scheduler:
             truth.setdefault(task.job, []).append(task)
         for uid, of_job in truth.items():
             self._sync(uid, of_job, now_us)
+        # whichever way it came into memory: what is not confirmed is awaited, and so sent again at last
+        self._acts.expect([task for task in tasks if task.state in UNCONFIRMED], now_us)
         self._acts.forget(now_us)
         self._telling.forget(mirror)
         took_us = self._parts.clock.now_us() - began_us
@@ -276,7 +278,7 @@ class Scheduler:
 
     def _sync(self, uid: str, truth: Sequence[Task], now_us: int) -> None:
         changed = self.mirror.sync_job(uid, truth)
-        self._acts.stop([task.id for task in changed if task.state in (State.KILLING, State.PREEMPTING)], now_us)
+        self._acts.stop([task.id for task in changed if task.state in DYING], now_us)
         self._acts.expect([task for task in changed if task.state is State.STARTING], now_us)
 
     # --- deciding ------------------------------------------------------------------------------------------------

@@ -104,7 +104,8 @@ def test_users_and_the_scheduler_at_the_same_time(tmp_path: Path, eventually: Ca
     Checkers(world).check()
     for job in world.service.jobs.list(SYSTEM, JobQuery(state=JobState.ACTIVE), Page(1000))[0]:
         world.service.jobs.kill(SYSTEM, job.uid)
-    eventually(lambda: not world.service.jobs.list(SYSTEM, JobQuery(state=JobState.ACTIVE), Page(1000))[0])
+    eventually(lambda: errors or not world.service.jobs.list(SYSTEM, JobQuery(state=JobState.ACTIVE), Page(1000))[0])
+    assert errors == []
     loop.end()
     over.set()
     for thread in threads:

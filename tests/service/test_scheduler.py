@@ -148,6 +148,38 @@ def test_nothing_is_preempted_for_a_task_that_was_killed_meanwhile() -> None:
     assert world.states(prod) == ["0.1 killed"]
 
 
+def test_a_victim_that_was_restarted_meanwhile_is_stopped_all_the_same() -> None:
+    world = World([node("n1", 1)])
+    devel = world.submit(spec("physics/devel/sim"))
+    world.settle()
+    world.submit(spec("physics/prod/reco"))
+
+    def restart_it(point: str) -> None:
+        if point == "decided" and world.states(devel) == ["0.1 running"]:
+            world.service.jobs.restart(ROOT, devel.uid)
+
+    world.scheduler._fail_at = restart_it
+    world.round()
+    assert world.states(devel) == ["0.1 killing", "0.2 pending"]
+    assert [stop.task for stop in world.backend.stops] == [f"{devel.uid}-0-1"]
+    world.move(12.0)
+    assert world.states(devel) == ["0.1 killed", "0.2 pending"]
+
+
+def test_a_task_that_is_neither_confirmed_nor_awaited_is_found_by_the_sweep() -> None:
+    world = World([node("n1", 1)])
+    devel = world.submit(spec("physics/devel/sim"))
+    world.move(10.0)  # the start is confirmed and awaited no more
+    world.service.jobs.kill(ROOT, devel.uid)
+    world.queue.lose()
+    # memory knows it, and yet nobody has sent the stop: no way in is trusted to have done so
+    world.scheduler.mirror.take(world.tasks(devel), world.scheduler.mirror.jobs)
+    world.settle()
+    assert world.backend.stops == []
+    world.move(30.0)
+    assert world.states(devel) == ["0.1 killed"]
+
+
 def test_a_gang_of_which_one_was_killed_meanwhile_does_not_start_in_part() -> None:
     world = World([node("n1", 4)])
     gang = world.submit(spec("physics/devel/mpi", instances=3, gang=True))

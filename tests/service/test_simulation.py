@@ -20,6 +20,7 @@ from priority.plan import Plan
 from priority.ports import JobQuery, Launch, Page
 from priority.service.access import SYSTEM
 from priority.snapshot import Snapshot
+from priority.task import State
 
 from .checkers import Checkers
 from .world import ADA, BEN, EVE, KIND, ROOT, Crash, World, node, spec
@@ -87,6 +88,7 @@ class Simulation:
         ]
         troubles: list[Callable[[], object]] = [
             self.crash,
+            self.meddle,
             self.cut_or_heal,
             self.kill_or_start_node,
             self.restart_agent,
@@ -192,6 +194,18 @@ class Simulation:
 
         self.world.scheduler._fail_at = fail_at
 
+    def meddle(self) -> None:
+        """A user is in between, where memory and truth differ: not a fault, but where faults are found."""
+        point = self.chance.choice(("decided", "reports-committed", "plan-committed"))
+        act = self.chance.choice((self.kill, self.restart, self.scale))
+
+        def change(here: str) -> None:
+            if here == point:
+                self.world.scheduler._fail_at = lambda _: None
+                act()
+
+        self.world.scheduler._fail_at = change
+
     def cut_or_heal(self) -> None:
         name = self.chance.choice(NODES)
         if name in self.cut:
@@ -234,7 +248,10 @@ class Simulation:
         for view in world.service.nodes.list(SYSTEM):
             world.service.nodes.undrain(SYSTEM, view.record.node.name)
         world.scheduler._fail_at = lambda _: None
+        self.safely(world.settle)
+        dying = self._dying()
         self.safely(lambda: world.move(30.0))
+        assert not dying & self._dying(), "what was to end was never stopped"
         self.checkers.check()
         for _ in range(60):
             if not self._active():
@@ -247,6 +264,10 @@ class Simulation:
         assert stuck == {}, f"{stuck}"
         assert world.store_usage() == {}
         assert world.backend.running() == set()
+
+    def _dying(self) -> set[str]:
+        with self.world.store.read() as reader:
+            return {task.id for task in reader.active_tasks() if task.state in (State.PREEMPTING, State.KILLING)}
 
     def _active(self) -> list[object]:
         return list(self.world.service.jobs.list(ROOT, JobQuery(state=JobState.ACTIVE), Page(1000))[0])
