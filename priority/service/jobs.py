@@ -211,12 +211,12 @@ class Jobs:
     def _grow(self, writer: Writer, ledger: Ledger, job: Job, instances: int) -> int:
         """Add instances; how many of them have to be counted and charged anew.
 
-        An instance that was scaled away before goes on with its next attempt, and if its last one is still dying,
-        after that: then it has never left the tally.
+        An instance that was scaled away before goes on with its next attempt, and if one of it is still dying (not
+        always the last: a restart gives it a successor at once), after that: then it has never left the tally.
         """
         fresh = range(job.spec.instances, instances)
         before = _last_attempts(writer, job.uid, fresh)
-        dying = {task.instance for task in before.values() if task.state in ACTIVE}
+        dying = {task.instance: task for task in ledger.tasks.values() if task.instance in fresh}
         added = len(fresh) - len(dying)
         owner = (job.spec.role, job.spec.tier, job.user)
         ask = times(job.spec.resources, added)
@@ -227,7 +227,7 @@ class Jobs:
             check_quota(role, owner, ask, writer.usage(job.spec.role))
         for task in first_attempts(job, fresh, ledger.now_us):
             last = before.get(task.instance)
-            ledger.add(task if last is None else _follow(last, task))
+            ledger.add(task if last is None else _follow(last, dying.get(task.instance), task))
         if added:
             writer.charge({owner: ask})
         return added
@@ -304,10 +304,10 @@ def _narrow(roles: Collection[str] | None, actor: User) -> Collection[str] | Non
 # --- changing ----------------------------------------------------------------------------------------------------
 
 
-def _follow(last: Task, first: Task) -> Task:
-    """The attempt after `last`, otherwise like a first one."""
+def _follow(last: Task, dying: Task | None, first: Task) -> Task:
+    """The attempt after `last`, to begin once none is `dying`, otherwise like a first one."""
     attempt = last.attempt + 1
-    after = last.id if last.state in ACTIVE else None
+    after = dying.id if dying else None
     return replace(first, id=task_id(first.job, first.instance, attempt), attempt=attempt, after=after)
 
 

@@ -206,8 +206,18 @@ class Ledger:
             counts[task.state] = counts.get(task.state, 0) + 1
 
     def _successor(self, task: Task) -> Task | None:
-        successor = self.tasks.get(task_id(task.job, task.instance, task.attempt + 1))
-        return successor if successor is not None and successor.state in ACTIVE else None
+        """The attempt that waits for this one to end. Those between were killed and others came for them."""
+        attempt = task.attempt + 1
+        following = self.tasks.get(task_id(task.job, task.instance, attempt))
+        while following is not None and following.state not in ACTIVE:
+            attempt += 1
+            following = self._read(task_id(task.job, task.instance, attempt))
+        return following
+
+    def _read(self, id: str) -> Task | None:
+        if id not in self.tasks:
+            self.tasks |= self._writer.tasks_of([id])
+        return self.tasks.get(id)
 
     def _set(self, task: Task, **values: Any) -> Task:
         changed = replace(task, **values)

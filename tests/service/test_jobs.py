@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from priority.backend.memory import Play
 from priority.errors import Conflict, Invalid, NotFound, QuotaExceeded
 from priority.ports import JobQuery, Page
 from priority.task import State
@@ -103,8 +104,6 @@ def test_a_kill_amid_a_restart_is_final() -> None:
 
 
 def test_a_restarted_gang_begins_together() -> None:
-    from priority.backend.memory import Play
-
     world = World([node("n1")], play=lambda launch: Play(obeys_s=float(launch.instance)))
     job = world.submit(spec("physics/devel/mpi", instances=3, gang=True))
     world.settle()
@@ -130,8 +129,6 @@ def test_scaling_up_is_admitted_like_a_submission() -> None:
 
 
 def test_scaling_down_kills_the_highest_and_up_again_goes_on_after_them() -> None:
-    from priority.backend.memory import Play
-
     world = World([node("n1", 16)], play=lambda launch: Play(obeys_s=5.0))
     job = world.submit(spec("physics/prod/a", instances=4), actor=ADA)
     world.settle()
@@ -149,6 +146,26 @@ def test_scaling_down_kills_the_highest_and_up_again_goes_on_after_them() -> Non
     assert world.states(job)[-2:] == ["3.1 killed", "3.2 running"]
     assert world.store_usage() == {("physics", "prod", "ada"): {"cpus": 4000}}
     assert world.backend.violations == []
+
+
+def test_scaled_up_again_amid_a_restart_it_begins_once_the_old_one_is_dead() -> None:
+    world = World([node("n1", 4)], play=lambda _: Play(obeys_s=1.0))
+    job = world.submit(spec("physics/prod/web", instances=2))
+    world.settle()
+    world.service.jobs.restart(ADA, job.uid)
+    for instances in (1, 2, 1, 2):
+        world.service.jobs.scale(ADA, job.uid, instances)
+        world.settle()
+        assert world.job(job).active == 2, "the old one is dying still, and holds its part of the quota"
+    now = [states for states in world.states(job) if states.startswith("1.")]
+    assert now == ["1.1 killing", "1.2 killed", "1.3 killed", "1.4 pending"]
+    world.move(2.0)
+    assert world.states(job)[-1] == "1.4 running"
+    assert world.backend.violations == []
+    assert world.store_usage() == {("physics", "prod", "root"): {"cpus": 2000}}
+    world.service.jobs.kill(ADA, job.uid)
+    world.move(2.0)
+    assert world.store_usage() == {}
 
 
 def test_what_has_ended_is_not_scaled() -> None:
@@ -206,8 +223,6 @@ def test_a_list_is_of_one_s_own_roles() -> None:
 
 
 def test_logs_are_of_the_latest_attempt_that_was_placed() -> None:
-    from priority.backend.memory import Play
-
     world = World([node("n1", 1)], play=lambda _: Play(obeys_s=1.0))
     job = world.submit(spec("physics/devel/a", instances=2))
     empty = world.service.jobs.logs(ADA, job.uid, instance=0)
