@@ -16,7 +16,7 @@ from priority.service.access import may, no_such, visible_roles
 from priority.service.admission import Accepted, Admission, Answer, Submission, check, check_quota, first_attempts
 from priority.service.ledger import Ledger, parts_of
 from priority.service.parts import Parts
-from priority.task import ACTIVE, TERMINAL, State, Task, task_id
+from priority.task import TERMINAL, State, Task, task_id
 
 __all__ = ["Accepted", "Jobs", "Submission"]
 
