@@ -14,7 +14,9 @@ import numpy as np
 
 from priority import place, preempt
 from priority.board import Board, Spot
+from priority.claim import Claim
 from priority.fairness import Unit
+from priority.snapshot import Plane
 
 COMPARED_MAX = 64
 """With more units that have victims than this, cheaper victims are not looked for."""
@@ -69,11 +71,11 @@ def launchable(board: Board, units: Sequence[Unit]) -> int:
 def overtaken(
     board: Board, waiting: Sequence[Unit], turns: Mapping[str, int], held: Collection[tuple[str, int]]
 ) -> int:
-    """How many single tasks wait while one behind them stands in their place; not where room was held for that one."""
+    """How many units wait while one behind them stands in their place; not where room was held for that one."""
     if len(waiting) * len(board.spots) > WAITING_MAX:
         return 0
     free = [spot for spot in board.spots.values() if (spot.claim.id, spot.node) not in held]
-    return sum(_overtaken(board, unit, free, turns) for unit in waiting if unit.gang is None)
+    return sum(_overtaken(board, unit, free, turns) for unit in waiting)
 
 
 def could_launch(board: Board, unit: Unit) -> bool:
@@ -120,11 +122,26 @@ def _room_anywhere(board: Board, unit: Unit) -> bool:
 
 
 def _overtaken(board: Board, unit: Unit, free: Sequence[Spot], turns: Mapping[str, int]) -> bool:
-    """Whether a waiting task would fit where tasks behind it are, with the victims that it may take itself."""
+    """Whether a waiting unit would fit where tasks behind it are, with the victims that it may take itself.
+
+    A gang is looked at if its members may take the same victims.
+    """
     claim = unit.members[0]
     behind = [spot for spot in free if turns[spot.claim.id] > turns[claim.id]]
-    if not behind or board.rules.over([claim]) is not None:
+    if not behind or board.rules.over(unit.members) is not None:
         return False
+    if len({(one.tier, one.role, one.priority) for one in unit.members}) > 1:
+        return False
+    room = _undone(board, claim, behind)
+    if unit.gang is None:
+        mask = board.allowed(claim) & board.fits(board.shape(claim), room)
+        return bool(mask[[spot.node for spot in behind]].any())
+    with _as_if(board, room):
+        return place.pack(board, unit.members, False) is not None
+
+
+def _undone(board: Board, claim: Claim, behind: Sequence[Spot]) -> Plane:
+    """The room there would be for a task without those behind it and their victims, its own lawful victims gone."""
     herd, room = board.herd, board.total.copy()
     later = {spot.claim.id for spot in behind}
     lawful = herd.lawful(claim)
@@ -135,5 +152,13 @@ def _overtaken(board: Board, unit: Unit, free: Sequence[Spot], turns: Mapping[st
     for victim, taker in board.killed.items():
         if taker.id in later and not lawful[victim]:
             room[herd.node[victim]] -= herd.request[victim]
-    mask = board.allowed(claim) & board.fits(board.shape(claim), room)
-    return bool(mask[[spot.node for spot in behind]].any())
+    return room
+
+
+@contextmanager
+def _as_if(board: Board, room: Plane) -> Iterator[None]:
+    former, board.total = board.total, room
+    try:
+        yield
+    finally:
+        board.total = former

@@ -6,6 +6,8 @@ each mended, and the one with the fewest faults stands, the earlier of equals:
     - giving victims back as soon as others make them needless
     - the plain round, mended in the end
     - the same without holding room that was held in vain, if nobody loses a place by that
+    - the same with tasks staying in room that is held for them, where a launch elsewhere would free it too late for one
+      that came before
 
 To mend: victims that nothing needs are given back, the most important first; units that have victims move to where
 they need none, or cheaper ones; what is reserved and fits in free room is launched; waiting units are looked at
@@ -15,6 +17,7 @@ again whenever that leaves room. Last, victims that changed hands are named anew
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -85,6 +88,9 @@ def _ways(snapshot: Snapshot, plain: Round) -> Iterator[Round]:
             free = mended(Way(spare=spare, let_go=frozenset(lost)))
             if all(id in free.board.spots for id, _ in lost if id in eager.board.spots):
                 yield free
+    if lost:
+        for spare in (False, True):
+            yield mended(Way(spare=spare, stay=frozenset(id for id, _ in lost)))
 
 
 class _Mending:
@@ -101,7 +107,7 @@ class _Mending:
 
     def run(self) -> None:
         board, done = self.board, self.round
-        done.way = Way(spare=True, let_go=done.way.let_go)
+        done.way = replace(done.way, spare=True)
         for node in sorted(board.killed_on):
             if board.needless(node):
                 board.gained.add(node)

@@ -33,6 +33,8 @@ class Way:
     """Give victims back as soon as nothing needs them, not only in the end."""
     let_go: frozenset[tuple[str, int]] = frozenset()
     """Tasks and rows of nodes where room is not held although `for` keeps it."""
+    stay: frozenset[str] = frozenset()
+    """Tasks that are reserved where room is held for them, though they could be launched elsewhere."""
 
 
 class Round:
@@ -93,6 +95,11 @@ class Round:
 
     def _place(self, unit: Unit, only: Mask | None) -> bool:
         board, kept = self.board, self._wanted
+        if unit.gang is None and unit.members[0].id in self.way.stay:
+            mine = np.zeros(len(board.names), np.bool_)
+            mine[kept.get(unit.members[0].id, [])] = True
+            if place.reserve(board, unit, kept, mine if only is None else mine & only):
+                return True
         if place.launch(board, unit, kept, only) or place.reserve(board, unit, kept, only):
             return True
         choice = preempt.cheapest(board, unit, only)

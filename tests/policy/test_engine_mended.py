@@ -176,6 +176,23 @@ CASES: dict[str, tuple[str, str]] = {
         """,
         "launch k n0; reserve p n1; reserve q n1",
     ),
+    "in the room that is kept for it, so that a launch elsewhere does not free that behind a gang's turn": (
+        """
+        node n1 4 rack=r0
+        node n2 4 rack=r1
+        task s0 web  prod          2 @n1
+        task d1 phys devel         2 !n2
+        task d2 web  opportunistic 2 !n2 for=w0
+        task p0 web  prod          2 rack=r1
+        task g0 chem devel         1 gang=g
+        task g1 chem devel         1 gang=g
+        task g2 chem devel         1 gang=g
+        task g3 chem devel         1 gang=g
+        task w0 web  devel         2
+        task w1 web  devel         2
+        """,
+        "launch w1 n1; reserve p0 n2; reserve w0 n2; wait g0 no-room; wait g1 no-room; wait g2 no-room; wait g3 no-room",
+    ),
 }
 
 
