@@ -95,6 +95,77 @@ class NodeRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two of a preemption, as it was then: a task, whose it is, and the name of its job."""
+
+    task: str
+    job: str
+    """The uid."""
+    role: str
+    tier: str
+    name: str
+    user: str
+
+    @property
+    def key(self) -> str:
+        """`role/tier/name`."""
+        return f"{self.role}/{self.tier}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of a task that others made room for: it `started` (on which node), or a word and a line for why not:
+    `killed` by a user, `lost` with its node or refused by it, `stopped`, `preempted` itself, `failed` to begin.
+    """
+
+    code: Literal["started", "killed", "lost", "stopped", "preempted", "failed"]
+    at_us: int
+    node: str | None = None
+    cause: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PreemptionRecord:
+    """A row of the ledger of preemptions: who gave way, to whom, by which rule, what it cost, and what came of it."""
+
+    at_us: int
+    victim: Side
+    preemptor: Side
+    node: str
+    rule: Literal["tier", "priority"]
+    lost: int
+    """The victim's work, in milli-cores times microseconds: exact. None is lost if it finished after all."""
+    fate: Fate | None = None
+    """The preemptor's; None: it waits still, or is about to start."""
+    seq: int = 0
+    """In the order of the commits; made anew when it is added."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreemptionQuery:
+    """Which preemptions: all that fit every field that is set. `roles`: of which one side is in any of these (None: all)."""
+
+    roles: Collection[str] | None = None
+    role: str | None = None
+    """One side is of this role."""
+    job: str | None = None
+    """One side is of this job: its uid."""
+    since_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PreemptionSum:
+    """So many preemptions between two roles that came to the same; `fate` None: not yet known."""
+
+    preemptor: str
+    victim: str
+    fate: str | None
+    count: int
+    lost: int
+    """Milli-cores times microseconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class TaskChange:
     """A compare-and-set: applies only if the task is still in `expected`. `values` are fields of Task."""
 
@@ -168,8 +239,17 @@ class Reader(Protocol):
     def task(self, id: str) -> Task | None:
         """By id."""
 
-    def tasks(self, job: str, page: Page, states: Collection[State] | None = None) -> tuple[list[Task], str | None]:
-        """A job's tasks by instance and attempt, and the cursor of the next page if there is one."""
+    def standing(self, jobs: Collection[str]) -> dict[str, dict[State, int]]:
+        """Job uid -> state -> how many of its active instances are there. An instance counts once, also while its next
+        attempt waits for the end of the one before: so these add up to the job's `active`.
+        """
+
+    def tasks(
+        self, job: str, page: Page, states: Collection[State] | None = None, current: bool = False
+    ) -> tuple[list[Task], str | None]:
+        """A job's tasks by instance and attempt, and the cursor of the next page if there is one. `current`: of each
+        instance the newest attempt, and one before it that is not proved dead.
+        """
 
     def tasks_of(self, ids: Collection[str]) -> dict[str, Task]:
         """Many at once."""
@@ -185,8 +265,24 @@ class Reader(Protocol):
     def last_event(self) -> int:
         """The id of the newest event, 0 if there is none."""
 
-    def audits(self, page: Page, roles: Collection[str] | None = None) -> tuple[list[Audit], str | None]:
-        """Newest first."""
+    def audits(
+        self,
+        page: Page,
+        roles: Collection[str] | None = None,
+        *,
+        who: str | None = None,
+        action: str | None = None,
+        since_us: int | None = None,
+    ) -> tuple[list[Audit], str | None]:
+        """Newest first: of these roles, by this user, of this action (`quota.set`) or kind of action (`quota`), not
+        before this moment; all that fit everything that is given.
+        """
+
+    def preemptions(self, query: PreemptionQuery, page: Page) -> tuple[list[PreemptionRecord], str | None]:
+        """Newest first, and the cursor of the next page if there is one."""
+
+    def preemption_sums(self, query: PreemptionQuery) -> list[PreemptionSum]:
+        """The same, added up by the two roles and the fate, in their order."""
 
     def nodes(self) -> list[NodeRecord]:
         """Every node ever seen and not forgotten, by name."""
@@ -236,6 +332,14 @@ class Writer(Reader, Protocol):
 
     def change_tasks(self, changes: Sequence[TaskChange]) -> set[str]:
         """Each a compare-and-set on (id, expected state); the ids that changed."""
+
+    def add_preemptions(self, records: Sequence[PreemptionRecord]) -> None:
+        """In bulk. A task is a victim once: a row with its name that is there already is left as it is."""
+
+    def settle_preemptions(self, fates: Mapping[str, Fate], spared: Collection[str] = ()) -> None:
+        """What became of tasks (by id), for those of them that others made room for and whose fate is not known yet.
+        Victims that were `spared` have finished after all: nothing of them was lost.
+        """
 
     def charge(self, deltas: Mapping[tuple[str, str, str], Mapping[str, int]]) -> None:
         """Add to (negative: take from) what (role, tier, user) hold of their quotas."""

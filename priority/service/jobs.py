@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from priority import lifecycle
@@ -18,7 +18,7 @@ from priority.service.ledger import Ledger, parts_of
 from priority.service.parts import Parts
 from priority.task import TERMINAL, State, Task, task_id
 
-__all__ = ["Accepted", "Jobs", "Submission"]
+__all__ = ["Accepted", "Jobs", "Standing", "Submission"]
 
 Answers = list[Answer]
 Events = list[Event]
@@ -26,6 +26,18 @@ JobPage = tuple[list[Job], str | None]
 News = tuple[list[Job], int | None]
 """Jobs that were made, and the newest event."""
 TaskPage = tuple[list[Task], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A job, and in which states how many of its active instances are; together they are `job.active`."""
+
+    job: Job
+    states: Mapping[State, int]
+
+
+Looks = list[Standing]
+LookPage = tuple[list[Standing], str | None]
 
 WHY_MAX = 1000
 """Characters kept of a user's words."""
@@ -51,10 +63,29 @@ class Jobs:
         with self._parts.store.read() as reader:
             return reader.jobs(replace(query, roles=_narrow(query.roles, actor)), page)
 
-    def tasks(self, actor: User, ref: str, page: Page, states: Collection[State] | None = None) -> TaskPage:
-        """A job's tasks by instance and attempt."""
+    def look(self, actor: User, query: JobQuery, page: Page) -> LookPage:
+        """As `list`, and where the instances of each job are."""
         with self._parts.store.read() as reader:
-            return reader.tasks(find_job(reader, actor, ref).uid, page, states)
+            jobs, after = reader.jobs(replace(query, roles=_narrow(query.roles, actor)), page)
+            return _standing(reader, jobs), after
+
+    def look_at(self, actor: User, ref: str) -> Standing:
+        """As `get`, and where its instances are."""
+        with self._parts.store.read() as reader:
+            return _standing(reader, [find_job(reader, actor, ref)])[0]
+
+    def look_again(self, jobs: Sequence[Job]) -> Looks:
+        """The same jobs as they are now, and where their instances are; for who was shown them already."""
+        with self._parts.store.read() as reader:
+            now = reader.jobs_of([job.uid for job in jobs])
+            return _standing(reader, [now.get(job.uid, job) for job in jobs])
+
+    def tasks(
+        self, actor: User, ref: str, page: Page, states: Collection[State] | None = None, current: bool = False
+    ) -> TaskPage:
+        """A job's tasks by instance and attempt; `current`: of each instance the newest, and one that still dies."""
+        with self._parts.store.read() as reader:
+            return reader.tasks(find_job(reader, actor, ref).uid, page, states, current)
 
     def task(self, actor: User, id: str) -> Task:
         """One task; `NotFound` if there is none or no grant."""
@@ -257,6 +288,11 @@ def find_job(reader: Reader, actor: User, ref: str) -> Job:
     if job is None or not may(actor, job.spec.role):
         raise no_such(f"job {ref}")
     return job
+
+
+def _standing(reader: Reader, jobs: Sequence[Job]) -> Looks:
+    states = reader.standing([job.uid for job in jobs if job.active])
+    return [Standing(job, states.get(job.uid, {})) for job in jobs]
 
 
 def find_task(reader: Reader, actor: User, id: str) -> tuple[Task, Job]:

@@ -15,10 +15,11 @@ from priority.job import JobState
 from priority.node import NodeState
 from priority.ports import Audit, JobQuery, Page, Reader, User, Writer
 from priority.quota import lowered_below_use, oversold
-from priority.resources import Resources, show, total
+from priority.resources import Resources, minus, show, total
 from priority.role import Change, MemberSpec, RoleSpec, check_tiers, diff
 from priority.service.access import may, no_such, visible_roles
 from priority.service.parts import Parts
+from priority.tier import Tier
 
 AuditPage = tuple[list[Audit], str | None]
 Usage = Mapping[tuple[str, str, str], Resources]
@@ -37,6 +38,21 @@ class QuotaLine:
     """What instances that have not ended ask for."""
     holding: Resources
     """What tasks on nodes hold right now."""
+    guarantee: bool = False
+    """Whether the quota is held against what is asked for (`use`), waiting or not, or against `holding`: a ceiling."""
+
+    @property
+    def waiting(self) -> Resources:
+        """What instances ask for that hold nothing yet."""
+        return {name: amount for name, amount in minus(self.use, self.holding).items() if amount > 0}
+
+    @property
+    def left(self) -> Resources | None:
+        """What the quota still allows of each resource that it names; below zero if it was lowered by force."""
+        if self.quota is None:
+            return None
+        taken = self.use if self.guarantee else self.holding
+        return {name: amount - taken.get(name, 0) for name, amount in self.quota.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +83,25 @@ class Roles:
 
     def diff(self, actor: User, desired: Mapping[str, RoleSpec], *, delete: bool = False) -> list[Change]:
         """What `apply` would change; with `delete` also the roles that `desired` does not name."""
+        return self.review(actor, desired, delete=delete)[0]
+
+    def review(
+        self, actor: User, desired: Mapping[str, RoleSpec], *, delete: bool = False
+    ) -> tuple[list[Change], list[str]]:
+        """What `apply` would change, and why it would refuse to, role by role, unless it is forced."""
         check_tiers(desired, self._parts.tiers)
+        refused = []
         with self._parts.store.read() as reader:
             before = reader.roles()
-        after = dict(desired) if delete else before | dict(desired)
-        changes = diff(before, after)
-        _check_grants(actor, changes)
-        return changes
+            after = dict(desired) if delete else before | dict(desired)
+            changes = diff(before, after)
+            _check_grants(actor, changes)
+            for name in sorted({change.role for change in changes}):
+                try:
+                    _check_use(reader, name, before.get(name), after.get(name), self._guaranteed())
+                except Conflict as error:
+                    refused.append(error.message)
+        return changes, refused
 
     def apply(
         self, actor: User, desired: Mapping[str, RoleSpec], *, delete: bool = False, force: bool = False
@@ -145,11 +173,27 @@ class Roles:
         lines = [line for name in sorted(shown) for line in _lines(name, roles[name], self._parts.tiers, use, holding)]
         return QuotaView(tuple(lines), tuple(oversold(guarantees, capacity)))
 
-    def audits(self, actor: User, page: Page) -> AuditPage:
-        """Who changed what, newest first: of the roles in which the actor is admin, or everything."""
-        roles = None if actor.admin else [role for role in actor.grants if may(actor, role, "admin")]
+    def audits(
+        self,
+        actor: User,
+        page: Page,
+        *,
+        role: str | None = None,
+        who: str | None = None,
+        action: str | None = None,
+        since_us: int | None = None,
+    ) -> AuditPage:
+        """Who changed what, newest first: of the roles in which the actor is admin, or everything. Of one role, by one
+        user, of one action (`quota.set`) or kind of action (`quota`), since a moment.
+        """
+        roles = None if actor.admin else [name for name in actor.grants if may(actor, name, "admin")]
+        if role is not None:
+            roles = [role] if roles is None or role in roles else []
         with self._parts.store.read() as reader:
-            return reader.audits(page, roles)
+            return reader.audits(page, roles, who=who, action=action, since_us=since_us)
+
+    def _guaranteed(self) -> set[str]:
+        return {name for name, tier in self._parts.tiers.items() if not tier.preemptible}
 
     def _change(
         self,
@@ -164,9 +208,8 @@ class Roles:
         _check_grants(actor, changes)
         names = sorted({change.role for change in changes})
         if not force:
-            guaranteed = {name for name, tier in self._parts.tiers.items() if not tier.preemptible}
             for name in names:
-                _check_use(writer, name, before.get(name), after.get(name), guaranteed)
+                _check_use(writer, name, before.get(name), after.get(name), self._guaranteed())
         now_us = self._parts.clock.now_us()
         for name in names:
             if name in after:
@@ -260,10 +303,10 @@ def _capacity(reader: Reader) -> Resources:
     return total(record.node.capacity for record in reader.nodes() if record.node.state is not NodeState.DOWN)
 
 
-def _lines(role: str, spec: RoleSpec, tiers: Iterable[str], use: Usage, holding: Usage) -> Iterable[QuotaLine]:
+def _lines(role: str, spec: RoleSpec, tiers: Mapping[str, Tier], use: Usage, holding: Usage) -> Iterable[QuotaLine]:
     """The role's own line in each tier that it has a quota or work in, and then one for each such user."""
     owners = use.keys() | holding.keys()
-    for tier in tiers:
+    for tier, kind in tiers.items():
         users = {user for its_role, its_tier, user in owners if (its_role, its_tier) == (role, tier)}
         users |= {user for user, member in spec.users.items() if tier in member.quota}
         if tier not in spec.quota and not users:
@@ -275,11 +318,13 @@ def _lines(role: str, spec: RoleSpec, tiers: Iterable[str], use: Usage, holding:
             spec.quota.get(tier),
             total(use.get((role, tier, user), {}) for user in users),
             total(holding.get((role, tier, user), {}) for user in users),
+            guarantee=not kind.preemptible,
         )
         for user in sorted(users):
             owner = (role, tier, user)
             quota = spec.users[user].quota.get(tier) if user in spec.users else None
-            yield QuotaLine(role, tier, user, quota, use.get(owner, {}), holding.get(owner, {}))
+            guarantee = not kind.preemptible
+            yield QuotaLine(role, tier, user, quota, use.get(owner, {}), holding.get(owner, {}), guarantee)
 
 
 def _plain(spec: RoleSpec | None) -> Any:

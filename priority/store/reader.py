@@ -7,7 +7,18 @@ from typing import Any, TypeVar
 
 from priority.errors import Invalid
 from priority.job import Job, JobState
-from priority.ports import Audit, Event, JobQuery, NodeRecord, Page, Token, User
+from priority.ports import (
+    Audit,
+    Event,
+    JobQuery,
+    NodeRecord,
+    Page,
+    PreemptionQuery,
+    PreemptionRecord,
+    PreemptionSum,
+    Token,
+    User,
+)
 from priority.resources import Resources, times, total
 from priority.role import MemberSpec, Quotas, RoleSpec
 from priority.store import rows
@@ -145,10 +156,27 @@ class SqlReader:
         """See `Reader`."""
         return _one(map(rows.task_of, self._session.fetch(rows.TASK, "tasks WHERE id = ?", id)))
 
-    def tasks(self, job: str, page: Page, states: Collection[State] | None = None) -> tuple[list[Task], str | None]:
+    def standing(self, jobs: Collection[str]) -> dict[str, dict[State, int]]:
+        """See `Reader`."""
+        if not jobs:
+            return {}
+        among, param = self._session.among("job", jobs)
+        # A next attempt that waits for the one before is not where its instance is.
+        rest = f"tasks WHERE {IS_ACTIVE} AND after IS NULL AND {among} GROUP BY job, state"
+        found: dict[str, dict[State, int]] = {}
+        for job, state, many in self._session.fetch(("job", "state", "count(*)"), rest, param):
+            found.setdefault(job, {})[State(state)] = many
+        return found
+
+    def tasks(
+        self, job: str, page: Page, states: Collection[State] | None = None, current: bool = False
+    ) -> tuple[list[Task], str | None]:
         """See `Reader`."""
         select = _Select((*rows.TASK, "instance", "attempt"), "tasks", "instance, attempt")
         select.where("job = ?", job)
+        if current:
+            later = "later.job = tasks.job AND later.instance = tasks.instance AND later.attempt > tasks.attempt"
+            select.where(f"({IS_ACTIVE} OR NOT EXISTS (SELECT 1 FROM tasks AS later WHERE {later}))")
         if page.after is not None:
             select.where("(instance, attempt) > (?, ?)", *_cursor(page.after, 2))
         if states is not None:
@@ -190,14 +218,59 @@ class SqlReader:
         last: int = self._session.fetch(("coalesce(max(id), 0)",), "events")[0][0]
         return last
 
-    def audits(self, page: Page, roles: Collection[str] | None = None) -> tuple[list[Audit], str | None]:
+    def audits(
+        self,
+        page: Page,
+        roles: Collection[str] | None = None,
+        *,
+        who: str | None = None,
+        action: str | None = None,
+        since_us: int | None = None,
+    ) -> tuple[list[Audit], str | None]:
         """See `Reader`."""
         select = _Select((*rows.AUDIT, "id"), "audits", "id DESC")
         if roles is not None:
             select.where(*self._of_roles(roles))
+        if who is not None:
+            select.where("who = ?", who)
+        if action is not None:
+            select.where("(action = ? OR substr(action, 1, ?) = ?)", action, len(action) + 1, f"{action}.")
+        if since_us is not None:
+            select.where("at_us >= ?", since_us)
         if page.after is not None:
             select.where("id < ?", *_cursor(page.after, 1))
         return self._page(select, page, rows.audit_of, 1)
+
+    def preemptions(self, query: PreemptionQuery, page: Page) -> tuple[list[PreemptionRecord], str | None]:
+        """See `Reader`."""
+        select = _Select((*rows.PREEMPTION, "seq"), "preemptions", "seq DESC")
+        self._which(select, query)
+        if page.after is not None:
+            select.where("seq < ?", *_cursor(page.after, 1))
+        return self._page(select, page, rows.preemption_of, 1)
+
+    def preemption_sums(self, query: PreemptionQuery) -> list[PreemptionSum]:
+        """See `Reader`."""
+        # Of 64 bits a sum would run over at 300 core-years, so seconds and what is left of them are added up apart.
+        sums = ("count(*)", "CAST(sum(lost / 1000000) AS BIGINT)", "CAST(sum(lost % 1000000) AS BIGINT)")
+        select = _Select(("preemptor_role", "victim_role", "fate", *sums), "preemptions")
+        self._which(select, query)
+        rest = f"{select.rest} GROUP BY preemptor_role, victim_role, fate"
+        found = self._session.fetch(select.columns, rest, *select.params)
+        made = [PreemptionSum(*head, count, whole * 10**6 + left) for *head, count, whole, left in found]
+        return sorted(made, key=lambda one: (one.preemptor, one.victim, one.fate or ""))
+
+    def _which(self, select: _Select, query: PreemptionQuery) -> None:
+        if query.roles is not None:
+            mine, param = self._session.among("victim_role", query.roles)
+            theirs, other = self._session.among("preemptor_role", query.roles)
+            select.where(f"({mine} OR {theirs})", param, other)
+        if query.role is not None:
+            select.where("(victim_role = ? OR preemptor_role = ?)", query.role, query.role)
+        if query.job is not None:
+            select.where("(victim_job = ? OR preemptor_job = ?)", query.job, query.job)
+        if query.since_us is not None:
+            select.where("at_us >= ?", query.since_us)
 
     def nodes(self) -> list[NodeRecord]:
         """See `Reader`."""

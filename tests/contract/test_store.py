@@ -330,6 +330,31 @@ def test_tasks_are_paged_by_instance_and_attempt(store: Store) -> None:
         assert reader.tasks("j", Page(), states=[])[0] == []
 
 
+def test_of_each_instance_the_current_attempts(store: Store) -> None:
+    """The newest, and beside it one that still dies: what `status` shows."""
+    rows = [
+        (0, 1, State.FAILED), (0, 2, State.FAILED), (1, 1, State.LOST), (1, 2, State.RUNNING),
+        (2, 1, State.PREEMPTED), (2, 2, State.PREEMPTING), (2, 3, State.PENDING), (3, 1, State.FINISHED),
+    ]  # fmt: skip
+    add(store, *(a_task("j", instance, attempt, state=state) for instance, attempt, state in rows), a_task("k"))
+    with store.read() as reader:
+        current = [task.id for task in reader.tasks("j", Page(), current=True)[0]]
+        assert current == ["j-0-2", "j-1-2", "j-2-2", "j-2-3", "j-3-1"]
+        some, after = reader.tasks("j", Page(limit=2), [State.FAILED, State.PENDING], current=True)
+        assert ([task.id for task in some], after) == (["j-0-2", "j-2-3"], None)
+
+
+def test_where_the_instances_of_jobs_stand(store: Store) -> None:
+    """Each active instance once: a next attempt that waits for the end of the one before does not count beside it."""
+    states = [State.PENDING, State.PENDING, State.STARTING, State.RUNNING, State.RUNNING, State.FINISHED]
+    add(store, *(a_task("j", instance, state=state) for instance, state in enumerate(states)))
+    add(store, a_task("j", 6, state=State.PREEMPTING), a_task("j", 6, 2, after="j-6-1"), a_task("k"), a_task("l"))
+    with store.read() as reader:
+        one = {State.PENDING: 2, State.STARTING: 1, State.RUNNING: 2, State.PREEMPTING: 1}
+        assert reader.standing(["j", "k", "none"]) == {"j": one, "k": {State.PENDING: 1}}
+        assert reader.standing([]) == {}
+
+
 def test_active_tasks_by_job_and_node(store: Store) -> None:
     states = list(State)
     tasks = [
@@ -499,6 +524,28 @@ def test_audits_are_appended_and_read_newest_first(store: Store) -> None:
         assert rest == [replace(row("a", "physics"), id=1)]
         assert [audit.action for audit in reader.audits(Page(), roles=["physics"])[0]] == ["d", "a"]
         assert [audit.action for audit in reader.audits(Page(), roles=["physics", "chem"])[0]] == ["d", "c", "a"]
+
+
+@pytest.mark.parametrize(
+    ("fits", "found"),
+    [
+        ({}, [4, 3, 2, 1]),
+        ({"who": "ada"}, [3, 2]),
+        ({"action": "quota.set"}, [2]),
+        ({"action": "quota"}, [4, 2, 1]),
+        ({"action": "quot"}, []),
+        ({"since_us": 3}, [4, 3]),
+        ({"roles": ["physics"], "since_us": 2}, [3, 2]),
+        ({"roles": ["physics"], "who": "ada", "action": "quota", "since_us": 0}, [2]),
+    ],
+)
+def test_audits_are_found_by_who_what_and_when(store: Store, fits: dict[str, Any], found: list[int]) -> None:
+    rows = [("root", "quota", "chem"), ("ada", "quota.set", "physics"), ("ada", "job.kill", "physics")]
+    with store.write() as writer:
+        for number, (who, action, role) in enumerate([*rows, ("root", "quota.drop", None)], 1):
+            writer.audit(Audit(0, number, who, action, "x", role, None, None))
+    with store.read() as reader:
+        assert [audit.id for audit in reader.audits(Page(), **fits)[0]] == found
 
 
 # --- roles and users
