@@ -66,6 +66,8 @@ class Board:
         self.killed_on: dict[int, set[int]] = {}
         self.gained: set[int] = set()
         """Nodes with more coming room than when the waiting tasks were last looked at."""
+        self.staying: dict[str, list[int]] = {}
+        """Tasks, while they are placed, that may go to these nodes only."""
         self.effort = Effort()
         """What searches for the least victims may still cost in this round."""
         self.covers: dict[Hashable, tuple[Cover | None, tuple[int, int] | None]] = {}
@@ -118,7 +120,13 @@ class Board:
         """Nodes that are up, meet the constraints and are within the limits; says nothing of room and ceilings."""
         mask = self.rules.up & self.rules.matches(claim)
         within = self.rules.open(claim)
-        return mask if within is None else mask & within
+        if within is not None:
+            mask = mask & within
+        if claim.id in self.staying:
+            here = np.zeros_like(mask)
+            here[self.staying[claim.id]] = True
+            mask = mask & here
+        return mask
 
     def arrivals(self, node: int) -> list[Claim]:
         """What this round launches and reserves on a node, by id."""

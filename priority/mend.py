@@ -67,7 +67,7 @@ def _faults(snapshot: Snapshot, done: Round, moved: bool) -> tuple[int, int, int
     board = done.board
     found = faults.unsettled(board, done.units)
     if moved or (done.lost and done.waiting):
-        found += faults.launchable(board, done.units)
+        found += faults.launchable(board, [unit for unit in done.units if not done.stays(unit)])
         turns = {claim.id: done.turn[id(unit)] for unit in done.units for claim in unit.members}
         found += faults.overtaken(board, done.waiting, turns, done.held)
     return faults.reducible(board), found, hindsight.broken(snapshot, done) if moved else 0
@@ -133,6 +133,8 @@ class _Mending:
         takers = self._takers()
         few = len(takers) <= COMPARED_MAX
         for unit in takers:
+            if self.round.stays(unit):
+                continue
             search = few and id(unit) not in self._cheaper
             if faults.victims_of(self.board, unit) and (search or self._could_move(unit)) and self._move(unit, search):
                 moved = True
@@ -223,7 +225,7 @@ class _Mending:
         """Launch what is reserved and fits in free room; True if anything was."""
         done = False
         for unit in sorted(self.round.units, key=lambda unit: self.round.turn[id(unit)]):
-            placed = unit.members[0].id in self.board.spots
+            placed = unit.members[0].id in self.board.spots and not self.round.stays(unit)
             if placed and faults.could_launch(self.board, unit) and self._launch(unit):
                 done = True
                 self.round.look_again()

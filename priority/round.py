@@ -83,7 +83,7 @@ class Round:
         key = None if kept else self.kind(unit)
         if key is not None and key in self._failed:
             return False
-        if board.rules.over(unit.members) is None and self._place(unit, only):
+        if board.rules.over(unit.members) is None and (self._stay(unit) or self._place(unit, only)):
             board.gained.update(node for nodes in kept.values() for node in nodes)
             return True
         for claim in unit.members:
@@ -93,13 +93,22 @@ class Round:
             self._failed.add(key)
         return False
 
+    def stays(self, unit: Unit) -> bool:
+        """Whether it is to be where room is kept for it, and is not to be moved."""
+        return any(claim.id in self.way.stay for claim in unit.members)
+
+    def _stay(self, unit: Unit) -> bool:
+        """Place a unit with its members on the nodes where room is kept for them, if it is one that is to stay."""
+        staying = {claim.id: self._wanted[claim.id] for claim in unit.members if claim.id in self.way.stay}
+        if not staying:
+            return False
+        self.board.staying = staying
+        done = self._place(unit, None)
+        self.board.staying = {}
+        return done
+
     def _place(self, unit: Unit, only: Mask | None) -> bool:
         board, kept = self.board, self._wanted
-        if unit.gang is None and unit.members[0].id in self.way.stay:
-            mine = np.zeros(len(board.names), np.bool_)
-            mine[kept.get(unit.members[0].id, [])] = True
-            if place.reserve(board, unit, kept, mine if only is None else mine & only):
-                return True
         if place.launch(board, unit, kept, only) or place.reserve(board, unit, kept, only):
             return True
         choice = preempt.cheapest(board, unit, only)

@@ -191,7 +191,7 @@ CASES: dict[str, tuple[str, str]] = {
         task w0 web  devel         2
         task w1 web  devel         2
         """,
-        "launch w1 n1; reserve p0 n2; reserve w0 n2; wait g0 no-room; wait g1 no-room; wait g2 no-room; wait g3 no-room",
+        "launch w1 n1; reserve p0 n2; reserve w0 n2; " + "; ".join(f"wait g{n} no-room" for n in range(4)),
     ),
 }
 
