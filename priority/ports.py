@@ -143,7 +143,7 @@ class PreemptionRecord:
 
 @dataclass(frozen=True, slots=True)
 class PreemptionQuery:
-    """Which preemptions: all that fit every field that is set. `roles`: of which one side is in any of these (None: all)."""
+    """Which preemptions: all that fit every field that is set. `roles`: one side is of any of these (None: all)."""
 
     roles: Collection[str] | None = None
     role: str | None = None

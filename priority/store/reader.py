@@ -252,7 +252,11 @@ class SqlReader:
     def preemption_sums(self, query: PreemptionQuery) -> list[PreemptionSum]:
         """See `Reader`."""
         # Of 64 bits a sum would run over at 300 core-years, so seconds and what is left of them are added up apart.
-        sums = ("count(*)", "CAST(sum(lost / 1000000) AS BIGINT)", "CAST(sum(lost % 1000000) AS BIGINT)")
+        sums = (
+            "count(*)",
+            "CAST(sum(lost / 1000000) AS BIGINT)",
+            "CAST(sum(lost - lost / 1000000 * 1000000) AS BIGINT)",
+        )
         select = _Select(("preemptor_role", "victim_role", "fate", *sums), "preemptions")
         self._which(select, query)
         rest = f"{select.rest} GROUP BY preemptor_role, victim_role, fate"

@@ -11,7 +11,7 @@ import orjson
 from priority.constraint import Constraint
 from priority.job import Backoff, Document, Job, JobSpec, JobState, Preempt
 from priority.node import Node, NodeState
-from priority.ports import Audit, Event, NodeRecord, Token
+from priority.ports import Audit, Event, Fate, NodeRecord, PreemptionRecord, Side, Token
 from priority.reason import Reason
 from priority.role import MemberSpec, Quotas, RoleSpec
 from priority.store.session import Row
@@ -200,6 +200,39 @@ TOKEN = ("id", "member", "digest", "label", "created_us", "expires_us", "revoked
 def token_of(row: Row) -> Token:
     """From a row of `TOKEN`."""
     return Token(*row)
+
+
+_SIDE = ("", "_job", "_role", "_tier", "_name", "_member")
+FATE = ("fate", "fate_us", "fate_node", "fate_cause")
+PREEMPTION = (
+    *("seq", "at_us", "node", "rule", "lost"),
+    *(f"victim{part}" for part in _SIDE),
+    *(f"preemptor{part}" for part in _SIDE),
+    *FATE,
+)
+_LOST_MAX = 2**63 - 1
+_side_values = attrgetter("task", "job", "role", "tier", "name", "user")
+
+
+def preemption_row(record: PreemptionRecord, seq: int) -> Row:
+    """A preemption as a row of `PREEMPTION`."""
+    head = (seq, record.at_us, record.node, record.rule, min(record.lost, _LOST_MAX))
+    fate = (None, None, None, None) if record.fate is None else fate_row(record.fate)
+    return (*head, *_side_values(record.victim), *_side_values(record.preemptor), *fate)
+
+
+def preemption_of(row: Row) -> PreemptionRecord:
+    """The inverse of `preemption_row`."""
+    seq, at_us, node, rule, lost, *rest = row
+    sides, fate = rest[:-4], rest[-4:]
+    victim, preemptor = Side(*sides[:6]), Side(*sides[6:])
+    known = None if fate[0] is None else Fate(*fate)
+    return PreemptionRecord(at_us, victim, preemptor, node, rule, lost, known, seq)
+
+
+def fate_row(fate: Fate) -> Row:
+    """A fate as a row of `FATE`."""
+    return (fate.code, fate.at_us, fate.node, fate.cause)
 
 
 NODE = ("name", "capacity", "attributes", "state", "agent", "seen_us", "drained")

@@ -189,6 +189,41 @@ class TaskRow(SQLModel, table=True):
     peak_mem_mib: int | None = Field(sa_type=BigInteger)
 
 
+IS_OPEN = "fate IS NULL"
+"""Of a preemption: what becomes of the preemptor is not known yet."""
+
+
+class PreemptionRow(SQLModel, table=True):
+    """A task that gave way to another. The sides' names are kept with it: others may have the same later."""
+
+    __tablename__: ClassVar[str] = "preemptions"
+    __table_args__ = (
+        Index("preemptions_open", "preemptor", sqlite_where=text(IS_OPEN), postgresql_where=text(IS_OPEN)),
+    )
+
+    seq: int = Field(primary_key=True, sa_type=_SERIAL, sa_column_kwargs={"autoincrement": False})
+    at_us: int = Field(sa_type=BigInteger)
+    node: str = Field(sa_type=Text)
+    rule: str = Field(sa_type=Text)
+    lost: int = Field(sa_type=BigInteger)
+    victim: str = Field(sa_type=Text, unique=True)
+    victim_job: str = Field(sa_type=Text)
+    victim_role: str = Field(sa_type=Text)
+    victim_tier: str = Field(sa_type=Text)
+    victim_name: str = Field(sa_type=Text)
+    victim_member: str = Field(sa_type=Text)
+    preemptor: str = Field(sa_type=Text)
+    preemptor_job: str = Field(sa_type=Text)
+    preemptor_role: str = Field(sa_type=Text)
+    preemptor_tier: str = Field(sa_type=Text)
+    preemptor_name: str = Field(sa_type=Text)
+    preemptor_member: str = Field(sa_type=Text)
+    fate: str | None = Field(sa_type=Text)
+    fate_us: int | None = Field(sa_type=BigInteger)
+    fate_node: str | None = Field(sa_type=Text)
+    fate_cause: str | None = Field(sa_type=Text)
+
+
 class EventRow(SQLModel, table=True):
     """A committed fact. The one writer numbers them, so ids have no gaps and are seen in their order."""
 

@@ -4,16 +4,17 @@ until the commit, and an amount may be read, reckoned with and written back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from priority.errors import Deposed
 from priority.job import Job, JobState
-from priority.ports import Audit, NodeRecord, TaskChange, Token
+from priority.ports import Audit, Fate, NodeRecord, PreemptionRecord, TaskChange, Token
 from priority.role import MemberSpec, RoleSpec
 from priority.store import rows
 from priority.store.reader import SqlReader
 from priority.store.session import Row, Session
+from priority.store.tables import IS_OPEN
 from priority.task import State, Task, task_id
 
 _TALLY = {State.FINISHED: "finished", State.FAILED: "failed"}
@@ -22,6 +23,9 @@ _TALLY = {State.FINISHED: "finished", State.FAILED: "failed"}
 _COUNTS = ("active", "finished", "failed", "killed")
 
 _JOB_COLUMNS = {"user": "member"}
+
+_FATES_FEW = 500
+"""The open preemptions of more tasks are read all: to look for each of 100,000 would take longer."""
 
 
 class SqlWriter(SqlReader):
@@ -165,6 +169,26 @@ class SqlWriter(SqlReader):
             if names:
                 self._session.update("tasks", "id", names, changed)
         return set(cells)
+
+    # --- preemptions
+
+    def add_preemptions(self, records: Sequence[PreemptionRecord]) -> None:
+        """See `Writer`."""
+        last: int = self._session.fetch(("coalesce(max(seq), 0)",), "preemptions")[0][0]
+        numbered = [rows.preemption_row(record, seq) for seq, record in enumerate(records, last + 1)]
+        self._session.insert("preemptions", rows.PREEMPTION, numbered, "ON CONFLICT (victim) DO NOTHING")
+
+    def settle_preemptions(self, fates: Mapping[str, Fate], spared: Collection[str] = ()) -> None:
+        """See `Writer`."""
+        if spared:
+            self._session.update("preemptions", "victim", ("lost",), [(victim, 0) for victim in spared])
+        condition, params = IS_OPEN, ()
+        if len(fates) <= _FATES_FEW:
+            named, param = self._session.among("preemptor", fates)
+            condition, params = f"{IS_OPEN} AND {named}", (param,)
+        found = self._session.fetch(("seq", "preemptor"), f"preemptions WHERE {condition}", *params) if fates else []
+        known = [(seq, *rows.fate_row(fates[preemptor])) for seq, preemptor in found if preemptor in fates]
+        self._session.update("preemptions", "seq", rows.FATE, known)
 
     # --- quotas
 
