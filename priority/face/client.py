@@ -140,10 +140,18 @@ class Client:
         return cast("views.JobView", self._http.json("GET", _job(ref)))
 
     def tasks(
-        self, ref: str, *, state: Sequence[str] | None = None, limit: int | None = None, after: str | None = None
+        self,
+        ref: str,
+        *,
+        state: Sequence[str] | None = None,
+        current: bool = False,
+        limit: int | None = None,
+        after: str | None = None,
     ) -> views.TaskPage:
-        """One page of a job's tasks, by instance and attempt."""
-        query = {"state": state, "limit": limit, "after": after}
+        """One page of a job's tasks, by instance and attempt; `current`: of each instance only the newest attempt, and
+        one before it that still dies.
+        """
+        query = {"state": state, "current": current, "limit": limit, "after": after}
         return cast("views.TaskPage", self._http.json("GET", _job(ref, "tasks"), query=query))
 
     def all_tasks(self, ref: str, **query: Any) -> Iterator[views.TaskView]:
@@ -363,9 +371,25 @@ class Client:
         """New tasks again."""
         return cast("views.NodeView", self._http.json("POST", f"/v1/nodes/{_part(node)}/undrain", repeatable=True))
 
-    def audits(self, *, limit: int | None = None, after: str | None = None) -> views.AuditPage:
-        """Who changed what, newest first."""
-        return cast("views.AuditPage", self._http.json("GET", "/v1/audit", query={"limit": limit, "after": after}))
+    def audits(
+        self,
+        *,
+        role: str | None = None,
+        user: str | None = None,
+        action: str | None = None,
+        since: str | None = None,
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> views.AuditPage:
+        """Who changed what, newest first. `action` is one (`quota.set`) or a kind (`quota`), `since` an RFC 3339 time
+        or how long ago (`2h`).
+        """
+        query = {"role": role, "user": user, "action": action, "since": since, "limit": limit, "after": after}
+        return cast("views.AuditPage", self._http.json("GET", "/v1/audit", query=query))
+
+    def all_audits(self, **query: Any) -> Iterator[views.AuditView]:
+        """Every change that fits, page by page."""
+        return cast("Iterator[views.AuditView]", _pages(lambda after: self.audits(**{**query, "after": after})))
 
 
 def _plain(document: Any) -> Any:

@@ -26,6 +26,10 @@ JOB_SUMMARY: dict[str, Any] = {
     "ended": None,
     "instances": 4,
     "active": 4,
+    "pending": 1,
+    "starting": 0,
+    "running": 3,
+    "dying": 0,
     "finished": 0,
     "failed": 0,
     "killed": 0,
@@ -74,6 +78,7 @@ ROLE = {"name": "physics", **ROLE_SPEC, "quota": {"prod": {"cpus": 8, "mem": 163
 CHANGES: dict[str, Any] = {
     "applied": True,
     "changes": [{"path": "physics/quota/prod", "before": {"cpus": 8}, "after": {"cpus": 12}}],
+    "refused": [],
 }
 QUOTA: dict[str, Any] = {
     "items": [
@@ -84,6 +89,9 @@ QUOTA: dict[str, Any] = {
             "quota": {"cpus": 8},
             "use": {"cpus": 4},
             "holding": {"cpus": 2},
+            "waiting": {"cpus": 2},
+            "left": {"cpus": 4},
+            "guarantee": True,
         }
     ],
     "warnings": [],
@@ -126,6 +134,7 @@ EXPLANATION: dict[str, Any] = {
         {
             "task": "1ka5p2c7g0m4x9q3d8t6v-0-1",
             "instance": 0,
+            "instances": "0-3",
             "attempt": 1,
             "state": "pending",
             "message": "no node has room: cpus are short by 1 on the best of 4 nodes",

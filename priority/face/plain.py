@@ -15,7 +15,7 @@ from priority.role import Change, RoleSpec
 from priority.service.explain import Explanation
 from priority.service.nodes import NodeView
 from priority.service.roles import QuotaView
-from priority.task import Task
+from priority.task import DYING, State, Task
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -32,9 +32,11 @@ def maybe(at_us: int | None) -> str | None:
     return None if at_us is None else moment(at_us)
 
 
-def job_summary(job: Job) -> views.JobSummary:
-    """A job without its spec."""
+def job_summary(job: Job, states: Mapping[State, int] | None = None) -> views.JobSummary:
+    """A job without its spec. `states`: in which ones its active instances are; without, it is new and all wait."""
     spec = job.spec
+    if states is None:
+        states = {State.PENDING: job.active}
     return {
         "uid": job.uid,
         "key": spec.key,
@@ -47,6 +49,10 @@ def job_summary(job: Job) -> views.JobSummary:
         "ended": maybe(job.ended_us),
         "instances": spec.instances,
         "active": job.active,
+        "pending": states.get(State.PENDING, 0),
+        "starting": states.get(State.STARTING, 0),
+        "running": states.get(State.RUNNING, 0),
+        "dying": sum(states.get(state, 0) for state in DYING),
         "finished": job.finished,
         "failed": job.failed,
         "killed": job.killed,
@@ -60,9 +66,9 @@ def _amounts(held: tuple[tuple[str, int], ...]) -> dict[str, int | float]:
     return resources.plain(dict(held))
 
 
-def job(job: Job) -> views.JobView:
+def job(job: Job, states: Mapping[State, int] | None = None) -> views.JobView:
     """A job with its spec."""
-    return {**job_summary(job), "spec": job.spec.model_dump(mode="json")}
+    return {**job_summary(job, states), "spec": job.spec.model_dump(mode="json")}
 
 
 def task(task: Task) -> views.TaskView:
@@ -110,10 +116,10 @@ def role(name: str, spec: RoleSpec) -> views.RoleView:
     return view
 
 
-def changes(found: Iterable[Change], applied: bool) -> views.Changes:
-    """A diff."""
+def changes(found: Iterable[Change], applied: bool, refused: Iterable[str] = ()) -> views.Changes:
+    """A diff, and why it would be refused."""
     lines: list[views.ChangeView] = [{"path": one.path, "before": one.before, "after": one.after} for one in found]
-    return {"applied": applied, "changes": lines}
+    return {"applied": applied, "changes": lines, "refused": list(refused)}
 
 
 def quota(view: QuotaView) -> views.QuotaView:
@@ -126,6 +132,9 @@ def quota(view: QuotaView) -> views.QuotaView:
             "quota": None if line.quota is None else resources.plain(line.quota),
             "use": resources.plain(line.use),
             "holding": resources.plain(line.holding),
+            "waiting": resources.plain(line.waiting),
+            "left": None if line.left is None else resources.plain(line.left),
+            "guarantee": line.guarantee,
         }
         for line in view.lines
     ]
@@ -194,6 +203,7 @@ def explanation(found: Explanation) -> views.ExplanationView:
         {
             "task": line.task,
             "instance": line.instance,
+            "instances": line.instances,
             "attempt": line.attempt,
             "state": line.state,
             "message": line.message,

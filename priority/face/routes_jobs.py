@@ -6,14 +6,16 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request, Response
 from pydantic import TypeAdapter, ValidationError
+from starlette.concurrency import run_in_threadpool
 
 from priority.errors import Invalid, TooLarge
 from priority.face import examples, plain, views
 from priority.face.openapi import Scale, Which, body_of, page_of, says
 from priority.face.request import Actor, JobRef, NameQuery, Paging, Verbs, answer, with_key, with_uid
 from priority.face.routing import Permission, again, needs, parse, read_body, reads, router, unreadable
-from priority.job import JobSpec, JobState, Name
+from priority.job import Job, JobSpec, JobState, Name
 from priority.ports import JobQuery
+from priority.service.build import Service
 from priority.service.jobs import Submission
 from priority.task import State
 
@@ -59,7 +61,10 @@ async def submit_job(request: Request) -> Response:
     accepted = await state.submitter.submit(Submission(request.state.user, (spec,), key))
     job = accepted.jobs[0]
     where = {"location": f"/v1/jobs/{job.uid}"}
-    return answer(plain.job(job), 200 if accepted.replayed else 201, where)
+    if accepted.replayed:
+        (now,) = await run_in_threadpool(state.service.jobs.look_again, accepted.jobs)
+        return answer(plain.job(now.job, now.states), 200, where)
+    return answer(plain.job(job), 201, where)
 
 
 @routes.post(
@@ -87,8 +92,10 @@ async def submit_jobs(request: Request) -> Response:
     if len(specs) > state.settings.bulk_limit:
         raise TooLarge(f"jobs: there are {len(specs)}, at most {state.settings.bulk_limit} go into one request")
     accepted = await state.submitter.submit(Submission(request.state.user, specs, key))
-    document = {"jobs": [plain.job_summary(job) for job in accepted.jobs], "replayed": accepted.replayed}
-    return answer(document, 200 if accepted.replayed else 201)
+    if accepted.replayed:
+        again = await run_in_threadpool(state.service.jobs.look_again, accepted.jobs)
+        return answer({"jobs": [plain.job_summary(now.job, now.states) for now in again], "replayed": True})
+    return answer({"jobs": [plain.job_summary(job) for job in accepted.jobs], "replayed": False}, 201)
 
 
 def _parse_lines(body: bytes) -> tuple[JobSpec, ...]:
@@ -133,13 +140,14 @@ def list_jobs(
 ) -> Response:
     """Newest first, of the roles in which one may submit."""
     query = JobQuery(roles=role, tier=tier, name=name, user=user, state=state, label=_label(label))
-    jobs, after = service.jobs.list(actor, query, page)
-    return answer({"items": [plain.job_summary(job) for job in jobs], "next": after})
+    jobs, after = service.jobs.look(actor, query, page)
+    return answer({"items": [plain.job_summary(one.job, one.states) for one in jobs], "next": after})
 
 
 def show_job(actor: Actor, service: Verbs, ref: JobRef) -> Response:
     """With what was asked for and how far it is."""
-    return answer(plain.job(service.jobs.get(actor, ref)))
+    found = service.jobs.look_at(actor, ref)
+    return answer(plain.job(found.job, found.states))
 
 
 def list_tasks(
@@ -149,9 +157,12 @@ def list_tasks(
     ref: JobRef,
     page: Paging,
     state: Annotated[list[State] | None, Query(description="In any of these states")] = None,
+    current: Annotated[
+        bool, Query(description="Of each instance only the newest attempt, and one before it that still dies")
+    ] = False,
 ) -> Response:
     """Every attempt of every instance, by instance and attempt."""
-    tasks, after = service.jobs.tasks(actor, ref, page, state)
+    tasks, after = service.jobs.tasks(actor, ref, page, state, current)
     return answer({"items": [plain.task(task) for task in tasks], "next": after})
 
 
@@ -162,17 +173,22 @@ def explain_job(actor: Actor, service: Verbs, ref: JobRef) -> Response:
 
 def kill_job(actor: Actor, service: Verbs, ref: JobRef, body: Annotated[Which, Depends(reads(Which))]) -> Response:
     """What waits ends at once, what runs is stopped with the job's grace. Twice is once."""
-    return answer(plain.job(service.jobs.kill(actor, ref, body.instances, body.why)))
+    return _now(service, service.jobs.kill(actor, ref, body.instances, body.why))
 
 
 def restart_job(actor: Actor, service: Verbs, ref: JobRef, body: Annotated[Which, Depends(reads(Which))]) -> Response:
     """What runs is stopped with the job's grace and begun anew."""
-    return answer(plain.job(service.jobs.restart(actor, ref, body.instances, body.why)))
+    return _now(service, service.jobs.restart(actor, ref, body.instances, body.why))
 
 
 def scale_job(actor: Actor, service: Verbs, ref: JobRef, body: Annotated[Scale, Depends(reads(Scale))]) -> Response:
     """More instances are admitted like a submission; fewer kills those with the highest numbers."""
-    return answer(plain.job(service.jobs.scale(actor, ref, body.instances)))
+    return _now(service, service.jobs.scale(actor, ref, body.instances))
+
+
+def _now(service: Service, job: Job) -> Response:
+    (now,) = service.jobs.look_again([job])
+    return answer(plain.job(now.job, now.states))
 
 
 def _both(method: str, action: str, endpoint: Any, *, summary: str, model: Any, example: Any, body: Any = None) -> None:

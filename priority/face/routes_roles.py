@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Response
 
+from priority.errors import Invalid
 from priority.face import examples, plain, views
 from priority.face.openapi import NewToken, NewUser, body_of, page_of, says
 from priority.face.request import Actor, NamePath, NameQuery, Paging, UidPath, Verbs, answer
 from priority.face.routing import Permission, needs, reads, router
-from priority.job import QuotaAmounts
+from priority.job import QuotaAmounts, duration_s
+from priority.reading import read_time
 from priority.role import RolesFile, RoleSpec
 from priority.service import access
 
 routes = router()
 
-Dry = Annotated[bool, Query(description="Only say what would change")]
+Dry = Annotated[bool, Query(description="Only say what would change, and why it would be refused")]
 Force = Annotated[bool, Query(description="Lower a quota below its use; delete a role that has active jobs")]
 
 
@@ -59,7 +62,8 @@ def apply_roles(
     if delete and not actor.admin:
         raise access.no_such("role that you may delete")
     if dry_run:
-        return answer(plain.changes(service.roles.diff(actor, body.roles, delete=delete), applied=False))
+        changes, refused = service.roles.review(actor, body.roles, delete=delete)
+        return answer(plain.changes(changes, applied=False, refused=() if force else refused))
     return answer(plain.changes(service.roles.apply(actor, body.roles, delete=delete, force=force), applied=True))
 
 
@@ -93,7 +97,8 @@ def apply_role(
     """Made if it is not there yet (by a cluster admin)."""
     desired = {role: body}
     if dry_run:
-        return answer(plain.changes(service.roles.diff(actor, desired), applied=False))
+        changes, refused = service.roles.review(actor, desired)
+        return answer(plain.changes(changes, applied=False, refused=() if force else refused))
     return answer(plain.changes(service.roles.apply(actor, desired, force=force), applied=True))
 
 
@@ -120,7 +125,8 @@ def delete_role(actor: Actor, service: Verbs, role: NamePath, force: Force = Fal
 @needs(Permission.USER)
 def show_quota(actor: Actor, service: Verbs, role: NameQuery = None) -> Response:
     """Of one role, or of all in which one has a grant. `use` is what unfinished instances ask for, `holding` what
-    tasks on nodes hold now. Warns when more prod quota is promised than the cluster has.
+    tasks on nodes hold now, `waiting` the rest. A guarantee (prod) is held against `use`, the ceiling of a preemptible
+    tier against `holding`. Warns when more prod quota is promised than the cluster has.
     """
     return answer(plain.quota(service.roles.quota(actor, role)))
 
@@ -252,7 +258,36 @@ def revoke_token(actor: Actor, service: Verbs, uid: UidPath) -> Response:
     responses=says(page_of(examples.AUDIT)),
 )
 @needs(Permission.USER)
-def list_audit(actor: Actor, service: Verbs, page: Paging) -> Response:
+def list_audit(
+    *,
+    actor: Actor,
+    service: Verbs,
+    page: Paging,
+    role: NameQuery = None,
+    user: NameQuery = None,
+    action: Annotated[
+        str | None,
+        Query(
+            pattern=r"^[a-z]{1,30}(\.[a-z]{1,30})?$",
+            description="One, such as `quota.set`, or a kind: `role`, `quota`, `job`...",
+        ),
+    ] = None,
+    since: Annotated[
+        str | None, Query(max_length=40, description="A time (RFC 3339), or how long ago: `30m`, `2h`, `7d`")
+    ] = None,
+) -> Response:
     """Newest first: of the roles in which one is admin, or for a cluster admin everything."""
-    rows, after = service.roles.audits(actor, page)
+    since_us = None if since is None else _moment(since, service.parts.clock.now_us())
+    rows, after = service.roles.audits(actor, page, role=role, who=user, action=action, since_us=since_us)
     return answer({"items": [plain.audit(row) for row in rows], "next": after})
+
+
+def _moment(text: str, now_us: int) -> int:
+    """A time, or how long ago."""
+    with suppress(ValueError):
+        return now_us - round(duration_s(text) * 1e6)
+    try:
+        return read_time(text, "since")
+    except Invalid:
+        problem = 'must be a time such as "2026-08-23T12:00:00Z", or how long ago, such as "2h" or "7d"'
+        raise Invalid("since", problem) from None

@@ -14,7 +14,9 @@ Amounts = dict[str, float]
 
 
 class JobSummary(TypedDict):
-    """A job, without what was asked for."""
+    """A job, without what was asked for. Each of its `instances` counts once: among the `active` ones as pending,
+    starting, running or dying (told to end, still on its node), else as finished, failed or killed.
+    """
 
     uid: str
     key: str
@@ -27,6 +29,10 @@ class JobSummary(TypedDict):
     ended: str | None
     instances: int
     active: int
+    pending: int
+    starting: int
+    running: int
+    dying: int
     finished: int
     failed: int
     killed: int
@@ -137,14 +143,18 @@ class ChangeView(TypedDict):
 
 
 class Changes(TypedDict):
-    """What applying the roles changes, or has changed."""
+    """What applying the roles changes, or has changed. `refused`: why it would not be done without force."""
 
     applied: bool
     changes: list[ChangeView]
+    refused: list[str]
 
 
 class QuotaLine(TypedDict):
-    """The quota of a role in a tier, or of one user there, and what of it is taken."""
+    """The quota of a role in a tier, or of one user there, and what of it is taken: `use` is what unfinished instances
+    ask for, `holding` what tasks on nodes hold, `waiting` the rest. `left` is what the quota still allows: of a
+    guarantee (prod) after `use`, of a ceiling after `holding`.
+    """
 
     role: str
     tier: str
@@ -152,6 +162,9 @@ class QuotaLine(TypedDict):
     quota: Amounts | None
     use: Amounts
     holding: Amounts
+    waiting: Amounts
+    left: Amounts | None
+    guarantee: bool
 
 
 class QuotaView(TypedDict):
@@ -239,10 +252,13 @@ class AuditPage(TypedDict):
 
 
 class ExplanationLine(TypedDict):
-    """Of one task, or of `alike` tasks of which the same is true: one line for people and the facts behind it."""
+    """Of one task, or of `alike` tasks of which the same is true (those of `instances`, such as `0,2-5`): one line for
+    people and the facts behind it.
+    """
 
     task: str
     instance: int
+    instances: str
     attempt: int
     state: str
     message: str

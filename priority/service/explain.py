@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from priority.job import Job, JobState
@@ -36,6 +36,8 @@ class Line:
     message: str
     alike: int = 1
     """How many tasks of the job this is true of."""
+    instances: str = ""
+    """Their instances, as `kill -i` takes them: `0,2-5`."""
     details: Mapping[str, Any] = field(default_factory=dict)
     """The reason with its numbers, in plain JSON."""
 
@@ -95,7 +97,8 @@ class _Telling:
         details = reason.plain() if reason is not None else {}
         if task.not_before_us > self._now_us and task.state is State.PENDING:
             details = {**details, "not_before_us": task.not_before_us}
-        return Line(task.id, task.instance, task.attempt, task.state.value, self.message(task), 1, details)
+        message = self.message(task)
+        return Line(task.id, task.instance, task.attempt, task.state.value, message, 1, str(task.instance), details)
 
     def lines(self) -> list[Line]:
         """What is alike stands once; what has not ended first, then what ended otherwise than by finishing."""
@@ -106,8 +109,8 @@ class _Telling:
         order = sorted(alike.values(), key=lambda tasks: (tasks[0].state not in ACTIVE, -len(tasks), tasks[0].instance))
         found = []
         for tasks in order[:LINES_MAX]:
-            one = self.line(tasks[0])
-            found.append(Line(one.task, one.instance, one.attempt, one.state, one.message, len(tasks), one.details))
+            whose = ranges(task.instance for task in tasks)
+            found.append(replace(self.line(tasks[0]), alike=len(tasks), instances=whose))
         return found
 
     def message(self, task: Task) -> str:
@@ -214,6 +217,17 @@ _WORDS: Mapping[State, str] = {
     State.PREEMPTING: "being preempted",
     State.KILLING: "being killed",
 }
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Whole numbers as people write them: `0,2-5`."""
+    parts: list[tuple[int, int]] = []
+    for number in sorted(set(numbers)):
+        if parts and parts[-1][1] == number - 1:
+            parts[-1] = parts[-1][0], number
+        else:
+            parts.append((number, number))
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in parts)
 
 
 def _count(number: int, noun: str) -> str:

@@ -216,9 +216,7 @@ class Roles:
                 writer.put_role(name, after[name])
             else:
                 writer.drop_role(name)
-            action = (
-                "role.change" if name in before and name in after else "role.make" if name in after else "role.drop"
-            )
+            action = _action(name, before, after, changes)
             writer.audit(
                 Audit(
                     0,
@@ -325,6 +323,13 @@ def _lines(role: str, spec: RoleSpec, tiers: Mapping[str, Tier], use: Usage, hol
             quota = spec.users[user].quota.get(tier) if user in spec.users else None
             guarantee = not kind.preemptible
             yield QuotaLine(role, tier, user, quota, use.get(owner, {}), holding.get(owner, {}), guarantee)
+
+
+def _action(name: str, before: Mapping[str, RoleSpec], after: Mapping[str, RoleSpec], changes: Iterable[Change]) -> str:
+    if name not in before or name not in after:
+        return "role.make" if name in after else "role.drop"
+    quota_only = all("/quota/" in change.path for change in changes if change.role == name)
+    return "quota.set" if quota_only else "role.change"
 
 
 def _plain(spec: RoleSpec | None) -> Any:

@@ -33,7 +33,7 @@ def test_an_edit_leaves_who_when_before_and_after() -> None:
     row = world.service.roles.audits(ROOT, Page(1))[0][0]
     assert (row.who, row.action, row.subject, row.at_us) == (
         "root",
-        "role.change",
+        "quota.set",
         "role:physics",
         world.clock.now_us(),
     )
