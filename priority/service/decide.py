@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from priority.job import Job
 from priority.lifecycle import Event
 from priority.plan import Plan
-from priority.ports import TaskChange, Writer
+from priority.ports import PreemptionRecord, Side, TaskChange, Writer
 from priority.reason import Reason
 from priority.service.ledger import Ledger
 from priority.service.mirror import Mirror
@@ -128,8 +128,8 @@ def decide(
         victim, preemptor = truth.get(one.task), truth.get(one.preemptor)
         if victim is None or preemptor is None or preemptor.job in broken or not _waits(preemptor):
             continue
-        reason = _preempted(victim, preemptor, mirror, now_us)
-        ledger.move(victim.id, Event.PREEMPT, kept_for=preemptor.id, reason=reason)
+        record = _record(victim, preemptor, mirror, now_us)
+        ledger.preempt(record, _preempted(record, victim, preemptor, mirror))
     last_event = ledger.write()
     stale = {id: task for id, task in truth.items() if id in mirror.tasks and mirror.tasks[id] != task}
     changed = stale | ledger.changed
@@ -156,23 +156,36 @@ def _broken_gangs(plan: Plan, truth: dict[str, Task], mirror: Mirror) -> set[str
     return broken
 
 
-def _preempted(victim: Task, preemptor: Task, mirror: Mirror, now_us: int) -> Reason:
+def _record(victim: Task, preemptor: Task, mirror: Mirror, now_us: int) -> PreemptionRecord:
     taker, giver = mirror.jobs[preemptor.job], mirror.jobs[victim.job]
-    by_tier = taker.spec.tier != giver.spec.tier
-    law = f"{taker.spec.tier} goes before {giver.spec.tier}" if by_tier else "it has a higher priority in the same role"
-    # exact in integers first: milli-cores times microseconds
-    lost_s = giver.spec.resources.get("cpus", 0) * max(0, now_us - victim.since_us) / 1e9
+    # exact in integers: milli-cores times microseconds
+    lost = giver.spec.resources.get("cpus", 0) * max(0, now_us - victim.since_us)
+    rule: Literal["tier", "priority"] = "tier" if taker.spec.tier != giver.spec.tier else "priority"
+    return PreemptionRecord(now_us, side_of(victim, giver), side_of(preemptor, taker), victim.node or "", rule, lost)
+
+
+def side_of(task: Task, job: Job) -> Side:
+    """A task's side of a preemption."""
+    spec = job.spec
+    return Side(task.id, job.uid, spec.role, spec.tier, spec.name, job.user)
+
+
+def _preempted(record: PreemptionRecord, victim: Task, preemptor: Task, mirror: Mirror) -> Reason:
+    taker = record.preemptor
+    higher = f"{taker.tier} goes before {record.victim.tier}"
+    law = higher if record.rule == "tier" else "it has a higher priority in the same role"
+    lost_s = record.lost / 1e9
     details: dict[str, Any] = {
-        "preemptor": preemptor.id,
-        "preemptor_job": taker.spec.key,
+        "preemptor": taker.task,
+        "preemptor_job": taker.key,
         "preemptor_user": taker.user,
-        "rule": "tier" if by_tier else "priority",
+        "rule": record.rule,
         "node": victim.node,
-        "at_us": now_us,
+        "at_us": record.at_us,
         "cpu_s_lost": lost_s,
     }
     message = (
-        f"its room on node {victim.node} was taken for {instance_of(taker, preemptor)}: {law}; "
+        f"its room on node {victim.node} was taken for {instance_of(mirror.jobs[preemptor.job], preemptor)}: {law}; "
         f"{lost_s:.1f} cpu-seconds of work were lost"
     )
     return Reason("preempted", message, details)

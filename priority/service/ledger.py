@@ -9,24 +9,35 @@ An instance has at most two attempts that have not ended: one that is dying (pre
 and its successor, pending with `after` naming it. The instance has ended when neither is left; only then does
 it leave the job's `active` tally and give its part of the quota back. So a requeued, retried or restarted
 instance is charged once, all the time.
+
+A preemption is written down with the move of its victim (`preempt`). What became of the preemptor is known when it is
+seen to run, or ends without that; of a victim that finished after all, nothing was lost. Both are noted by
+the moves themselves, whoever makes them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from priority import lifecycle
 from priority.job import Job
 from priority.lifecycle import Effect, Event, Move
-from priority.ports import TaskChange, Writer
+from priority.ports import Fate, PreemptionRecord, TaskChange, Writer
 from priority.reason import Reason
 from priority.resources import times
-from priority.task import ACTIVE, TERMINAL, State, Task, task_id
+from priority.task import ACTIVE, DYING, TERMINAL, State, Task, task_id
 
 KINDS: Mapping[State, str] = {state: f"task.{state}" for state in State} | {State.STARTING: "task.placed"}
 """What the event of a move into each state is called. A new attempt announces itself as `task.requeued`."""
+
+_FATES: Mapping[State, Literal["killed", "lost", "preempted", "failed"]] = {
+    State.KILLED: "killed",
+    State.LOST: "lost",
+    State.PREEMPTED: "preempted",
+    State.FAILED: "failed",
+}
 
 EventRow = tuple[int, str, str | None, str | None, str | None, Mapping[str, Any]]
 
@@ -86,6 +97,9 @@ class Ledger:
         self._values: dict[str, dict[str, Any]] = {}
         self._ended: dict[str, dict[State, int]] = {}
         self._events: list[EventRow] = []
+        self._preemptions: list[PreemptionRecord] = []
+        self._fates: dict[str, Fate] = {}
+        self._spared: list[str] = []
 
     def move(self, id: str, event: Event, **values: Any) -> Move | None:
         """Let `event` happen to a task, `values` (fields of Task) with it; None if it changes nothing."""
@@ -103,6 +117,15 @@ class Ledger:
             self._do(effect, event, moved)
         if move.state in TERMINAL:
             self._end(moved)
+        if task.state is not State.RUNNING:
+            self._note_fate(task, moved)
+        return move
+
+    def preempt(self, record: PreemptionRecord, reason: Reason) -> Move | None:
+        """Take a victim's room for another, and write it down; None if it is on its way out already."""
+        move = self.move(record.victim.task, Event.PREEMPT, kept_for=record.preemptor.task, reason=reason)
+        if move is not None:
+            self._preemptions.append(record)
         return move
 
     def add(self, task: Task) -> None:
@@ -127,6 +150,10 @@ class Ledger:
                 raise RuntimeError("a task changed under a write transaction")
         if self._ended:
             self._settle()
+        if self._preemptions:
+            writer.add_preemptions(self._preemptions)
+        if self._fates or self._spared:
+            writer.settle_preemptions(self._fates, self._spared)
         return writer.emit(self._events) if self._events else None
 
     def _settle(self) -> None:
@@ -139,6 +166,16 @@ class Ledger:
         self._writer.charge(deltas)
         for uid in self._writer.tally(self._ended, self.now_us):
             self._events.append((self.now_us, "job.ended", self.jobs[uid].spec.role, uid, None, {}))
+
+    def _note_fate(self, before: Task, task: Task) -> None:
+        """Of a task that did not run: it does now, or never will. Whether anybody made room for it, the store knows."""
+        if task.state is State.RUNNING:
+            self._fates[task.id] = Fate("started", task.started_us or self.now_us, task.node)
+        elif task.state in TERMINAL:
+            if before.state in DYING and before.kept_for is not None and task.state is State.FINISHED:
+                self._spared.append(task.id)
+            if before.started_us is None:
+                self._fates[task.id] = _fate(task, self.now_us)
 
     def _do(self, effect: Effect, event: Event, task: Task) -> None:
         if effect is Effect.RETRY:
@@ -242,6 +279,15 @@ class Ledger:
     def _note(self, kind: str, task: Task, data: Mapping[str, Any]) -> None:
         facts = {"instance": task.instance, "attempt": task.attempt, **data}
         self._events.append((self.now_us, kind, self.jobs[task.job].spec.role, task.job, task.id, facts))
+
+
+def _fate(task: Task, now_us: int) -> Fate:
+    """Of one that ended before it was seen to run. One that has an exit status did run."""
+    if task.state is State.FINISHED or (task.state is State.FAILED and task.exit_code is not None):
+        return Fate("started", task.ended_us or now_us, task.node)
+    stopped = task.state is State.LOST and task.reason is not None and task.reason.code == "stopped"
+    code = "stopped" if stopped else _FATES[task.state]
+    return Fate(code, task.ended_us or now_us, task.node, task.reason.message if task.reason else None)
 
 
 def _count(number: int, noun: str) -> str:

@@ -261,7 +261,10 @@ class SqlReader:
         self._which(select, query)
         rest = f"{select.rest} GROUP BY preemptor_role, victim_role, fate"
         found = self._session.fetch(select.columns, rest, *select.params)
-        made = [PreemptionSum(*head, count, whole * 10**6 + left) for *head, count, whole, left in found]
+        made = [
+            PreemptionSum(preemptor, victim, fate, count, whole * 10**6 + left)
+            for preemptor, victim, fate, count, whole, left in found
+        ]
         return sorted(made, key=lambda one: (one.preemptor, one.victim, one.fate or ""))
 
     def _which(self, select: _Select, query: PreemptionQuery) -> None:

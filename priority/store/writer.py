@@ -182,13 +182,15 @@ class SqlWriter(SqlReader):
         """See `Writer`."""
         if spared:
             self._session.update("preemptions", "victim", ("lost",), [(victim, 0) for victim in spared])
-        condition, params = IS_OPEN, ()
-        if len(fates) <= _FATES_FEW:
-            named, param = self._session.among("preemptor", fates)
-            condition, params = f"{IS_OPEN} AND {named}", (param,)
-        found = self._session.fetch(("seq", "preemptor"), f"preemptions WHERE {condition}", *params) if fates else []
-        known = [(seq, *rows.fate_row(fates[preemptor])) for seq, preemptor in found if preemptor in fates]
+        known = [(seq, *rows.fate_row(fates[preemptor])) for seq, preemptor in self._open(fates) if preemptor in fates]
         self._session.update("preemptions", "seq", rows.FATE, known)
+
+    def _open(self, preemptors: Collection[str]) -> list[Any]:
+        columns, rest = ("seq", "preemptor"), f"preemptions WHERE {IS_OPEN}"
+        if not preemptors or len(preemptors) > _FATES_FEW:
+            return self._session.fetch(columns, rest) if preemptors else []
+        condition, param = self._session.among("preemptor", preemptors)
+        return self._session.fetch(columns, f"{rest} AND {condition}", param)
 
     # --- quotas
 
