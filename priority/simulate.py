@@ -1,0 +1,406 @@
+"""A workload in virtual time, decided by the engine that decides for real: `make_plan` on a snapshot kept up by events.
+
+The model, where it is simpler than the world:
+
+- What is launched runs at once, and for as long as the trace says. Nodes do not fail.
+- A victim holds its room for its whole notice, or until it would have ended anyway; then it waits again, from zero, at
+  the age of its preemption (or ends as preempted, if its job wants that).
+- An attempt that fails (as the trace says, or over its `max_runtime`) is followed by another after its back-off, until
+  the job's `max_failures`.
+- A job over its role's or user's quota of a tier that is not preemptible is refused when it comes; a role without such
+  a quota may have any amount, as traces come without one. Quotas of preemptible tiers are ceilings: the engine's.
+- A gang's pending members are shown to the engine together, once all of them are ready.
+
+A round is made when something has changed by which a waiting task may find room, and once for all that happens at the
+same instant. What cannot change a decision costs no round: see `crowd`, and `_worth_a_round`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+from priority.claim import DYING, Claim
+from priority.crowd import SHOWN, Crowd
+from priority.herd import rule, work_lost
+from priority.history import Attempt, Cluster, History, Loss, Outcome, Wait
+from priority.lifecycle import backoff_s
+from priority.plan import Plan, make_plan
+from priority.quota import Refused, admit
+from priority.resources import Resources, times
+from priority.snapshot import Snapshot
+from priority.trace import Work, micros
+
+LOOK_AGAIN_US = 60_000_000
+"""With settings of policy, feasibility may change with time alone: so often something that waits is looked at again."""
+
+_TELL_EVERY = 500
+
+_END, _GONE, _READY, _LOOK = range(4)
+
+
+@dataclass(slots=True, eq=False)
+class _Run:
+    """One instance of a job, over all of its attempts."""
+
+    id: str
+    work: int
+    claim: Claim
+    ready_us: int
+    started_us: int = -1
+    token: int = 0
+    """Of the one event that it waits for; another's is void."""
+    failures: int = 0
+    attempts: int = 0
+    fails: bool = False
+    """Whether this attempt will fail."""
+
+
+@dataclass(slots=True)
+class _Gang:
+    """The members of a gang that do not run: those that are ready, and how many are not yet."""
+
+    ready: dict[str, Claim] = field(default_factory=dict)
+    unready: int = 0
+    shown: bool = False
+
+
+class Simulation:
+    """`run` once. Deterministic: the same cluster and works give the same history."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        works: Sequence[Work],
+        *,
+        shown: int = SHOWN,
+        check: Callable[[Snapshot, Plan], None] | None = None,
+        every_us: int = 0,
+    ) -> None:
+        """`check` sees each plan that is carried out; rounds are at least `every_us` apart."""
+        self.history = History(cluster, works)
+        self.snapshot = Snapshot(cluster.tiers, cluster.policy)
+        for node in cluster.nodes:
+            self.snapshot.put_node(node)
+        for name, rules in cluster.roles.items():
+            self.snapshot.put_role(name, rules.weight, rules.quota, rules.users)
+        self._cluster, self._works, self._check, self._every_us = cluster, works, check, every_us
+        self._order = sorted(range(len(works)), key=lambda index: (works[index].submit_us, index))
+        self._runs: dict[str, _Run] = {}
+        self._gangs: dict[str, _Gang] = {}
+        self._crowd = Crowd(shown)
+        self._events: list[tuple[int, int, int, _Run | None, int]] = []
+        self._number = count()
+        self._use: dict[tuple[str, ...], Resources] = {}
+        self._dirty = False
+        self._changed: set[str] = set()
+        """Nodes with more room than at the last round."""
+        self._looking = False
+        self._next_round_us = 0
+
+    @property
+    def total(self) -> int:
+        """How many instances there are to be settled."""
+        return sum(work.instances for work in self._works)
+
+    def run(self, tell: Callable[[int], None] | None = None) -> History:
+        """Until nothing happens any more; `tell` hears now and then how many instances are settled."""
+        told, arrivals, at = 0, self._order, 0
+        while at < len(arrivals) or self._events:
+            coming = self._works[arrivals[at]].submit_us if at < len(arrivals) else None
+            now_us = min(one for one in (coming, self._events[0][0] if self._events else None) if one is not None)
+            self.snapshot.now_us = now_us
+            while self._events and self._events[0][0] == now_us:
+                _, _, what, run, token = heapq.heappop(self._events)
+                self._happen(what, run, token, now_us)
+            while at < len(arrivals) and self._works[arrivals[at]].submit_us == now_us:
+                self._arrive(arrivals[at], now_us)
+                at += 1
+            self._maybe_round(now_us)
+            if tell is not None and len(self.history.outcomes) >= told + _TELL_EVERY:
+                told = len(self.history.outcomes)
+                tell(told)
+        for run in self._runs.values():
+            self.history.waits.append(Wait(run.work, run.id, run.ready_us, None, run.attempts == 0))
+            self.history.outcomes[run.id] = Outcome.NEVER
+        return self.history
+
+    # --- what happens ---
+
+    def _arrive(self, index: int, now_us: int) -> None:
+        work = self._works[index]
+        names = [f"{work.id}-{instance}" for instance in range(work.instances)]
+        if not self._admitted(work):
+            self.history.outcomes.update(dict.fromkeys(names, Outcome.REFUSED))
+            return
+        for name in names:
+            claim = Claim(
+                id=name,
+                job=work.id,
+                role=work.role,
+                user=work.user,
+                tier=work.tier,
+                priority=work.priority,
+                request=work.request,
+                since_us=now_us,
+                constraints=work.constraints,
+                gang=work.id if work.gang else None,
+            )
+            self._runs[name] = _Run(name, index, claim, now_us)
+            if claim.gang is not None:
+                self._gangs.setdefault(claim.gang, _Gang()).unready += 1
+        for name in names:
+            self._enter(self._runs[name])
+
+    def _happen(self, what: int, run: _Run | None, token: int, now_us: int) -> None:
+        if run is None:
+            self._looking = False
+            self._dirty = True
+        elif token == run.token:
+            if what == _END:
+                self._end(run, now_us)
+            elif what == _GONE:
+                self._gone(run, now_us)
+            elif what == _READY:
+                self._enter(run)
+
+    def _end(self, run: _Run, now_us: int) -> None:
+        work = self._works[run.work]
+        outcome = Outcome.FAILED if run.fails else Outcome.FINISHED
+        self._leave_node(run, now_us, outcome)
+        if not run.fails:
+            self._settle(run, Outcome.FINISHED)
+            return
+        run.failures += 1
+        if work.max_failures != -1 and run.failures >= work.max_failures:
+            self._settle(run, Outcome.FAILED)
+            return
+        pause_us = micros(backoff_s(run.failures, work.backoff.initial, work.backoff.limit))
+        run.claim = self._again(run.claim, now_us)
+        run.ready_us = now_us + pause_us
+        self._unready(run)
+        self._later(run.ready_us, _READY, run)
+
+    def _gone(self, run: _Run, now_us: int) -> None:
+        self._dirty = True  # somebody waits for just this room
+        self._leave_node(run, now_us, Outcome.PREEMPTED)
+        if self._works[run.work].requeue:
+            run.ready_us = run.claim.since_us
+            self._enter(run)
+        else:
+            self._settle(run, Outcome.PREEMPTED)
+
+    def _leave_node(self, run: _Run, now_us: int, outcome: Outcome) -> None:
+        claim = self.snapshot.task(run.id)
+        assert claim is not None and claim.node is not None
+        self.snapshot.drop_task(run.id)
+        self._changed.add(claim.node)
+        self._dirty = self._dirty or self._frees_by_rule(claim)
+        self.history.attempts.append(Attempt(run.work, run.id, claim.node, run.started_us, now_us, outcome))
+
+    def _settle(self, run: _Run, outcome: Outcome) -> None:
+        self.history.outcomes[run.id] = outcome
+        del self._runs[run.id]
+        work = self._works[run.work]
+        for key, _ in self._guarantees(work):
+            use = self._use[key]
+            for name, amount in work.request.items():
+                use[name] -= amount
+
+    def _later(self, at_us: int, what: int, run: _Run | None) -> None:
+        token = 0
+        if run is not None:
+            run.token += 1
+            token = run.token
+        heapq.heappush(self._events, (at_us, next(self._number), what, run, token))
+
+    @staticmethod
+    def _again(claim: Claim, now_us: int) -> Claim:
+        return Claim(
+            id=claim.id,
+            job=claim.job,
+            role=claim.role,
+            user=claim.user,
+            tier=claim.tier,
+            priority=claim.priority,
+            request=claim.request,
+            since_us=now_us,
+            constraints=claim.constraints,
+            gang=claim.gang,
+        )
+
+    # --- admission ---
+
+    def _guarantees(self, work: Work) -> list[tuple[tuple[str, ...], Resources]]:
+        rules = self._cluster.roles.get(work.role)
+        if rules is None or self._cluster.tiers[work.tier].preemptible:
+            return []
+        users = rules.users.get(work.user, {})
+        found: list[tuple[tuple[str, ...], Resources | None]] = [
+            ((work.role, work.tier), rules.quota.get(work.tier)),
+            ((work.role, work.tier, work.user), users.get(work.tier)),
+        ]
+        return [(key, quota) for key, quota in found if quota is not None]
+
+    def _admitted(self, work: Work) -> bool:
+        ask = times(work.request, work.instances)
+        owners = self._guarantees(work)
+        for key, quota in owners:
+            if isinstance(admit(ask, self._use.get(key, {}), quota, ""), Refused):
+                return False
+        for key, _ in owners:
+            use = self._use.setdefault(key, {})
+            for name, amount in ask.items():
+                use[name] = use.get(name, 0) + amount
+        return True
+
+    # --- who waits ---
+
+    def _unready(self, run: _Run) -> None:
+        """A member of a gang will wait, and the others with it."""
+        if run.claim.gang is None:
+            return
+        gang = self._gangs.setdefault(run.claim.gang, _Gang())
+        gang.unready += 1
+        if gang.shown:
+            gang.shown = False
+            for id in gang.ready:
+                self.snapshot.drop_task(id)
+
+    def _enter(self, run: _Run) -> None:
+        claim = run.claim
+        if claim.gang is None:
+            show, hope = self._crowd.enter(claim)
+            self._dirty = self._dirty or hope
+            self._show(show)
+            return
+        gang = self._gangs[claim.gang]
+        gang.unready -= 1
+        gang.ready[claim.id] = claim
+        if not gang.unready:
+            gang.shown = self._dirty = True
+            self._show(gang.ready.values())
+
+    def _show(self, claims: Iterable[Claim]) -> None:
+        for claim in claims:
+            self.snapshot.put_task(claim)
+
+    def _leave_queue(self, claim: Claim) -> None:
+        if claim.gang is None:
+            self._show(self._crowd.leave(claim.id))
+            return
+        gang = self._gangs[claim.gang]
+        del gang.ready[claim.id]
+        if not gang.ready and not gang.unready:
+            del self._gangs[claim.gang]
+
+    # --- rounds ---
+
+    def _maybe_round(self, now_us: int) -> None:
+        if not (self._crowd.kinds or self._gangs):
+            self._dirty = False
+            self._changed.clear()
+        elif not (self._dirty or self._worth_a_round()):
+            self._changed.clear()
+        elif now_us < self._next_round_us:
+            self._dirty = True
+            self._look_at(self._next_round_us)
+        else:
+            self._dirty = False
+            self._changed.clear()
+            self._next_round_us = now_us + self._every_us
+            self._round(now_us)
+            if self._cluster.policy and self._events and (self._crowd.kinds or self._gangs):
+                self._look_at(now_us + LOOK_AGAIN_US)
+
+    def _look_at(self, at_us: int) -> None:
+        if not self._looking:
+            self._looking = True
+            self._later(at_us, _LOOK, None)
+
+    def _round(self, now_us: int) -> None:
+        while True:
+            plan = make_plan(self.snapshot)
+            self.history.rounds += 1
+            waiting = {one.task for one in plan.wait}
+            more = self._crowd.short(waiting)
+            if not more:
+                break
+            self._show(more)
+        if self._check is not None:
+            self._check(self.snapshot, plan)
+        self._crowd.settle()
+        self._crowd.refuse(waiting)
+        for placed in plan.launch:
+            self._launch(self._runs[placed.task], placed.node, now_us)
+        for taken in plan.preempt:
+            self._preempt(self._runs[taken.task], taken.preemptor, now_us)
+
+    def _launch(self, run: _Run, node: str, now_us: int) -> None:
+        work = self._works[run.work]
+        self.history.waits.append(Wait(run.work, run.id, run.ready_us, now_us, run.attempts == 0))
+        run.attempts += 1
+        run.started_us = now_us
+        run.fails = run.failures < work.failures
+        runtime_us = work.runtime_us
+        if work.max_runtime_us is not None and runtime_us > work.max_runtime_us:
+            runtime_us, run.fails = work.max_runtime_us, True
+        self.snapshot.move_task(run.id, state="running", node=node, since_us=now_us)
+        self._leave_queue(run.claim)
+        self._later(now_us + runtime_us, _END, run)
+
+    def _preempt(self, run: _Run, preemptor: str, now_us: int) -> None:
+        claim, taker = self.snapshot.task(run.id), self._runs[preemptor]
+        assert claim is not None
+        law = rule(taker.claim, claim, self._cluster.tiers) or 0
+        self.history.losses.append(Loss(now_us, run.work, taker.work, law, work_lost(claim, now_us)))
+        self.snapshot.move_task(run.id, state="preempting", kept_for=preemptor)
+        work = self._works[run.work]
+        runtime_us = min(work.runtime_us, work.max_runtime_us or work.runtime_us)
+        run.claim = self._again(run.claim, now_us)
+        if work.requeue:
+            self._unready(run)
+        self._later(min(now_us + work.notice_us, run.started_us + runtime_us), _GONE, run)
+
+    # --- what cannot change a decision ---
+
+    def _frees_by_rule(self, gone: Claim) -> bool:
+        """Whether an end may help somebody beyond the room on its node: by a ceiling, a limit, a gang, a policy."""
+        if self._gangs or self._cluster.policy:
+            return True
+        rules = self._cluster.roles.get(gone.role)
+        capped = rules is not None and (gone.tier in rules.quota or gone.tier in rules.users.get(gone.user, {}))
+        for kind in self._crowd.kinds.values():
+            claim = kind.sample
+            if claim.role == gone.role and (
+                (capped and claim.tier == gone.tier)
+                or (claim.job == gone.job and any(one.limit is not None for one in claim.constraints))
+            ):
+                return True
+        return False
+
+    def _worth_a_round(self) -> bool:
+        """Whether anybody who waits could have room on a node where something ended, if all that it may take made way.
+
+        All of them were refused by the last plan, or have room kept elsewhere; nothing else has changed since.
+        """
+        waiting = [kind.sample for kind in self._crowd.kinds.values()]
+        for name in self._changed:
+            node = self.snapshot.node(name)
+            assert node is not None
+            there = [claim for claim in self.snapshot.tasks_on(name) if claim.state not in DYING]
+            rooms: dict[tuple[str, str, int], Resources] = {}
+            for claim in waiting:
+                key = claim.tier, claim.role, claim.priority
+                room = rooms.get(key)
+                if room is None:
+                    room = rooms[key] = dict(node.capacity)
+                    for other in there:
+                        if rule(claim, other, self._cluster.tiers) is None:
+                            for resource, amount in other.request.items():
+                                room[resource] = room.get(resource, 0) - amount
+                if all(room.get(resource, 0) >= amount for resource, amount in claim.request.items()):
+                    return True
+        return False
