@@ -14,6 +14,7 @@ from priority.service.jobs import Jobs
 from priority.service.loop import Loop
 from priority.service.nodes import Nodes
 from priority.service.parts import Parts
+from priority.service.preemptions import Preemptions
 from priority.service.roles import Roles
 from priority.service.settings import Settings
 from priority.service.users import Users
@@ -32,6 +33,7 @@ class Service:
     roles: Roles
     users: Users
     nodes: Nodes
+    preemptions: Preemptions
 
     def explain(self, actor: User, ref: str) -> explain.Explanation:
         """See `priority.service.explain.explain`."""
@@ -44,7 +46,7 @@ class Service:
 
 def assemble(parts: Parts) -> Service:
     """The verbs over these parts."""
-    return Service(parts, Jobs(parts), Roles(parts), Users(parts), Nodes(parts))
+    return Service(parts, Jobs(parts), Roles(parts), Users(parts), Nodes(parts), Preemptions(parts))
 
 
 def build(settings: Settings, *, consumer: str = "api") -> Service:

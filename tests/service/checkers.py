@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 
 from priority.job import JobState
 from priority.lifecycle import TABLE
-from priority.ports import Event, JobQuery, Page
+from priority.ports import Event, JobQuery, Page, PreemptionQuery, PreemptionRecord
 from priority.resources import shortfall, times, total
 from priority.service.ledger import KINDS, next_id
 from priority.task import ACTIVE, PLACED, TERMINAL, State, Task
@@ -36,6 +36,8 @@ class Checkers:
             tasks = [task for job in jobs.values() for task in reader.tasks(job.uid, Page(100_000))[0]]
             usage, roles = reader.usage(), reader.roles()
             nodes = {record.node.name: record.node for record in reader.nodes()}
+            preemptions, _ = reader.preemptions(PreemptionQuery(), Page(100_000))
+        self._ledger(preemptions, {task.id: task for task in tasks})
         self._replay(events, {task.id: task for task in tasks})
         by_instance: dict[tuple[str, int], list[Task]] = defaultdict(list)
         for task in tasks:
@@ -67,6 +69,22 @@ class Checkers:
             assert shortfall(total(amounts), nodes[name].capacity) == {}, f"{name} holds {total(amounts)}"
         # C3: the witness
         assert self._world.backend.violations == []
+
+    def _ledger(self, preemptions: list[PreemptionRecord], tasks: dict[str, Task]) -> None:
+        """Every victim is in the ledger once, and what is said of its preemptor is true of it."""
+        assert {one.victim.task: one.preemptor.task for one in preemptions} == {
+            task.id: task.kept_for for task in tasks.values() if task.kept_for is not None
+        }
+        for one in preemptions:
+            victim, preemptor = tasks[one.victim.task], tasks[one.preemptor.task]
+            assert one.lost == 0 or victim.state is not State.FINISHED, victim
+            ran = preemptor.started_us is not None or preemptor.state is State.FINISHED
+            ran = ran or (preemptor.state is State.FAILED and preemptor.exit_code is not None)
+            if one.fate is None:
+                assert not ran and preemptor.state in ACTIVE, preemptor
+            else:
+                assert (one.fate.code == "started") == ran, (one.fate, preemptor)
+                assert ran or preemptor.state in TERMINAL, (one.fate, preemptor)
 
     def _replay(self, events: list[Event], tasks: dict[str, Task]) -> None:
         """C2 (every move is an edge, nothing leaves a terminal state), C9 (epochs never decrease)."""

@@ -57,6 +57,10 @@ def counts_a_preempted_instance_as_ended(patch: Patch) -> None:
     patch.setattr(Ledger, "_successor", lambda *_: None)
 
 
+def forgets_what_became_of_a_preemptor(patch: Patch) -> None:
+    patch.setattr(Ledger, "_note_fate", lambda *_: None)
+
+
 def never_sends_again(patch: Patch) -> None:
     patch.setattr(Acts, "_expect", lambda *_: None)
     patch.setattr(reports, "_reconcile", lambda *_: None)
@@ -69,6 +73,7 @@ FOUND = [
     never_gives_the_quota_back,
     forgets_to_withdraw,
     counts_a_preempted_instance_as_ended,
+    forgets_what_became_of_a_preemptor,
     never_sends_again,
 ]
 
