@@ -20,8 +20,8 @@ demo: setup ## the main job, end to end, on this machine
 test: setup ## lint and the whole test suite
 	@tools/check
 
-bench: setup ## measure the service, one JSON object a line
-	@$(PY) -m priority bench service --json
+bench: setup ## measure the engine and the service, one JSON object a line
+	@$(PY) -m priority bench engine --json; engine=$$?; $(PY) -m priority bench service --json && exit $$engine
 
 lint: setup ## style, types, layers
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
