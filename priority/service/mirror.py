@@ -9,18 +9,37 @@ members of a gang enter together. Of very many that wait alike, the oldest are i
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from priority.job import Job
 from priority.node import NodeState
-from priority.ports import NodeRecord
+from priority.ports import NodeRecord, Reader
 from priority.reason import Reason
 from priority.role import RoleSpec
 from priority.service.window import WINDOW, Window, kind_of
 from priority.snapshot import Claim, Snapshot
 from priority.task import ACTIVE, PLACED, State, Task
 from priority.tier import Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """All of it that a mirror shows, read at one moment."""
+
+    tasks: Sequence[Task]
+    """That have not ended."""
+    jobs: Mapping[str, Job]
+    """Theirs, but for those that were known."""
+    nodes: Sequence[NodeRecord]
+    roles: Mapping[str, RoleSpec]
+
+
+def read_truth(reader: Reader, known: Collection[str] = ()) -> Truth:
+    """Everything; of jobs, only those (by uid) that are not `known`."""
+    tasks = reader.active_tasks()
+    jobs = reader.jobs_of({task.job for task in tasks} - set(known))
+    return Truth(tasks, jobs, reader.nodes(), reader.roles())
 
 
 @dataclass(slots=True)
@@ -56,6 +75,15 @@ class Mirror:
         self._kinds: dict[str, Hashable] = {}
         self._roles: dict[str, RoleSpec] = {}
 
+    def frame(self, truth: Truth) -> None:
+        """The nodes, roles and jobs there are; what is not among them any more is dropped. Tasks come after it."""
+        self.jobs.update(truth.jobs)
+        self.put_roles(truth.roles)
+        for record in truth.nodes:
+            self.put_node(record)
+        for name in self.nodes.keys() - {record.node.name for record in truth.nodes}:
+            self.drop_node(name)
+
     # --- tasks ---
 
     def take(self, tasks: Iterable[Task], jobs: Mapping[str, Job]) -> None:
@@ -81,7 +109,7 @@ class Mirror:
         self._of_job.setdefault(task.job, set()).add(task.id)
         if task.state in PLACED:
             self._leave(task)
-            self.snapshot.put_task(self._claim(task))
+            self.snapshot.put_task(self.claim_of(task))
             # a start that is confirmed gives and takes nothing
             self.changed |= before is None or (before.state, task.state) != (State.STARTING, State.RUNNING)
             return
@@ -235,7 +263,7 @@ class Mirror:
             self.untold |= task.id in window.hidden
         elif window.hopeless(task):
             # The next plan sees it, but it needs none of its own: that was 1 ms for each job sent to a full cluster.
-            self.snapshot.put_task(self._claim(task))
+            self.snapshot.put_task(self.claim_of(task))
             window.untold.append(task.id)
             self.untold = True
         else:
@@ -286,7 +314,7 @@ class Mirror:
     def _show(self, ids: Iterable[str]) -> None:
         for id in ids:
             if self.snapshot.task(id) is None:
-                self.snapshot.put_task(self._claim(self.tasks[id]))
+                self.snapshot.put_task(self.claim_of(self.tasks[id]))
                 self.changed = True
 
     def _hide(self, ids: Iterable[str]) -> None:
@@ -295,7 +323,8 @@ class Mirror:
                 self.snapshot.drop_task(id)
                 self.changed = True
 
-    def _claim(self, task: Task) -> Claim:
+    def claim_of(self, task: Task) -> Claim:
+        """A task as the engine sees it."""
         job = self.jobs[task.job]
         spec = job.spec
         return Claim(

@@ -31,7 +31,7 @@ from priority.reason import Reason
 from priority.service import decide as deciding
 from priority.service import reports as reporting
 from priority.service.acts import ACTS_A_BATCH, Acts
-from priority.service.mirror import Mirror
+from priority.service.mirror import Mirror, read_truth
 from priority.service.parts import ALL, Parts
 from priority.service.window import WINDOW
 from priority.snapshot import Snapshot
@@ -240,22 +240,15 @@ class Scheduler:
         mirror = self.mirror
         mirror.snapshot.now_us = now_us
         with self._parts.store.read() as reader:
-            tasks = reader.active_tasks()
-            jobs = reader.jobs_of({task.job for task in tasks} - mirror.jobs.keys())
-            nodes, roles = reader.nodes(), reader.roles()
-        mirror.jobs.update(jobs)
-        mirror.put_roles(roles)
-        for record in nodes:
-            mirror.put_node(record)
-        for name in mirror.nodes.keys() - {record.node.name for record in nodes}:
-            mirror.drop_node(name)
-        truth: dict[str, list[Task]] = {uid: [] for uid in mirror.jobs_with_tasks()}
-        for task in tasks:
-            truth.setdefault(task.job, []).append(task)
-        for uid, of_job in truth.items():
+            truth = read_truth(reader, mirror.jobs.keys())
+        mirror.frame(truth)
+        tasks: dict[str, list[Task]] = {uid: [] for uid in mirror.jobs_with_tasks()}
+        for task in truth.tasks:
+            tasks.setdefault(task.job, []).append(task)
+        for uid, of_job in tasks.items():
             self._sync(uid, of_job, now_us)
         # whichever way it came into memory: what is not confirmed is awaited, and so sent again at last
-        self._acts.expect([task for task in tasks if task.state in UNCONFIRMED], now_us)
+        self._acts.expect([task for task in truth.tasks if task.state in UNCONFIRMED], now_us)
         self._acts.forget(now_us)
         self._telling.forget(mirror)
         took_us = self._parts.clock.now_us() - began_us
