@@ -74,6 +74,16 @@ class Rules:
             self._where[claim.constraints] = mask
         return mask
 
+    def meets(self, one: Constraint) -> Mask:
+        """Nodes, whatever their state, that meet this one."""
+        return self._allowed(one)
+
+    def values(self, attribute: str, nodes: Mask) -> Counter[str]:
+        """What these nodes have there: value -> how many of them; those without the attribute are in none."""
+        codes, values = self._coded(attribute)
+        names = list(values)
+        return Counter(names[code] for code in codes[nodes].tolist() if code >= 0)
+
     def _allowed(self, one: Constraint) -> Mask:
         codes, values = self._coded(one.attribute)
         table = np.ones(len(values) + 1, np.bool_)  # the last: nodes without the attribute, whose code is -1

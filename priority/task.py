@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -81,3 +82,14 @@ class Task:
 def task_id(job_uid: str, instance: int, attempt: int) -> str:
     """The id of an attempt: the same facts always give the same id, so that nothing can be requeued twice."""
     return f"{job_uid}-{instance}-{attempt}"
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Instances as people write them: `0,2-5`."""
+    parts: list[tuple[int, int]] = []
+    for number in sorted(set(numbers)):
+        if parts and parts[-1][1] == number - 1:
+            parts[-1] = parts[-1][0], number
+        else:
+            parts.append((number, number))
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in parts)

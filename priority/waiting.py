@@ -7,6 +7,7 @@ A member of a gang that could be placed alone waits for the others (`gang`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,11 +15,15 @@ import numpy as np
 
 from priority.board import Board, Shape
 from priority.claim import Claim
+from priority.constraint import Constraint
 from priority.fairness import Unit
 from priority.preempt import cheapest
 from priority.reason import Reason
 from priority.resources import plain, plain_amount, show, show_amount
 from priority.rules import Mask, OverCeiling
+
+VALUES_MAX, VALUE_MAX = 8, 60
+"""So many values of an attribute are named, and so much of each."""
 
 
 def why(board: Board, unit: Unit) -> list[tuple[Claim, Reason]]:
@@ -61,9 +66,43 @@ def _never(board: Board, claim: Claim) -> Reason | None:
         return Reason("no-node", f"{what}, and " + (where if board.names else "there is no node"), details)
     if not (large & board.rules.matches(claim)).any():
         wants = [one.plain() for one in claim.constraints]
-        text = f"none of the {int(large.sum())} nodes that are large enough meets its constraints"
-        return Reason("constraint", text, {"nodes": int(large.sum()), "constraints": wants})
+        return Reason("constraint", _unmet(board, claim, large), {"nodes": int(large.sum()), "constraints": wants})
     return None
+
+
+def _unmet(board: Board, claim: Claim, large: Mask) -> str:
+    """Which constraint no node meets: what it wants, what there is. If each is met somewhere, how many meet each."""
+    count = int(large.sum())
+    nodes = f"of the {count} nodes that are large enough" if count > 1 else "of the only node that is large enough"
+    met = [(one, int((large & board.rules.meets(one)).sum())) for one in claim.constraints]
+    for one, some in met:
+        if not some:
+            return f"none {nodes} has {_wanted(one)}; {_there(board.rules.values(one.attribute, large), one.attribute)}"
+    each = "; ".join(f"{some} {'has' if some == 1 else 'have'} {_wanted(one)}" for one, some in met)
+    return f"none {nodes} meets all of its constraints at once: {each}"
+
+
+def _wanted(one: Constraint) -> str:
+    if one.within is not None:
+        return f"{one.attribute} {_some(sorted(one.within), ' or ') or 'in an empty list, which nothing is'}"
+    if one.outside is not None:
+        return f"{one.attribute} other than {_some(sorted(one.outside), ', ')}"
+    return f"an attribute {one.attribute} (of which it wants at most {one.limit} tasks for each value)"
+
+
+def _there(values: Mapping[str, int], attribute: str) -> str:
+    if not values:
+        return f"no node says what its {attribute} is"
+    shown = [f"{value} ({many})" for value, many in sorted(values.items(), key=lambda one: (-one[1], one[0]))]
+    return f"there is {_some(shown, ', ')}"
+
+
+def _some(names: Sequence[str], between: str) -> str:
+    """The first few."""
+    more = f" and {len(names) - VALUES_MAX} more" if len(names) > VALUES_MAX else ""
+    return (
+        between.join(name if len(name) <= VALUE_MAX else f"{name[:VALUE_MAX]}..." for name in names[:VALUES_MAX]) + more
+    )
 
 
 def _ceiling(over: OverCeiling) -> Reason:
@@ -88,9 +127,14 @@ def _now(board: Board, claim: Claim) -> Reason:
     within = board.allowed(claim)
     limited = board.rules.up & matches & ~within
     if limited.any() and (not (could & within).any() or _served(board, claim, shape, limited)):
-        limits = [one.plain() for one in board.rules.limits(claim)]
-        text = f"its job has as many tasks as its limits allow on {int(limited.sum())} of the nodes that could hold it"
-        return Reason("limit", text, {"nodes": int(limited.sum()), "limits": limits})
+        limits = board.rules.limits(claim)
+        what = " and ".join(f"{one.limit} for each {one.attribute}" for one in limits)
+        text = (
+            f"its job has as many tasks as its limits allow ({what}) on {int(limited.sum())} of the nodes that could "
+        )
+        return Reason(
+            "limit", f"{text}hold it", {"nodes": int(limited.sum()), "limits": [one.plain() for one in limits]}
+        )
     return _no_room(board, shape, could & within)
 
 

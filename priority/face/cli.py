@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from priority.face import cli_admin, cli_bench, cli_job, cli_role, cli_run, cli_submit, shell
+from priority.face import cli_admin, cli_bench, cli_job, cli_role, cli_run, cli_simulate, cli_submit, shell
 
 app = typer.Typer(
     cls=shell.Group,
@@ -59,6 +59,9 @@ for _name, _verb in (
     ("explain", cli_job.explain),
     ("watch", cli_job.watch),
     ("kill", cli_job.kill),
+    ("restart", cli_job.restart),
+    ("scale", cli_job.scale),
+    ("simulate", cli_simulate.simulate),
 ):
     app.command(_name, rich_help_panel=WORK)(_verb)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from priority.errors import Invalid
-from priority.face import shell
+from priority.face import complete, shell
 from priority.face.shell import Json
 
 user = shell.group("Users.")
@@ -15,7 +15,7 @@ token = shell.group("Tokens: what opens the API.")
 node = shell.group("Nodes: what runs tasks.")
 audit = shell.group("Who changed what.")
 
-NodeName = Annotated[str, typer.Argument(help="The node.", metavar="NODE")]
+NodeName = Annotated[str, typer.Argument(help="The node.", metavar="NODE", autocompletion=complete.nodes)]
 
 
 @user.command("list")
@@ -25,9 +25,9 @@ def list_users(json: Json = False) -> None:
         items = client.users()["items"]
     if json:
         return shell.write_json(items)
-    from priority.face import show
+    from priority.face import show_admin, terminal
 
-    return show.out(show.users(items))
+    return terminal.out(show_admin.users(items))
 
 
 @user.command("create")
@@ -51,14 +51,16 @@ def me(json: Json = False) -> None:
         found = client.me()
     if json:
         return shell.write_json(found)
-    from priority.face import show
+    from priority.face import show_admin, terminal
 
-    return show.out(show.users([found]))
+    return terminal.out(show_admin.users([found]))
 
 
 @token.command("create")
 def create_token(
-    of: Annotated[str | None, typer.Option("--user", help="For whom.", show_default="yourself")] = None,
+    of: Annotated[
+        str | None, typer.Option("--user", help="For whom.", show_default="yourself", autocompletion=complete.users)
+    ] = None,
     label: Annotated[str, typer.Option(help="What it is for.")] = "",
     expires: Annotated[str | None, typer.Option(help="After so long, such as 30d.", show_default="never")] = None,
     json: Json = False,
@@ -80,20 +82,24 @@ def create_token(
 
 @token.command("list")
 def list_tokens(
-    of: Annotated[str | None, typer.Option("--user", help="Only of this user.")] = None, json: Json = False
+    of: Annotated[str | None, typer.Option("--user", help="Only of this user.", autocompletion=complete.users)] = None,
+    json: Json = False,
 ) -> None:
     """List tokens: yours, or everyone's if you are an admin."""
     with shell.client() as client:
         items = client.tokens(of)["items"]
     if json:
         return shell.write_json(items)
-    from priority.face import show
+    from priority.face import show_admin, terminal
 
-    return show.out(show.tokens(items))
+    return terminal.out(show_admin.tokens(items))
 
 
 @token.command("revoke")
-def revoke(id: Annotated[str, typer.Argument(help="The token's id.", metavar="TOKEN")], json: Json = False) -> None:
+def revoke(
+    id: Annotated[str, typer.Argument(help="The token's id.", metavar="TOKEN", autocompletion=complete.tokens)],
+    json: Json = False,
+) -> None:
     """Make a token open nothing from now on."""
     with shell.client() as client:
         gone = client.revoke_token(id)
@@ -140,13 +146,26 @@ def forget(name: NodeName, json: Json = False) -> None:
 
 @audit.command("list")
 def list_audit(
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")] = 50, json: Json = False
+    *,
+    role: Annotated[str | None, typer.Option(help="Of this role.", autocompletion=complete.roles)] = None,
+    user: Annotated[str | None, typer.Option(help="What this user changed.", autocompletion=complete.users)] = None,
+    action: Annotated[
+        str | None, typer.Option(help="Such as quota.set; or a kind: role, quota, job, node, user, token.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Not older: 2h, 7d, or a time such as 2026-08-23T12:00:00Z.", metavar="WHEN")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")] = 50,
+    json: Json = False,
 ) -> None:
-    """List changes, newest first: who, what, before and after."""
+    """List changes, newest first: who, what, before and after. What was the same before and after is not shown."""
+    from itertools import islice
+
     with shell.client() as client:
-        items = client.audits(limit=min(limit, 1000))["items"]
+        found = client.all_audits(role=role, user=user, action=action, since=since, limit=min(limit, 1000))
+        items = list(islice(found, limit))
     if json:
         return shell.write_json(items)
-    from priority.face import show
+    from priority.face import show_admin
 
-    return show.out(show.audits(items))
+    return show_admin.audits(items)

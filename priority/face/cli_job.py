@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from priority.errors import Invalid, PriorityError, Unavailable
-from priority.face import shell
+from priority.face import complete, shell
 from priority.face.shell import Json
 
 if TYPE_CHECKING:
@@ -17,8 +17,23 @@ if TYPE_CHECKING:
 
 job = shell.group("Jobs: submit, look, change.")
 
-Ref = Annotated[str, typer.Argument(help="The job: role/tier/name (the latest so named) or its uid.", metavar="JOB")]
-Refs = Annotated[list[str], typer.Argument(help="Jobs: role/tier/name or uid.", metavar="JOB...")]
+Ref = Annotated[
+    str,
+    typer.Argument(
+        help="The job: role/tier/name (the latest so named) or its uid.", metavar="JOB", autocompletion=complete.jobs
+    ),
+]
+Active = Annotated[
+    str,
+    typer.Argument(help="The job: role/tier/name or its uid.", metavar="JOB", autocompletion=complete.active_jobs),
+]
+Refs = Annotated[
+    list[str],
+    typer.Argument(help="Jobs: role/tier/name or uid.", metavar="JOB...", autocompletion=complete.active_jobs),
+]
+JobOrTask = Annotated[
+    str, typer.Argument(help="A job, or a task's id.", metavar="JOB|TASK", autocompletion=complete.jobs)
+]
 Instances = Annotated[
     str | None, typer.Option("--instances", "-i", help="Only these, such as 0,2-5.", metavar="LIST", show_default="all")
 ]
@@ -46,17 +61,25 @@ def instances_of(text: str | None) -> list[int] | None:
 @job.command("list")
 def list_jobs(
     *,
-    role: Annotated[list[str] | None, typer.Option(help="Of this role; may be repeated.")] = None,
-    tier: Annotated[str | None, typer.Option(help="prod, devel or opportunistic.")] = None,
+    role: Annotated[
+        list[str] | None, typer.Option(help="Of this role; may be repeated.", autocompletion=complete.roles)
+    ] = None,
+    tier: Annotated[
+        str | None, typer.Option(help="prod, devel or opportunistic.", autocompletion=complete.tiers)
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Of this name.")] = None,
-    user: Annotated[str | None, typer.Option(help="Submitted by this user.")] = None,
+    user: Annotated[str | None, typer.Option(help="Submitted by this user.", autocompletion=complete.users)] = None,
     label: Annotated[str | None, typer.Option(help="With this label.", metavar="NAME=VALUE")] = None,
     ended: Annotated[bool, typer.Option("--ended", help="Those that have ended.")] = False,
     everything: Annotated[bool, typer.Option("--all", "-a", help="Active and ended ones.")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")] = 100,
     json: Json = False,
 ) -> None:
-    """List jobs, newest first: the active ones, if not told otherwise."""
+    """List jobs, newest first: the active ones, if not told otherwise.
+
+    Each instance of a job counts once: pending (it waits), starting, running, dying (told to end, still on its node),
+    or ended as finished, failed or killed. --json has all columns, also those that a narrow window leaves out.
+    """
     from itertools import islice
 
     state = None if everything else "ended" if ended else "active"
@@ -75,16 +98,20 @@ def list_jobs(
 @job.command("status")
 def status(
     ref: Ref,
-    all_tasks: Annotated[bool, typer.Option("--all", "-a", help="Every attempt, ended ones too.")] = False,
+    all_tasks: Annotated[
+        bool, typer.Option("--all", "-a", help="Every instance and every attempt, the newest first.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Show a job and its tasks: each instance's newest attempts, at most 100."""
+    """Show a job and its tasks: the newest attempt of each instance, of at most 100 instances."""
     with shell.client() as client:
         view = client.job(ref)
-        page = client.tasks(view["uid"], limit=100)
-        items, more = page["items"], page["next"] is not None
-        if all_tasks and more:
+        if all_tasks:
             items, more = list(client.all_tasks(view["uid"], limit=1000)), False
+            items.sort(key=lambda task: (task["instance"], -task["attempt"]))
+        else:
+            page = client.tasks(view["uid"], current=True, limit=100)
+            items, more = page["items"], page["next"] is not None
     if json:
         return shell.write_json({**view, "tasks": items})
     from priority.face import show
@@ -114,7 +141,7 @@ def restart(refs: Refs, instances: Instances = None, why: Why = "", json: Json =
 
 @job.command("scale")
 def scale(
-    ref: Ref,
+    ref: Active,
     instances: Annotated[int, typer.Argument(min=1, help="How many there are to be.", metavar="INSTANCES")],
     json: Json = False,
 ) -> None:
@@ -140,10 +167,11 @@ def _changed(done: list[Any], json: bool, what: str) -> None:
 
 
 @job.command("explain")
-def explain(
-    ref: Annotated[str, typer.Argument(help="A job, or a task's id.", metavar="JOB|TASK")], json: Json = False
-) -> None:
-    """Say why a job waits, or why it was killed: by whom, for whom, at what cost."""
+def explain(ref: JobOrTask, json: Json = False) -> None:
+    """Say why a job waits, or why it was killed: by whom, for whom, at what cost.
+
+    The cost of a preemption, in cpu-seconds, is what the victim held: its requested cpus x the time since its start.
+    """
     with shell.client() as client:
         found = client.explain(ref)
     if json:
@@ -163,7 +191,7 @@ def schema() -> None:
 
 @job.command("logs")
 def logs(
-    ref: Annotated[str, typer.Argument(help="A job, or a task's id.", metavar="JOB|TASK")],
+    ref: JobOrTask,
     *,
     instance: Annotated[
         int | None, typer.Option("--instance", "-i", min=0, help="Which instance of the job.", show_default="0")
@@ -241,7 +269,10 @@ def _follow_both(client: Client, ref: str, instance: int | None, offset: int, js
 
 @job.command("watch")
 def watch(
-    ref: Annotated[str | None, typer.Argument(help="Only this job.", metavar="[JOB]")] = None, json: Json = False
+    ref: Annotated[
+        str | None, typer.Argument(help="Only this job.", metavar="[JOB]", autocompletion=complete.jobs)
+    ] = None,
+    json: Json = False,
 ) -> None:
     """Watch jobs (or one job's tasks) live, until Ctrl-C. In a pipe or with --json: events, one a line."""
     with shell.client() as client:
@@ -273,7 +304,7 @@ def _live(client: Client, uid: str | None) -> None:
     def draw() -> Any:
         if uid is None:
             return show.jobs(client.jobs(state="active", limit=100)["items"])
-        return show.tasks(client.tasks(uid, limit=200)["items"])
+        return show.tasks(client.tasks(uid, current=True, limit=200)["items"])
 
     threading.Thread(target=listen, daemon=True).start()
     with Live(draw(), console=show.console(), auto_refresh=False, screen=True) as live:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from priority.errors import Invalid, PriorityError
-from priority.face import shell
+from priority.errors import Conflict, Invalid, PriorityError
+from priority.face import complete, shell
 from priority.face.shell import Json
 
 if TYPE_CHECKING:
@@ -32,14 +32,17 @@ def list_roles(json: Json = False) -> None:
         items = client.roles()["items"]
     if json:
         return shell.write_json(items)
-    from priority.face import show
+    from priority.face import show_admin, terminal
 
-    return show.out(show.roles(items))
+    return terminal.out(show_admin.roles(items))
 
 
 @role.command("show")
 def show_role(
-    name: Annotated[str | None, typer.Argument(help="Only this one.", metavar="[ROLE]")] = None, json: Json = False
+    name: Annotated[
+        str | None, typer.Argument(help="Only this one.", metavar="[ROLE]", autocompletion=complete.roles)
+    ] = None,
+    json: Json = False,
 ) -> None:
     """Print roles as a roles file: edit it, and give it to `priority roles apply`."""
     with shell.client() as client:
@@ -56,9 +59,13 @@ def show_role(
 
 
 @role.command("diff")
-def diff(file: File = DEFAULT_FILE, delete: Delete = False, json: Json = False) -> None:
-    """Show what applying a roles file would change."""
-    _apply(file, dry_run=True, delete=delete, force=False, json=json)
+def diff(file: File = DEFAULT_FILE, delete: Delete = False, force: Force = False, json: Json = False) -> None:
+    """Show what applying a roles file would change, and whether that would be refused.
+
+    Status 0: it can be applied, or there is nothing to change. Status 5: `priority roles apply` would refuse it, such
+    as a quota below its use or a role that still has jobs; each reason is said.
+    """
+    _apply(file, dry_run=True, delete=delete, force=force, json=json)
 
 
 @role.command("apply")
@@ -69,7 +76,10 @@ def apply(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
     json: Json = False,
 ) -> None:
-    """Make the roles be those of a file: all of it or nothing. Roles that it does not name stay, without --delete."""
+    """Make the roles be those of a file: all of it or nothing. Roles that it does not name stay, without --delete.
+
+    Status 5: refused, such as a quota below its use; nothing was changed. With --dry-run as `priority roles diff`.
+    """
     _apply(file, dry_run=dry_run, delete=delete, force=force, json=json)
 
 
@@ -79,13 +89,23 @@ def _apply(file: Path, *, dry_run: bool, delete: bool, force: bool, json: bool) 
         found = client.apply_roles(roles, dry_run=dry_run, delete=delete, force=force)
         warnings = [] if dry_run else client.quota()["warnings"]
     if json:
-        return shell.write_json(found)
-    from priority.face import show
+        shell.write_json(found)
+    else:
+        from priority.face import show_admin
 
-    show.changes(found)
-    for warning in warnings:
-        shell.warn(f"priority: warning: {warning}")
-    return None
+        show_admin.changes(found)
+        for warning in warnings:
+            shell.warn(f"priority: warning: {warning}")
+    if found["refused"]:
+        raise typer.Exit(Conflict.exit_status)
+
+
+@role.command("schema")
+def schema() -> None:
+    """Print the JSON schema of a roles file: every field there is."""
+    from priority.role import RolesFile
+
+    shell.write_json(RolesFile.model_json_schema())
 
 
 def _read(file: Path) -> dict[str, RoleSpec]:
@@ -100,27 +120,38 @@ def _read(file: Path) -> dict[str, RoleSpec]:
 
 @quota.command("show")
 def show_quota(
-    name: Annotated[str | None, typer.Argument(help="Only of this role.", metavar="[ROLE]")] = None, json: Json = False
+    name: Annotated[
+        str | None, typer.Argument(help="Only of this role.", metavar="[ROLE]", autocompletion=complete.roles)
+    ] = None,
+    json: Json = False,
 ) -> None:
-    """Show quotas, what unfinished work asks of them, and what is on nodes now."""
+    """Show quotas, what runs and what waits of them, and what is left.
+
+    A prod quota is a guarantee: what runs and what waits both count. A quota of devel or opportunistic is a ceiling on
+    what is on nodes at once: what waits does not count.
+    """
     with shell.client() as client:
         view = client.quota(name)
     if json:
         return shell.write_json(view)
     from priority.face import show
 
-    return show.quotas(view)
+    return show.quotas(view, users=name is not None)
 
 
 @quota.command("set")
 def set_quota(
-    name: Annotated[str, typer.Argument(help="The role.", metavar="ROLE")],
-    tier: Annotated[str, typer.Argument(help="prod, devel or opportunistic.", metavar="TIER")],
+    name: Annotated[str, typer.Argument(help="The role.", metavar="ROLE", autocompletion=complete.roles)],
+    tier: Annotated[
+        str, typer.Argument(help="prod, devel or opportunistic.", metavar="TIER", autocompletion=complete.tiers)
+    ],
     amounts: Annotated[
         list[str] | None, typer.Argument(help="The whole quota, such as cpus=16 mem=64GiB.", metavar="NAME=AMOUNT...")
     ] = None,
     *,
-    user: Annotated[str | None, typer.Option(help="The part of this user of the role.")] = None,
+    user: Annotated[
+        str | None, typer.Option(help="The part of this user of the role.", autocompletion=complete.users)
+    ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Take the quota away.")] = False,
     force: Force = False,
     json: Json = False,
@@ -134,9 +165,9 @@ def set_quota(
         warnings = client.quota()["warnings"]
     if json:
         return shell.write_json(found)
-    from priority.face import show
+    from priority.face import show_admin
 
-    show.changes(found)
+    show_admin.changes(found)
     for warning in warnings:
         shell.warn(f"priority: warning: {warning}")
     return None

@@ -247,9 +247,9 @@ def health(json: Json = False) -> None:
     if json:
         shell.write_json(found)
     else:
-        from priority.face import show
+        from priority.face import show_admin
 
-        show.health(found)
+        show_admin.health(found)
     if found["status"] != "ok":
         raise typer.Exit(7)
 

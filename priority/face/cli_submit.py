@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from priority.errors import Invalid, PriorityError
-from priority.face import shell
+from priority.face import complete, shell
 from priority.face.cli_job import job
 from priority.face.shell import Json
 
@@ -38,8 +38,11 @@ def submit(
     ] = None,
     *,
     name: Annotated[str | None, typer.Option(help="Name of a job given here instead of in a file.")] = None,
-    role: Annotated[str | None, typer.Option(help="Its role.")] = None,
-    tier: Annotated[str | None, typer.Option(help="prod, devel or opportunistic.", show_default="devel")] = None,
+    role: Annotated[str | None, typer.Option(help="Its role.", autocompletion=complete.roles)] = None,
+    tier: Annotated[
+        str | None,
+        typer.Option(help="prod, devel or opportunistic.", show_default="devel", autocompletion=complete.tiers),
+    ] = None,
     instances: Annotated[int | None, typer.Option("--instances", "-n", help="How many.", show_default="1")] = None,
     cpus: Annotated[float | None, typer.Option(help="Cores of each instance.", show_default="1")] = None,
     mem: Annotated[str | None, typer.Option(help="Memory of each, such as 4GiB.")] = None,

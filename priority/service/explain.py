@@ -17,7 +17,7 @@ from priority.reason import Reason
 from priority.service.jobs import attempts_of, find_job, find_task
 from priority.service.ledger import parts_of
 from priority.service.parts import Parts
-from priority.task import ACTIVE, DYING, State, Task
+from priority.task import ACTIVE, DYING, State, Task, ranges
 
 TASKS_MAX = 2000
 """Of a larger job, the attempts of its first instances are told; the summary counts them all."""
@@ -105,19 +105,24 @@ class _Telling:
         alike: dict[tuple[str, str], list[Task]] = {}
         for task in self._tasks.values():
             if task.state is not State.FINISHED and not (task.reason and task.reason.code == "withdrawn"):
-                alike.setdefault((task.state.value, self.message(task)), []).append(task)
+                what = _taker(task) if task.state is State.PREEMPTED else ""
+                alike.setdefault((task.state.value, what or self.message(task)), []).append(task)
         order = sorted(alike.values(), key=lambda tasks: (tasks[0].state not in ACTIVE, -len(tasks), tasks[0].instance))
         found = []
         for tasks in order[:LINES_MAX]:
             whose = ranges(task.instance for task in tasks)
-            found.append(replace(self.line(tasks[0]), alike=len(tasks), instances=whose))
+            line = replace(self.line(tasks[0]), alike=len(tasks), instances=whose)
+            if len(tasks) > 1 and _taker(tasks[0]):
+                line = replace(line, message=f"{line.state}: {_lost_to(tasks)}")
+            found.append(line)
         return found
 
     def message(self, task: Task) -> str:
         """Why this attempt is where it is."""
         why = task.reason.message if task.reason is not None else ""
         if task.state is State.PENDING:
-            return self._waits(task)
+            backs_off = task.not_before_us > self._now_us
+            return self._waits(task) + ("" if task.after or backs_off else self._before(task))
         if task.state is State.STARTING:
             return f"is starting on node {task.node}{self._before(task)}"
         if task.state is State.RUNNING:
@@ -149,8 +154,8 @@ class _Telling:
             return f"waits {left_s:.0f} s more after {_count(task.failures, 'failed attempt')}"
         reason = self._reason(task)
         if reason is None or reason.code in ("preempted", "backoff", "restarted"):
-            return f"waits for the scheduler's next round{self._before(task)}"
-        return f"waits: {reason.message}{self._before(task)}"
+            return "waits for the scheduler's next round"
+        return f"waits: {reason.message}"
 
     def _before(self, task: Task) -> str:
         told = []
@@ -210,6 +215,20 @@ class _Telling:
         return f"preempted {_times(len(takers))}, last for {whose}, {lost_s:.1f} cpu-seconds of work lost in all"
 
 
+def _taker(task: Task) -> str:
+    """Which job took its room, if one did."""
+    reason = task.reason
+    return str(reason.details.get("preemptor_job", "")) if reason is not None and reason.code == "preempted" else ""
+
+
+def _lost_to(tasks: Sequence[Task]) -> str:
+    """Of several victims of one job."""
+    told = [task.reason.details for task in tasks if task.reason is not None]
+    lost_s = sum(float(one.get("cpu_s_lost", 0.0)) for one in told)
+    whose = f"{_taker(tasks[0])} of {told[0].get('preemptor_user')}"
+    return f"{len(tasks)} attempts gave way to {whose}; {lost_s:.1f} cpu-seconds of work were lost"
+
+
 _WORDS: Mapping[State, str] = {
     State.PENDING: "waiting",
     State.STARTING: "starting",
@@ -217,17 +236,6 @@ _WORDS: Mapping[State, str] = {
     State.PREEMPTING: "being preempted",
     State.KILLING: "being killed",
 }
-
-
-def ranges(numbers: Iterable[int]) -> str:
-    """Whole numbers as people write them: `0,2-5`."""
-    parts: list[tuple[int, int]] = []
-    for number in sorted(set(numbers)):
-        if parts and parts[-1][1] == number - 1:
-            parts[-1] = parts[-1][0], number
-        else:
-            parts.append((number, number))
-    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in parts)
 
 
 def _count(number: int, noun: str) -> str:
