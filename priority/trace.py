@@ -113,16 +113,13 @@ def micros(seconds: float) -> int:
 def parse_line(document: Any, number: int) -> Work:
     """A line of our own format, read as JSON. `Invalid` names the field."""
     if not isinstance(document, Mapping):
-        raise Invalid(
-            "line", 'must be a JSON object such as {"submit": 0, "runtime": "1h", "role": "r", "tier": "devel"}'
-        )
+        raise Invalid("line", 'must be an object such as {"submit": 0, "runtime": "1h", "role": "r", "tier": "devel"}')
     try:
         line = Line.model_validate(document)
     except ValidationError as error:
         found = invalid(error)
-        raise Invalid(
-            found.field, found.problem.replace("`priority job schema`", "`priority simulate --help`")
-        ) from None
+        problem = found.problem.replace("see `priority job schema`", f"there are {', '.join(Line.model_fields)}")
+        raise Invalid(found.field, problem) from None
     return Work(
         id=line.id or f"j{number}",
         submit_us=micros(line.submit),
@@ -153,9 +150,7 @@ def parse_swf(text: str, tiers: Mapping[int, str], tier: str, widest: int) -> Wo
     if not words:
         return None
     if len(words) != len(SWF_FIELDS):
-        raise Invalid(
-            "line", f"must have the {len(SWF_FIELDS)} fields of the Standard Workload Format, not {len(words)}"
-        )
+        raise Invalid("line", f"must have the {len(SWF_FIELDS)} numbers of an SWF line, not {len(words)}")
     numbers = [_number(word, name) for word, name in zip(words, SWF_FIELDS, strict=True)]
     id, submit, _, runtime, allocated, _, used, asked, _, memory, status, user, group, _, queue, *_ = numbers
     processors = math.ceil(asked if asked > 0 else allocated)

@@ -12,11 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from priority.resources import Resources
 from priority.trace import Work
 
+Floats = npt.NDArray[np.float64]
+
 DAY_S = 86_400
+_TRIES = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +49,17 @@ _KINDS = (
     _Kind("opportunistic", 0.3, ("simulation", "theory"), 3, 240.0, 0.8, (1, 2), (0.8, 0.2), 0.0),
 )
 
-_MEM_MIB_A_CPU = (1024, 2048, 4096)
+_MEM_PARTS = (4, 2, 1)
 
 
-def workload(seed: int, *, jobs: int, days: float, cpus: float, load: float) -> Iterator[Work]:
+def workload(
+    seed: int, *, jobs: int, days: float, cpus: float, load: float, widest: int = 16, mem_a_cpu: int = 4096
+) -> Iterator[Work]:
     """So many jobs of one instance each over so many days, in the order of their submission.
 
-    Run times are stretched so that all of them together ask for `load` times what `cpus` cores could give in that
-    time. The same arguments give the same works.
+    No job is wider than `widest` cores; each has a quarter, half or all of `mem_a_cpu` MiB for each of its cores. Run
+    times are stretched so that all of them together ask for `load` times what `cpus` cores could give in that time, but
+    none over a tenth of it (so that a load may be out of reach). The same arguments give the same works.
     """
     rng = np.random.default_rng(seed)
     which = rng.choice(len(_KINDS), size=jobs, p=[kind.jobs for kind in _KINDS])
@@ -65,12 +72,12 @@ def workload(seed: int, *, jobs: int, days: float, cpus: float, load: float) -> 
         submit[picks] = _moments(rng, many, days, kind.daily)
         runtime[picks] = 60 * kind.minutes * np.exp(rng.normal(0.0, kind.spread, many))
         wide[picks] = rng.choice(kind.cpus, size=many, p=kind.chances)
-        mem[picks] = wide[picks] * rng.choice(_MEM_MIB_A_CPU, size=many)
+        mem[picks] = mem_a_cpu // rng.choice(_MEM_PARTS, size=many)
         role[picks] = rng.integers(len(kind.roles), size=many)
         user[picks] = rng.integers(kind.users, size=many)
-    asked = float((runtime * wide).sum())
-    if asked:
-        runtime *= load * cpus * days * DAY_S / asked
+    wide = np.minimum(wide, max(1, widest))
+    mem = wide * mem
+    runtime = _stretched(runtime, wide, load * cpus * days * DAY_S, days * DAY_S / 10)
     requests: dict[tuple[int, int], Resources] = {}
     for number, index in enumerate(np.argsort(submit, kind="stable").tolist()):
         kind = _KINDS[which[index]]
@@ -83,13 +90,25 @@ def workload(seed: int, *, jobs: int, days: float, cpus: float, load: float) -> 
             role=name,
             user=f"{name}{user[index]}",
             tier=kind.tier,
-            request=requests.setdefault(size, {"cpus": 1000 * size[0], "mem": size[1]}),
+            request=requests.setdefault(size, _request(*size)),
         )
 
 
-def _moments(
-    rng: np.random.Generator, many: int, days: float, daily: float
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _request(cpus: int, mem: int) -> Resources:
+    return {"cpus": 1000 * cpus, "mem": mem} if mem else {"cpus": 1000 * cpus}
+
+
+def _stretched(runtime: Floats, wide: npt.NDArray[np.int64], goal: float, most: float) -> Floats:
+    """Run times of the same shape that make `goal` cpu-seconds in all, none longer than `most`."""
+    for _ in range(_TRIES):
+        asked = float((runtime * wide).sum())
+        if not asked:
+            break
+        runtime = np.minimum(runtime * goal / asked, most)
+    return runtime
+
+
+def _moments(rng: np.random.Generator, many: int, days: float, daily: float) -> Floats:
     """Times in seconds, the more the nearer to noon."""
     found = np.zeros(0)
     while len(found) < many:
