@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from priority.errors import Deposed
 from priority.ports import User
 from priority.queue import embedded
-from priority.service import explain
+from priority.service import explain, risk
 from priority.service.jobs import Jobs
 from priority.service.loop import Loop
 from priority.service.nodes import Nodes
@@ -18,6 +18,7 @@ from priority.service.preemptions import Preemptions
 from priority.service.roles import Roles
 from priority.service.settings import Settings
 from priority.service.users import Users
+from priority.service.whatif import WhatIf
 from priority.store import open_store
 from priority.tier import DEFAULT_TIERS
 
@@ -34,10 +35,15 @@ class Service:
     users: Users
     nodes: Nodes
     preemptions: Preemptions
+    whatif: WhatIf
 
     def explain(self, actor: User, ref: str) -> explain.Explanation:
         """See `priority.service.explain.explain`."""
         return explain.explain(self.parts, actor, ref)
+
+    def risk(self, actor: User, ref: str) -> risk.Risk:
+        """See `priority.service.risk.risk`."""
+        return risk.risk(self.parts, actor, ref)
 
     def close(self) -> None:
         """Let go of every part."""
@@ -46,7 +52,7 @@ class Service:
 
 def assemble(parts: Parts) -> Service:
     """The verbs over these parts."""
-    return Service(parts, Jobs(parts), Roles(parts), Users(parts), Nodes(parts), Preemptions(parts))
+    return Service(parts, Jobs(parts), Roles(parts), Users(parts), Nodes(parts), Preemptions(parts), WhatIf(parts))
 
 
 def build(settings: Settings, *, consumer: str = "api") -> Service:
