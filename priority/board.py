@@ -13,6 +13,7 @@ Everything here can be undone, because gangs are tried before they are placed.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass
 
@@ -35,6 +36,9 @@ class Shape:
     asked: npt.NDArray[np.intp]
     amounts: Plane
     """`request[asked]`."""
+    columns: tuple[int, ...]
+    sizes: tuple[int, ...]
+    """`asked` and `amounts` once more, as plain integers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +54,17 @@ class Board:
     """Mutable, and lives for one round."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self.names = snapshot.node_rows()[0]
+        planes = snapshot.settled()
+        self.names = planes.names
         self.axis = snapshot.axis()
-        self.rules = Rules(snapshot, self.names)
-        self.capacity, holds, leaves = snapshot.planes()
-        self.now: Plane = self.capacity - holds
-        self.total: Plane = self.now + leaves
+        self.rules = Rules(snapshot, planes)
+        self.capacity, holds, leaves = planes.copies()
+        self.now: Plane = np.subtract(self.capacity, holds, out=holds)
+        self.total: Plane = np.add(self.now, leaves, out=leaves)
         self.spots: dict[str, Spot] = {}
-        self.reserved: list[dict[str, Claim]] = [{} for _ in self.names]
+        self.reserved: defaultdict[int, dict[str, Claim]] = defaultdict(dict)
         """By node: the tasks that this round reserves there, by id."""
-        self.launched: list[dict[str, Claim]] = [{} for _ in self.names]
+        self.launched: defaultdict[int, dict[str, Claim]] = defaultdict(dict)
         """By node: the tasks that this round launches there, by id."""
         self.killed: dict[int, Claim] = {}
         """Victims by their place in the herd, and for whom."""
@@ -74,27 +79,19 @@ class Board:
         """Least covers that are known, see `preempt`: the cover; or None, and the bound below which there is none."""
         self._snapshot = snapshot
         self._column = {name: column for column, name in enumerate(self.axis)}
-        self._asks: Plane = np.zeros(self.capacity.shape, np.int64)
+        self._asks: Plane = np.zeros(self.capacity.shape, np.int64, order="F")
         self._kept: dict[str, tuple[Claim, list[int]]] = {}
         self._shapes: dict[tuple[tuple[str, int], ...], Shape] = {}
         self._herd: Herd | None = None
-        size = self.capacity[self.rules.up].sum(axis=0)
+        size = np.array([snapshot.size().get(name, 0) for name in self.axis], np.float64)
         self.scale: npt.NDArray[np.float64] = np.divide(1.0, size, out=np.zeros(len(size)), where=size > 0)
 
     @property
     def herd(self) -> Herd:
         """All that may be a victim; made when the first task needs one."""
         if self._herd is None:
-            rows = {name: row for row, name in enumerate(self.names) if self.rules.up[row]}
-            claims = (claim for name in rows for claim in self._snapshot.tasks_on(name))
-            self._herd = Herd(
-                claims,
-                rows=rows,
-                vector=self.vector,
-                width=len(self.axis),
-                tiers=self._snapshot.tiers,
-                now_us=self._snapshot.now_us,
-            )
+            snapshot = self._snapshot
+            self._herd = Herd(snapshot.settled().stock, len(self.axis), snapshot.tiers, snapshot.now_us)
         return self._herd
 
     # --- questions ---
@@ -113,12 +110,14 @@ class Board:
         if shape is None:
             vector = self.vector(claim.request)
             asked = np.flatnonzero(vector)
-            shape = self._shapes[key] = Shape(vector, asked, vector[asked])
+            amounts = vector[asked]
+            shape = Shape(vector, asked, amounts, tuple(asked.tolist()), tuple(amounts.tolist()))
+            self._shapes[key] = shape
         return shape
 
     def allowed(self, claim: Claim) -> Mask:
         """Nodes that are up, meet the constraints and are within the limits; says nothing of room and ceilings."""
-        mask = self.rules.up & self.rules.matches(claim)
+        mask = self.rules.may_take(claim)
         within = self.rules.open(claim)
         if within is not None:
             mask = mask & within
@@ -130,13 +129,17 @@ class Board:
 
     def arrivals(self, node: int) -> list[Claim]:
         """What this round launches and reserves on a node, by id."""
-        there = self.launched[node] | self.reserved[node]
+        there = self.launched.get(node, {}) | self.reserved.get(node, {})
         return [there[id] for id in sorted(there)]
 
     @staticmethod
     def fits(shape: Shape, plane: Plane) -> Mask:
         """Nodes with room for it in that plane."""
-        return np.asarray((plane[:, shape.asked] >= shape.amounts).all(axis=1))
+        mask: Mask | None = None
+        for column, amount in zip(shape.columns, shape.sizes, strict=True):
+            fit = plane[:, column] >= amount
+            mask = fit if mask is None else np.logical_and(mask, fit, out=mask)
+        return np.ones(len(plane), np.bool_) if mask is None else mask
 
     def best(self, mask: Mask, shape: Shape, plane: Plane) -> int:
         """Of the nodes in the mask (at least one) the one that it fills best, the first by name of equals."""
@@ -256,7 +259,7 @@ class Board:
         picks = np.fromiter(victims, np.intp)
         easy = picks[(self.herd.request[np.ix_(picks, asked)] <= self.total[node, asked]).all(axis=1)]
         spared = []
-        for victim in sorted(easy.tolist(), key=self.herd.importance):
+        for victim in sorted(easy.tolist(), key=self.herd.key, reverse=True):
             if (self.herd.request[victim, asked] <= self.total[node, asked]).all():
                 self.spare(victim)
                 spared.append(victim)

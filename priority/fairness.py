@@ -25,8 +25,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from priority.claim import Claim
-from priority.node import NodeState
-from priority.resources import Resources, total
+from priority.resources import Resources
 from priority.snapshot import Snapshot
 
 
@@ -58,7 +57,7 @@ class Shares:
     """Each role's dominant share over its weight, as exact numbers that only compare with each other."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        capacity = total(node.capacity for node in snapshot.nodes() if node.state == NodeState.UP)
+        capacity = snapshot.size()
         common = math.lcm(*(amount for amount in capacity.values() if amount))
         self._factors = {name: common // amount for name, amount in capacity.items() if amount}
         self._snapshot = snapshot

@@ -47,7 +47,8 @@ def victims_of(board: Board, unit: Unit) -> list[int]:
     ids = {claim.id for claim in unit.members}
     nodes = {board.spots[claim.id].node for claim in unit.members if claim.id in board.spots}
     victims = {victim for node in nodes for victim in board.killed_on.get(node, ())}
-    return sorted(victim for victim in victims if board.killed[victim].id in ids)
+    mine = [victim for victim in victims if board.killed[victim].id in ids]
+    return sorted(mine, key=board.herd.key) if mine else mine
 
 
 def reducible(board: Board) -> int:

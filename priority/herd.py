@@ -1,4 +1,4 @@
-"""The herd: every task that could be a victim, in columns, the least important first; and who may take whom.
+"""The herd: every task that could be a victim, in columns; and who may take whom.
 
 P may take V's room if and only if
     1. V's tier is preemptible and P's tier has a higher rank, whatever the roles and priorities; or
@@ -7,19 +7,16 @@ P may take V's room if and only if
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 
-from priority.claim import RUNS, Claim
-from priority.resources import Resources
-from priority.snapshot import Plane
+from priority.claim import Claim
+from priority.stock import Flags, Picks, Plane, Stock
 from priority.tier import Tier
 
-Flags = npt.NDArray[np.bool_]
-Picks = npt.NDArray[np.intp]
-"""Places in the herd, ascending."""
+__all__ = ["Flags", "Herd", "Picks", "Plane", "rule", "work_lost"]
 
 
 def rule(preemptor: Claim, victim: Claim, tiers: Mapping[str, Tier]) -> int | None:
@@ -37,67 +34,80 @@ def work_lost(claim: Claim, now_us: int) -> int:
     return claim.request.get("cpus", 0) * max(0, now_us - claim.since_us)
 
 
+SAFE = 2**62
+"""A product below this fits 64 bits."""
+
+
 class Herd:
-    """`K` tasks ordered by (tier rank, priority, work lost, id): a later one is the more important."""
+    """The stock of one round, and who of it is no victim yet. Places are the stock's: they say nothing of order.
 
-    def __init__(
-        self,
-        claims: Iterable[Claim],
-        *,
-        rows: Mapping[str, int],
-        vector: Callable[[Resources], Plane],
-        width: int,
-        tiers: Mapping[str, Tier],
-        now_us: int,
-    ) -> None:
-        lines = [
-            (tiers[claim.tier].rank, claim.priority, work_lost(claim, now_us), claim.id, claim)
-            for claim in claims
-            if claim.state in RUNS
-        ]
-        lines.sort(key=lambda line: line[:4])
-        self._tiers = tiers
-        self.claims: Sequence[Claim] = [line[4] for line in lines]
-        self.rank: Plane = np.array([line[0] for line in lines], np.int64)
-        self.priority: Plane = np.array([line[1] for line in lines], np.int64)
-        self.work: Sequence[int] = [line[2] for line in lines]
-        ranks = {work: place for place, work in enumerate(sorted(set(self.work)))}
-        self.work_rank: Plane = np.array([ranks[work] for work in self.work], np.int64)
-        """The work lost as its place among all the values: compares alike, and fits 64 bits."""
-        self.node: Picks = np.array([rows[claim.node] for claim in self.claims if claim.node is not None], np.intp)
-        self.request: Plane = np.zeros((len(lines), width), np.int64)
-        for place, claim in enumerate(self.claims):
-            self.request[place] = vector(claim.request)
-        self.alive: Flags = np.ones(len(lines), np.bool_)
+    `key` orders victims by (tier rank, priority, work lost, id): a later one is the more important.
+    """
+
+    def __init__(self, stock: Stock, width: int, tiers: Mapping[str, Tier], now_us: int) -> None:
+        size = stock.size
+        self._stock, self._tiers, self._now_us = stock, tiers, now_us
+        self.claims = cast("Sequence[Claim]", stock.claims)
+        self.node: Picks = stock.row[:size]
+        self.rank: Plane = stock.rank[:size]
+        self.priority: Plane = stock.priority[:size]
+        self.request: Plane = stock.request[:size, :width]
+        self.alive: Flags = stock.live[:size].copy()
         """Not a victim yet."""
-        names = {name: code for code, name in enumerate(sorted(tiers))}
-        roles: dict[str, int] = {}
-        for claim in self.claims:
-            roles.setdefault(claim.role, len(roles))
-        self._tier_codes, self._role_codes = names, roles
-        self._tier: Picks = np.array([names[claim.tier] for claim in self.claims], np.intp)
-        self._role: Picks = np.array([roles[claim.role] for claim in self.claims], np.intp)
-        soft = [tiers[claim.tier].preemptible for claim in self.claims]
-        self._soft: Flags = np.array(soft, np.bool_)
+        self._soft: Plane = stock.soft[:size]
+        self._live: Flags = stock.live[:size]
         self._lawful: dict[tuple[str, str, int], Flags] = {}
+        self._exact: Plane | None | bool = None
 
-    def importance(self, victim: int) -> tuple[int, int, int, int]:
-        """Sorts the most important first."""
-        return -int(self.rank[victim]), -int(self.priority[victim]), -self.work[victim], victim
+    def key(self, victim: int) -> tuple[int, int, int, str]:
+        """Sorts the least important first."""
+        return int(self.rank[victim]), int(self.priority[victim]), self.work(victim), self.claims[victim].id
+
+    def work(self, victim: int) -> int:
+        """The work lost with it, exact."""
+        return work_lost(self.claims[victim], self._now_us)
+
+    def works(self) -> Plane | None:
+        """`[K]`: the work lost with each, if that fits 64 bits."""
+        if self._exact is None:
+            stock, size = self._stock, self._stock.size
+            age = np.maximum(self._now_us - stock.since[:size], 0)
+            cpus = stock.cpus[:size]
+            safe = int(cpus.max(initial=0)) * int(age.max(initial=0)) < SAFE
+            self._exact = cpus * age if safe else False
+        return None if isinstance(self._exact, bool) else self._exact
+
+    def least(self, picks: Picks) -> int:
+        """Of some (at least one) the one with the least work lost; of equals the first by node, then by key."""
+        works = self.works()
+        if works is None:
+            return min(picks.tolist(), key=lambda one: (self.work(one), self.node[one], self.key(one)))
+        mine = works[picks]
+        picks = picks[mine == mine.min()]
+        if len(picks) > 1:
+            nodes = self.node[picks]
+            picks = picks[nodes == nodes.min()]
+        return min(picks.tolist(), key=self.key)
 
     def cost(self, victims: Sequence[int]) -> tuple[int, int, int, int]:
         """What the contract compares of a set of victims: highest rank, highest priority, how many, work lost."""
         rank = max(int(self.rank[victim]) for victim in victims)
         priority = max(int(self.priority[victim]) for victim in victims)
-        return rank, priority, len(victims), sum(self.work[victim] for victim in victims)
+        return rank, priority, len(victims), sum(self.work(victim) for victim in victims)
 
     def lawful(self, claim: Claim) -> Flags:
         """`[K]`: whom this task may take, by either rule; says nothing of who is taken already."""
         key = claim.tier, claim.role, claim.priority
         flags = self._lawful.get(key)
         if flags is None:
-            flags = self._soft & (self.rank < self._tiers[claim.tier].rank)
-            same = (self._tier == self._tier_codes[claim.tier]) & (self._role == self._role_codes.get(claim.role, -1))
-            flags |= same & (self.priority < claim.priority)
+            flags = self._soft < self._tiers[claim.tier].rank
+            if self._stock.has_below(*key):
+                owner = self._stock.owners[claim.tier, claim.role]
+                flags |= (self._stock.owner[: len(flags)] == owner) & (self.priority < claim.priority)
+            flags &= self._live
             self._lawful[key] = flags
         return flags
+
+    def may(self, claim: Claim, victim: int) -> bool:
+        """Whether a task may take a single one."""
+        return rule(claim, self.claims[victim], self._tiers) is not None

@@ -27,8 +27,8 @@ def name(board: Board, orphans: set[int], turn: Mapping[int, int], unit_of: Mapp
 
 def _name(board: Board, node: int, in_turn: list[Claim], orphans: set[int]) -> None:
     herd = board.herd
-    free = sorted(board.killed_on[node] & orphans)
-    named = sorted(board.killed_on[node] - orphans)
+    free = sorted(board.killed_on[node] & orphans, key=herd.key)
+    named = sorted(board.killed_on[node] - orphans, key=herd.key)
     room = board.total[node] - herd.request[free + named].sum(axis=0)
     for claim in in_turn:
         room += board.shape(claim).request
@@ -37,7 +37,7 @@ def _name(board: Board, node: int, in_turn: list[Claim], orphans: set[int]) -> N
         room -= shape.request
         room += sum(herd.request[victim] for victim in named if board.killed[victim].id == claim.id)
         need = np.maximum(-room[shape.asked], 0)
-        lawful = [victim for victim in free if herd.lawful(claim)[victim]]
+        lawful = [victim for victim in free if herd.may(claim, victim)]
         for victim in _enough(board, lawful, shape.asked.tolist(), need.tolist()):
             board.killed[victim] = claim
             free.remove(victim)
@@ -53,7 +53,7 @@ def _enough(board: Board, lawful: list[int], asked: list[int], need: list[int]) 
     for level in levels:
         some = [victim for victim in lawful if (herd.rank[victim], herd.priority[victim]) <= level]
         amounts = herd.request[np.ix_(some, asked)].tolist()
-        cover = least_cover(amounts, [herd.work[victim] for victim in some], need)
+        cover = least_cover(amounts, [herd.work(victim) for victim in some], need)
         if cover is not None:
             return [some[item] for item in cover.items]
     return lawful

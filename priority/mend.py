@@ -144,7 +144,8 @@ class _Mending:
     def _takers(self) -> list[Unit]:
         """Units that have victims, those with the least important one first."""
         board = self.board
-        found = {id(unit): unit for victim in sorted(board.killed) if (unit := self._unit_of[board.killed[victim].id])}
+        victims = sorted(board.killed, key=board.herd.key) if board.killed else []
+        found = {id(unit): unit for victim in victims if (unit := self._unit_of[board.killed[victim].id])}
         return list(found.values())
 
     def _could_move(self, unit: Unit) -> bool:
@@ -202,9 +203,10 @@ class _Mending:
         """Victims that others on the node need are theirs from now on, if one of them may take them."""
         board = self.board
         ids = {claim.id for claim in unit.members}
-        for victim in sorted(victim for victim, claim in board.killed.items() if claim.id in ids):
+        victims = [victim for victim, claim in board.killed.items() if claim.id in ids]
+        for victim in sorted(victims, key=board.herd.key):
             there = board.reserved[int(board.herd.node[victim])]
-            heir = next((there[id] for id in sorted(there) if board.herd.lawful(there[id])[victim]), None)
+            heir = next((there[id] for id in sorted(there) if board.herd.may(there[id], victim)), None)
             if heir is None:
                 return False
             board.killed[victim] = heir

@@ -74,7 +74,7 @@ def commit(board: Board, choice: Choice) -> None:
     for node, victims in sorted(choice.victims.items()):
         there = sorted((claim for claim, where in choice.places if where == node), key=lambda one: one.id)
         for victim in victims:
-            board.kill(victim, next(claim for claim in there if board.herd.lawful(claim)[victim]))
+            board.kill(victim, next(claim for claim in there if board.herd.may(claim, victim)))
 
 
 def _level(board: Board, lawful: Picks, enough: Callable[[Picks], bool]) -> Picks | None:
@@ -105,7 +105,7 @@ def _one_victim(board: Board, claim: Claim, picks: Picks, need: Plane) -> Choice
     picks = picks[alone]
     if not len(picks):
         return None
-    best = int(picks[np.lexsort((picks, herd.node[picks], herd.work_rank[picks]))[0]])
+    best = herd.least(picks)
     node = int(herd.node[best])
     return Choice([(claim, node)], {node: (best,)})
 
@@ -124,16 +124,21 @@ def _several(board: Board, claim: Claim, picks: Picks, need: Plane, nodes: Mask)
     for node in rows[np.lexsort((rows, fewest[rows]))]:
         if best is not None and fewest[node] > best[0].cost[0]:
             break
-        there = by_node[starts[node] : starts[node + 1]]
+        there = _sorted(board, by_node[starts[node] : starts[node + 1]])
         bound = None if best is None else best[0].cost
         if bound is not None and fewest[node] == bound[0]:
-            work = sorted(herd.work[victim] for victim in there)
+            work = sorted(herd.work(victim) for victim in there)
             if sum(work[: bound[0]]) >= bound[1]:
                 continue
         cover = _cover(board, there, asked, need[node], bound)
         if cover is not None:
             best = cover, int(node)
     return None if best is None else Choice([(claim, best[1])], {best[1]: best[0].items})
+
+
+def _sorted(board: Board, picks: Picks) -> Picks:
+    """The least important first."""
+    return np.array(sorted(picks.tolist(), key=board.herd.key), np.intp)
 
 
 def _cover(board: Board, there: Picks, asked: Picks, need: Plane, bound: tuple[int, int] | None) -> Cover | None:
@@ -151,7 +156,7 @@ def _cover(board: Board, there: Picks, asked: Picks, need: Plane, bound: tuple[i
             return None
     herd = board.herd
     amounts = herd.request[np.ix_(there, asked)].tolist()
-    found = least_cover(amounts, [herd.work[victim] for victim in there], need.tolist(), bound, board.effort)
+    found = least_cover(amounts, [herd.work(victim) for victim in there], need.tolist(), bound, board.effort)
     cover = None if found is None else Cover(tuple(int(there[item]) for item in found.items), found.work)
     board.covers[key] = cover, bound
     return cover
@@ -202,7 +207,8 @@ class _Spreading:
     def __init__(self, board: Board, picks: Picks, start: list[tuple[Claim, int]]) -> None:
         self.board, self.start = board, start
         self.members = [claim for claim, _ in start]
-        self.there = {int(node): picks[board.herd.node[picks] == node] for node in np.unique(board.herd.node[picks])}
+        nodes = np.unique(board.herd.node[picks])
+        self.there = {int(node): _sorted(board, picks[board.herd.node[picks] == node]) for node in nodes}
         self.steps = 0
         self.memo: dict[Hashable, Cover | None] = {}
         self.on: dict[int, list[Claim]] = {}
@@ -231,7 +237,7 @@ class _Spreading:
             if len(there):
                 there = there[np.logical_or.reduce([herd.lawful(claim)[there] for claim in takers])]
             need = np.maximum(demand - board.total[node], 0)[asked].tolist()
-            work = [herd.work[victim] for victim in there]
+            work = [herd.work(victim) for victim in there]
             found = least_cover(herd.request[there][:, asked].tolist(), work, need, effort=board.effort)
             items = None if found is None else tuple(int(there[item]) for item in found.items)
             self.memo[key] = None if found is None or items is None else Cover(items, found.work)

@@ -159,7 +159,7 @@ class Round:
 
 def kept_by_for(board: Board, snapshot: Snapshot) -> dict[str, list[int]]:
     """Of each pending task the rows of nodes where room is dying for it."""
-    rows = {name: row for row, name in enumerate(board.names)}
+    rows = snapshot.settled().rows()
     wanted: dict[str, set[int]] = {}
     for dying in snapshot.dying():
         claim = None if dying.kept_for is None else snapshot.task(dying.kept_for)

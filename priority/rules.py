@@ -9,15 +9,16 @@ after it with the same value.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
 from priority.claim import Claim
 from priority.constraint import HOST, Constraint
-from priority.node import NodeState
+from priority.planes import Planes
 from priority.resources import Resources
 from priority.snapshot import Snapshot
 
@@ -49,16 +50,11 @@ class _Spread:
 class Rules:
     """The rules of one round. `N` nodes, by name; masks are `[N]`, True where a task may go."""
 
-    def __init__(self, snapshot: Snapshot, names: Sequence[str]) -> None:
-        self._snapshot = snapshot
-        self._nodes = [snapshot.node(name) for name in names]
-        self._index = {name: row for row, name in enumerate(names)}
-        up = [node is not None and node.state == NodeState.UP for node in self._nodes]
-        self.up: Mask = np.array(up, np.bool_)
-        self._codes: dict[str, tuple[Codes, dict[str, int]]] = {}
-        self._where: dict[tuple[Constraint, ...], Mask] = {}
-        limited = (claim for claim in snapshot.pending() if any(one.limit is not None for one in claim.constraints))
-        self._spreads: dict[tuple[str, str], _Spread | None] = {(claim.role, claim.job): None for claim in limited}
+    def __init__(self, snapshot: Snapshot, planes: Planes) -> None:
+        self._snapshot, self._planes = snapshot, planes
+        self.up: Mask = planes.up()
+        self._cached = planes.cached
+        self._spreads: dict[tuple[str, str], _Spread | None] = dict.fromkeys(snapshot.limited())
         self._ceilings: dict[tuple[str, str, str], list[tuple[tuple[str, ...], Mapping[str, int]]]] = {}
         self._given: dict[tuple[str, ...], Resources] = {}
 
@@ -66,12 +62,24 @@ class Rules:
 
     def matches(self, claim: Claim) -> Mask:
         """Nodes, whatever their state, that meet the constraints as far as one node alone can tell."""
-        mask = self._where.get(claim.constraints)
+        key = "matches", claim.constraints
+        mask = cast("Mask | None", self._cached.get(key))
         if mask is None:
-            mask = np.ones(len(self._nodes), np.bool_)
+            mask = np.ones(len(self.up), np.bool_)
             for one in claim.constraints:
                 mask &= self._allowed(one)
-            self._where[claim.constraints] = mask
+            mask.flags.writeable = False
+            self._cached[key] = mask
+        return mask
+
+    def may_take(self, claim: Claim) -> Mask:
+        """The same, of nodes that are up."""
+        key = "up", claim.constraints
+        mask = cast("Mask | None", self._cached.get(key))
+        if mask is None:
+            mask = self.up & self.matches(claim)
+            mask.flags.writeable = False
+            self._cached[key] = mask
         return mask
 
     def meets(self, one: Constraint) -> Mask:
@@ -97,15 +105,19 @@ class Rules:
         return table[codes]
 
     def _coded(self, attribute: str) -> tuple[Codes, dict[str, int]]:
-        if attribute not in self._codes:
+        key = "codes", attribute
+        coded = cast("tuple[Codes, dict[str, int]] | None", self._cached.get(key))
+        if coded is None:
             values: dict[str, int] = {}
-            codes = np.full(len(self._nodes), -1, np.intp)
-            for row, node in enumerate(self._nodes):
-                value = None if node is None else node.name if attribute == HOST else node.attribute(attribute)
+            codes = np.full(len(self.up), -1, np.intp)
+            for row, name in enumerate(self._planes.names):
+                node = self._snapshot.node(name)
+                value = None if node is None else name if attribute == HOST else node.attribute(attribute)
                 if value is not None:
                     codes[row] = values.setdefault(value, len(values))
-            self._codes[attribute] = codes, values
-        return self._codes[attribute]
+            coded = codes, values
+            self._cached[key] = coded
+        return coded
 
     # --- limits ---
 
@@ -117,7 +129,7 @@ class Rules:
         own = {(one.attribute, one.limit) for one in claim.constraints if one.limit is not None}
         if not own and not spread.brought:
             return None
-        mask = np.ones(len(self._nodes), np.bool_)
+        mask = np.ones(len(self.up), np.bool_)
         for attribute, limit in own:
             codes, count = self._count_by_value(spread, attribute)
             mask &= (count[codes + 1] < limit) | (codes < 0)
@@ -153,7 +165,8 @@ class Rules:
             return None
         spread = self._spreads[key]
         if spread is None:
-            here = [self._index[one.node] for one in self._snapshot.tasks_of(*key) if one.node is not None]
+            rows = self._planes.rows()
+            here = [rows[one.node] for one in self._snapshot.tasks_of(*key) if one.node is not None]
             spread = self._spreads[key] = _Spread(here)
         return spread
 

@@ -1,7 +1,4 @@
-"""The cluster as numpy planes, kept up event by event: all that one scheduling round decides from.
-
-A plane is an int64 array of amounts in held units, one row for each node (`[N, R]`), in the order in which the
-nodes came; a round sorts rows by name (`node_rows`), so that no decision hangs on the order of events.
+"""The cluster, kept up event by event: all that one scheduling round decides from. See `planes` and `stock`.
 
 What holds room, decided where the contract leaves it open:
 
@@ -14,7 +11,8 @@ What holds room, decided where the contract leaves it open:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -25,13 +23,13 @@ from priority import reading
 from priority.claim import DYING, PENDING, Claim
 from priority.errors import Invalid
 from priority.node import Node, NodeState
+from priority.planes import Planes
 from priority.reading import Quotas, Reading, RoleRules
 from priority.resources import Resources
+from priority.stock import Plane
 from priority.tier import DEFAULT_TIERS, Tier
 
 __all__ = ["POLICY", "Claim", "Plane", "RoleRules", "Snapshot"]
-
-Plane = npt.NDArray[np.int64]
 
 POLICY: Mapping[str, tuple[Any, str]] = {}
 """Settings of the engine by name: (default, what it does). There are none yet; a name that is not here is refused."""
@@ -68,13 +66,9 @@ class Snapshot:
         self._jobs: dict[tuple[str, str], dict[str, Claim]] = {}
         self._dying: dict[str, Claim] = {}
         self._held: dict[tuple[str, ...], Resources] = {}
-        self._axis: dict[str, int] = {}
-        self._rows: dict[str, int] = {}
-        self._free_rows: list[int] = []
-        self._capacity: Plane = np.zeros((8, 4), np.int64)
-        self._holds: Plane = np.zeros((8, 4), np.int64)
-        self._leaves: Plane = np.zeros((8, 4), np.int64)
-        self._order: tuple[tuple[str, ...], npt.NDArray[np.intp]] | None = None
+        self._limited: Counter[tuple[str, str]] = Counter()
+        self._size: Resources = {}
+        self._planes = Planes(self.tiers)
 
     # --- from and to plain JSON ---
 
@@ -141,10 +135,12 @@ class Snapshot:
         if len(claim.constraints) > 1:
             claim = replace(claim, constraints=reading.canonical(claim.constraints))
         self._claims[claim.id] = claim
-        self._columns(claim.request)
         self._jobs.setdefault((claim.role, claim.job), {})[claim.id] = claim
         if claim.node is None:
             self._pending[claim.id] = claim
+            self._planes.columns(claim.request)
+            if claim.constraints and _limits(claim):
+                self._limited[claim.role, claim.job] += 1
             return
         if claim.state in DYING:
             self._dying[claim.id] = claim
@@ -169,7 +165,10 @@ class Snapshot:
     def drop_task(self, id: str) -> None:
         """Forget a task that has ended: it holds nothing any more."""
         claim = self._claims.pop(id)
-        self._pending.pop(id, None)
+        if self._pending.pop(id, None) is not None and claim.constraints and _limits(claim):
+            self._limited[claim.role, claim.job] -= 1
+            if not self._limited[claim.role, claim.job]:
+                del self._limited[claim.role, claim.job]
         self._dying.pop(id, None)
         job = self._jobs[claim.role, claim.job]
         del job[id]
@@ -228,24 +227,34 @@ class Snapshot:
         key = tuple(part for part in (role, tier, user) if part is not None)
         return self._held.get(key, {})
 
+    def size(self) -> Mapping[str, int]:
+        """What all nodes that are up have together."""
+        return self._size
+
+    def limited(self) -> Collection[tuple[str, str]]:
+        """Jobs (role, job) with a pending task that brings a limit."""
+        return self._limited.keys()
+
     # --- planes, for the engine ---
 
     def axis(self) -> tuple[str, ...]:
         """The resources that any node or task was ever seen with, by name: the last axis of every plane."""
-        return tuple(sorted(self._axis))
+        return self._planes.axis()
+
+    def settled(self) -> Planes:
+        """The planes themselves, to be read only: rows by node name and columns by resource name."""
+        self._planes.settle()
+        return self._planes
 
     def node_rows(self) -> tuple[tuple[str, ...], npt.NDArray[np.intp]]:
         """Node names by code points, and each one's row in the planes."""
-        if self._order is None:
-            names = tuple(sorted(self._rows))
-            self._order = names, np.array([self._rows[name] for name in names], np.intp)
-        return self._order
+        names = self.settled().names
+        return names, np.arange(len(names))
 
     def planes(self) -> tuple[Plane, Plane, Plane]:
         """Copies, nodes by name and resources by name: capacity, what all hold, what the dying ones of them hold."""
-        rows = self.node_rows()[1]
-        pick = np.ix_(rows, np.array([self._axis[name] for name in self.axis()], np.intp))
-        return self._capacity[pick], self._holds[pick], self._leaves[pick]
+        capacity, holds, leaves = self.settled().copies()
+        return capacity.copy(), holds, leaves
 
     # --- upkeep ---
 
@@ -254,58 +263,45 @@ class Snapshot:
         claims = list(self._on.get(name, {}).values())
         for claim in claims:
             self._hold(claim, -1)
-        if name not in self._rows:
-            self._rows[name] = self._free_rows.pop() if self._free_rows else self._new_row()
-            self._order = None
+        former = self._nodes.get(name)
+        if former is not None and former.state == NodeState.UP:
+            _add(self._size, former.capacity, -1)
+        if node.state == NodeState.UP:
+            _add(self._size, node.capacity, 1)
         self._nodes[name] = node
-        self._capacity[self._rows[name]] = 0
-        columns = self._columns(node.capacity)
-        self._capacity[self._rows[name], columns] = list(node.capacity.values())
+        self._planes.put_node(node)
         for claim in claims:
             self._hold(claim, 1)
 
     def _forget_node(self, name: str) -> None:
         self._dropped.discard(name)
-        del self._nodes[name]
+        node = self._nodes.pop(name)
+        if node.state == NodeState.UP:
+            _add(self._size, node.capacity, -1)
         self._on.pop(name, None)
-        row = self._rows.pop(name)
-        self._capacity[row] = 0
-        self._free_rows.append(row)
-        self._order = None
+        self._planes.forget_node(name)
 
     def _hold(self, claim: Claim, sign: int) -> None:
         node = claim.node
-        columns = self._columns(claim.request)
         if node is None or self._nodes[node].state == NodeState.DOWN:
+            self._planes.columns(claim.request)
             return
-        for key in ((claim.role,), (claim.role, claim.tier), (claim.role, claim.tier, claim.user)):
-            held = self._held.setdefault(key, {})
-            for name, amount in claim.request.items():
-                held[name] = held.get(name, 0) + sign * amount
-        if not columns:
-            return
-        row = self._rows[node]
-        change = np.array(list(claim.request.values()), np.int64) * sign
-        self._holds[row, columns] += change
-        if claim.state in DYING:
-            self._leaves[row, columns] += change
+        role, tier = claim.role, claim.tier
+        for key in ((role,), (role, tier), (role, tier, claim.user)):
+            held = self._held.get(key)
+            if held is None:
+                held = self._held[key] = {}
+            _add(held, claim.request, sign)
+        if sign > 0:
+            self._planes.hold(claim, node)
+        else:
+            self._planes.release(claim, node)
 
-    def _columns(self, names: Iterable[str]) -> list[int]:
-        for name in names:
-            if name not in self._axis:
-                self._axis[name] = len(self._axis)
-        if len(self._axis) > self._capacity.shape[1]:
-            self._grow(0, 2 * len(self._axis))
-        return [self._axis[name] for name in names]
 
-    def _new_row(self) -> int:
-        row = len(self._rows)
-        if row >= self._capacity.shape[0]:
-            self._grow(row, 0)  # twice as many
-        return row
+def _limits(claim: Claim) -> bool:
+    return any(one.limit is not None for one in claim.constraints)
 
-    def _grow(self, rows: int, columns: int) -> None:
-        more = ((0, rows), (0, columns))
-        self._capacity = np.pad(self._capacity, more)
-        self._holds = np.pad(self._holds, more)
-        self._leaves = np.pad(self._leaves, more)
+
+def _add(total: Resources, vector: Mapping[str, int], sign: int) -> None:
+    for name, amount in vector.items():
+        total[name] = total.get(name, 0) + sign * amount

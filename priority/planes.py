@@ -1,0 +1,162 @@
+"""The cluster's room as numpy planes, a row for each node and a column for each resource, kept up event by event.
+
+Rows are by node name and columns by resource name whenever a round reads them, so that no decision hangs on the order of
+events: `settle` sorts rows where nodes came or went, and a resource that was never seen before is put in its column at once.
+Planes are stored column by column: most questions look at one resource of all nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from priority.claim import DYING, Claim
+from priority.node import Node, NodeState
+from priority.stock import Flags, Plane, Stock
+from priority.tier import Tier
+
+
+class Planes:
+    """Capacity, what all hold, and what the dying ones of them hold; and the stock of those that are there."""
+
+    def __init__(self, tiers: Mapping[str, Tier]) -> None:
+        self.stock = Stock(tiers)
+        self.names: tuple[str, ...] = ()
+        """Of the nodes, sorted; as of the last `settle`."""
+        self.cached: dict[object, object] = {}
+        """What was worked out from the nodes alone: emptied when one changes."""
+        self._axis: dict[str, int] = {}
+        self._rows: dict[str, int] = {}
+        self._settled = True
+        self._capacity = _plane(8, 4)
+        self._holds = _plane(8, 4)
+        self._leaves = _plane(8, 4)
+        self._up: Flags = np.zeros(8, np.bool_)
+        self._used = 0
+
+    # --- events ---
+
+    def put_node(self, node: Node) -> None:
+        """A node is new or otherwise than it was; nothing is on it (see `hold`)."""
+        row = self._rows.get(node.name)
+        if row is None:
+            row = self._rows[node.name] = self._new_row()
+            self._settled = False
+        columns = self.columns(node.capacity)
+        self._capacity[row] = 0
+        self._capacity[row, columns] = list(node.capacity.values())
+        self._up[row] = node.state == NodeState.UP
+        self.cached.clear()
+
+    def forget_node(self, name: str) -> None:
+        """A node is gone, and nothing was on it."""
+        row = self._rows.pop(name)
+        self._capacity[row] = 0
+        self._up[row] = False
+        self._settled = False
+        self.cached.clear()
+
+    def hold(self, claim: Claim, node: str) -> None:
+        """A task holds room on a node."""
+        columns = self.columns(claim.request)
+        row = self._rows[node]
+        self._add(claim, row, columns, 1)
+        self.stock.put(claim, row, columns, bool(self._up[row]))
+
+    def release(self, claim: Claim, node: str) -> None:
+        """The inverse of `hold`."""
+        columns = self.columns(claim.request)
+        self._add(claim, self._rows[node], columns, -1)
+        self.stock.drop(claim, columns)
+
+    def _add(self, claim: Claim, row: int, columns: list[int], sign: int) -> None:
+        holds, dying = self._holds, claim.state in DYING
+        for column, amount in zip(columns, claim.request.values(), strict=True):
+            holds[row, column] += sign * amount
+            if dying:
+                self._leaves[row, column] += sign * amount
+
+    def columns(self, names: Iterable[str]) -> list[int]:
+        """The columns of these resources; new ones are given theirs."""
+        axis = self._axis
+        try:
+            return [axis[name] for name in names]
+        except KeyError:
+            self._widen(names)
+            return [self._axis[name] for name in names]
+
+    # --- questions ---
+
+    def axis(self) -> tuple[str, ...]:
+        """The resources that any node or task was ever seen with, by name."""
+        return tuple(self._axis)
+
+    def rows(self) -> Mapping[str, int]:
+        """Each node's row, by its name."""
+        return self._rows
+
+    def settle(self) -> None:
+        """Bring the rows into the order of the names."""
+        if self._settled:
+            return
+        names = sorted(self._rows)
+        old = np.array([self._rows[name] for name in names], np.intp)
+        new = np.zeros(max(self._used, 1), np.intp)
+        new[old] = np.arange(len(names))
+        size = max(8, len(names) + len(names) // 8)
+        for name in ("_capacity", "_holds", "_leaves"):
+            plane = _plane(size, self._capacity.shape[1])
+            plane[: len(names)] = getattr(self, name)[old]
+            setattr(self, name, plane)
+        up = np.zeros(size, np.bool_)
+        up[: len(names)] = self._up[old]
+        self._up, self._used = up, len(names)
+        self._rows = {name: row for row, name in enumerate(names)}
+        self.stock.move_rows(new)
+        self.names = tuple(names)
+        self._settled = True
+        self.cached.clear()
+
+    def copies(self) -> tuple[Plane, Plane, Plane]:
+        """Capacity (not a copy: to be read only), what all hold, what the dying hold; settled."""
+        rows, width = len(self.names), len(self._axis)
+        holds, leaves = self._holds[:rows, :width], self._leaves[:rows, :width]
+        return self._capacity[:rows, :width], holds.copy(order="F"), leaves.copy(order="F")
+
+    def up(self) -> Flags:
+        """`[N]`: nodes that take tasks; settled; to be read only."""
+        return self._up[: len(self.names)]
+
+    # --- upkeep ---
+
+    def _new_row(self) -> int:
+        row = self._used
+        self._used += 1
+        if row == len(self._up):
+            more = ((0, row), (0, 0))
+            self._capacity, self._holds, self._leaves = (
+                np.asfortranarray(np.pad(plane, more)) for plane in (self._capacity, self._holds, self._leaves)
+            )
+            self._up = np.pad(self._up, (0, row))
+        return row
+
+    def _widen(self, names: Iterable[str]) -> None:
+        axis = sorted({*self._axis, *names})
+        order = [self._axis.get(name, -1) for name in axis]
+        width = max(4, len(axis))
+        for name in ("_capacity", "_holds", "_leaves"):
+            old: Plane = getattr(self, name)
+            plane = _plane(len(old), width)
+            for column, former in enumerate(order):
+                if former >= 0:
+                    plane[:, column] = old[:, former]
+            setattr(self, name, plane)
+        self.stock.widen(order, width)
+        self._axis = {name: column for column, name in enumerate(axis)}
+        self.cached.clear()
+
+
+def _plane(rows: int, columns: int) -> npt.NDArray[np.int64]:
+    return np.zeros((rows, columns), np.int64, order="F")

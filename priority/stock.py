@@ -1,0 +1,123 @@
+"""Every task that is on a node, in columns: what victims are chosen from. Kept up event by event.
+
+A task has a place in the columns for as long as it is there; a place that is free is used again, so places say
+nothing. `request` is stored column by column, so that one resource of all tasks is contiguous.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from priority.claim import RUNS, Claim
+from priority.tier import Tier
+
+Plane = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+Picks = npt.NDArray[np.intp]
+
+HARD = np.iinfo(np.int64).max
+"""The rank that counts against a victim of a tier that is not preemptible: no rank is higher."""
+
+_FIRST = 16
+
+
+class Stock:
+    """`K` places. What is read: the columns, up to `size`."""
+
+    def __init__(self, tiers: Mapping[str, Tier]) -> None:
+        self._tiers = tiers
+        self._place: dict[str, int] = {}
+        self._free: list[int] = []
+        self.size = 0
+        """Places that were ever used."""
+        self.claims: list[Claim | None] = []
+        self.live: Flags = np.zeros(_FIRST, np.bool_)
+        """Runs, on a node that is up: may be a victim."""
+        self.row: Picks = np.zeros(_FIRST, np.intp)
+        """Of its node in the planes."""
+        self.rank: Plane = np.zeros(_FIRST, np.int64)
+        self.soft: Plane = np.zeros(_FIRST, np.int64)
+        """The rank of its tier, `HARD` if that is not preemptible."""
+        self.priority: Plane = np.zeros(_FIRST, np.int64)
+        self.since: Plane = np.zeros(_FIRST, np.int64)
+        self.cpus: Plane = np.zeros(_FIRST, np.int64)
+        self.owner: Plane = np.zeros(_FIRST, np.int64)
+        """Its (tier, role), as a code."""
+        self.request: Plane = np.zeros((_FIRST, 4), np.int64, order="F")
+        self.owners: dict[tuple[str, str], int] = {}
+        self._priorities: dict[tuple[str, str], Counter[int]] = {}
+
+    def put(self, claim: Claim, row: int, columns: Sequence[int], live: bool) -> None:
+        """A task is on a node. (`columns` are those of its request, in its order.)"""
+        if self._free:
+            place = self._free.pop()
+            self.claims[place] = claim
+        else:
+            place = self.size
+            if place == len(self.live):
+                self._grow()
+            self.claims.append(claim)
+            self.size += 1
+        self._place[claim.id] = place
+        tier = self._tiers[claim.tier]
+        owner = claim.tier, claim.role
+        self.row[place] = row
+        self.rank[place] = tier.rank
+        self.soft[place] = tier.rank if tier.preemptible else HARD
+        self.priority[place] = claim.priority
+        self.since[place] = claim.since_us
+        self.owner[place] = self.owners.setdefault(owner, len(self.owners))
+        request = self.request
+        cpus = 0
+        for column, (name, amount) in zip(columns, claim.request.items(), strict=True):
+            request[place, column] = amount
+            if name == "cpus":
+                cpus = amount
+        self.cpus[place] = cpus
+        if live and claim.state in RUNS:
+            self.live[place] = True
+            self._priorities.setdefault(owner, Counter())[claim.priority] += 1
+
+    def drop(self, claim: Claim, columns: Sequence[int]) -> None:
+        """A task is gone, or is on its way to another place in the columns."""
+        place = self._place.pop(claim.id, None)
+        if place is None:
+            return
+        self.claims[place] = None
+        self._free.append(place)
+        for column in columns:
+            self.request[place, column] = 0
+        if self.live[place]:
+            self.live[place] = False
+            priorities = self._priorities[claim.tier, claim.role]
+            priorities[claim.priority] -= 1
+            if not priorities[claim.priority]:
+                del priorities[claim.priority]
+
+    def has_below(self, tier: str, role: str, priority: int) -> bool:
+        """Whether some running task of that role and tier has a lower priority."""
+        return any(one < priority for one in self._priorities.get((tier, role), ()))
+
+    def widen(self, order: Sequence[int], width: int) -> None:
+        """The resource that was in column `order[n]` is in column `n` from now on (-1: a new one)."""
+        request = np.zeros((len(self.live), width), np.int64, order="F")
+        for new, old in enumerate(order):
+            if old >= 0:
+                request[:, new] = self.request[:, old]
+        self.request = request
+
+    def move_rows(self, new: Picks) -> None:
+        """The node of row `n` has row `new[n]` from now on."""
+        self.row[: self.size] = new[self.row[: self.size]]
+
+    def _grow(self) -> None:
+        more = len(self.live)
+        for name in ("live", "row", "rank", "soft", "priority", "since", "cpus", "owner"):
+            setattr(self, name, np.concatenate([getattr(self, name), np.zeros(more, getattr(self, name).dtype)]))
+        request = np.zeros((2 * more, self.request.shape[1]), np.int64, order="F")
+        request[:more] = self.request
+        self.request = request
