@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import redis
 
 from priority.ports import Call
+from priority.queue.ringer import Command, Ringer, call_of
 from priority.wire.connection import Line, Lost, connect
 from priority.wire.stream import Inlet
 
@@ -27,7 +28,7 @@ LENGTH_MAX = 100_000
 BLOCK_S = 5.0
 """How long one read waits; then it is asked again, which shows a server that went away without a word."""
 ANSWER_S = 1.0
-"""For what must not hold a caller up: `ring`, `publish` and `acknowledge`."""
+"""For what must not hold a caller up: `publish` and `acknowledge`."""
 REST_S = 0.5
 """After a failure these do not try again for so long, so that a lost Redis costs a caller nothing."""
 EVENTS = "priority:events"
@@ -47,24 +48,15 @@ class RedisQueue:
         self._ears = Line(url, BLOCK_S + 5.0)
         self._inlet = Inlet(self._ears, self._streams, consumer, batch)
         self._eyes = Line(url, BLOCK_S + 5.0)
+        self._ringer = Ringer(Line(url, ANSWER_S), _calls)
         self._rest_until = 0.0
 
     # --- what any thread may call --------------------------------------------------------------------------
 
     def ring(self, tier: str, jobs: Sequence[str], last_event: int | None = None) -> None:
-        """See `ports.Queue`."""
-        if jobs:
-            self._try(lambda: self._ring(tier, jobs, last_event))
-        elif last_event is not None:
-            self.publish(last_event)
-
-    def _ring(self, tier: str, jobs: Sequence[str], last_event: int | None) -> None:
-        fields: Any = {"jobs": json.dumps(list(jobs))}
-        with self._client.pipeline(transaction=False) as both:
-            both.xadd(stream(tier), fields, maxlen=LENGTH_MAX, approximate=True)
-            if last_event is not None:
-                both.xadd(EVENTS, {"id": last_event}, maxlen=1, approximate=False)
-            both.execute()
+        """See `ports.Queue`. Returns at once; a thread sends it."""
+        if jobs or last_event is not None:
+            self._ringer.ring(tier, jobs, last_event)
 
     def acknowledge(self, calls: Sequence[Call]) -> None:
         """See `ports.Queue`."""
@@ -86,6 +78,7 @@ class RedisQueue:
 
     def close(self) -> None:
         """See `ports.Queue`."""
+        self._ringer.close()
         self._ears.close()
         self._eyes.close()
         self._client.close()
@@ -149,6 +142,17 @@ class RedisQueue:
             return None
         entry, fields = found[EVENTS.encode()][-1]
         return entry, _number(fields)
+
+
+def _calls(jobs: Mapping[str, Sequence[str]], last_event: int | None) -> list[Command]:
+    commands: list[Command] = [
+        ("XADD", stream(tier), "MAXLEN", "~", LENGTH_MAX, "*", "jobs", call)
+        for tier, some in jobs.items()
+        for call in call_of(some)
+    ]
+    if last_event is not None:
+        commands.append(("XADD", EVENTS, "MAXLEN", "=", 1, "*", "id", last_event))
+    return commands
 
 
 def _jobs(fields: Any) -> tuple[str, ...]:

@@ -180,16 +180,15 @@ class TestRedis:
             bell.ring("prod", ["before"])
             assert heard(calls).jobs == ("before",)
             server.kill()
-            bell.ring("prod", ["while it is away"])  # lost, and no error
+            bell.ring("prod", ["while it is away"])  # no error, and kept
             server.start()
 
-            def ring_until_heard() -> bool:
-                bell.ring("prod", ["after"])
+            def publish_until_heard() -> bool:
                 bell.publish(7)
                 return not calls.empty() and not woken.empty()
 
-            eventually(ring_until_heard, "the queue to find the new server")
-            assert heard(calls).jobs == ("after",)
+            eventually(publish_until_heard, "the queue to find the new server")
+            assert heard(calls).jobs == ("while it is away",)
             assert heard(woken) == 7
             world.end()
 
@@ -208,7 +207,7 @@ class TestRedis:
             return not calls.empty()
 
         eventually(ring_until_heard, "a new group")
-        assert heard(calls).jobs == ("after",)
+        assert set(heard(calls).jobs) == {"after"}
         world.end()
         client.close()
 
@@ -236,8 +235,10 @@ class TestRedis:
 
     def test_more_than_a_batch_comes_again(self, valkey: str) -> None:
         first = RedisQueue(valkey, TIERS, batch=2)
+        client = connect(valkey)
         for number in range(7):
-            first.ring("prod" if number % 2 else "devel", [str(number)])
+            client.xadd(stream("prod" if number % 2 else "devel"), {"jobs": f'["{number}"]'})
+        client.close()
         seen: list[Call] = []
 
         def crash(calls: list[Call]) -> None:
