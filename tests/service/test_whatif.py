@@ -119,8 +119,8 @@ def test_what_is_tried_again_and_what_waits_already_goes_first() -> None:
     world = World([node("n1", 4)])
     world.submit(spec("web/prod/again", cpus=4, max_runtime=100, kill_grace=0, max_failures=2, priority=9))
     world.settle()
-    # its next attempt has a higher priority in the same role
-    assert told(ask(world, spec("web/prod/one"))) == [("waits", (0,), None, None, "no-room")]
+    # its next attempt has a higher priority in the same role, and is its last
+    assert told(ask(world, spec("web/prod/one"))) == [("waits", (0,), None, 200.0, "no-room")]
     world.service.jobs.kill(ROOT, "web/prod/again")
     world.settle()
     world.submit(spec("web/prod/once", cpus=4, max_runtime=100, kill_grace=0, max_failures=1))
@@ -286,6 +286,34 @@ def test_what_is_foretold_is_what_the_scheduler_does(seed: int) -> None:
             assert task.started_us is not None and task.started_us <= (until[task.instance] or 0)
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_what_waits_has_started_by_the_moment_that_was_told(seed: int) -> None:
+    """Everything runs as long as it may, and nothing more comes."""
+    chance = random.Random(1000 + seed)
+    nodes = [node(f"n{number}", chance.choice([2, 4])) for number in range(3)]
+    free: dict[str, Any] = {"quota": {"prod": {"cpus": 1000}}}
+    world = World(nodes, roles={"a": free, "b": free}, play=lambda one: Play(run_s=one.spec.max_runtime), seed=seed)
+
+    def some(name: str) -> JobSpec:
+        fields: dict[str, Any] = {"cpus": chance.choice([1, 2]), "instances": chance.randint(1, 3)}
+        fields |= {"max_runtime": chance.choice([30, 60, 90]) if chance.random() < 0.9 else None}
+        fields |= {"max_failures": 1, "kill_grace": 0}
+        return spec(f"{chance.choice('ab')}/{chance.choice(['prod', 'devel'])}/{name}", **fields)
+
+    for number in range(chance.randint(4, 9)):
+        world.submit(some(f"old{number}"))
+        world.move(chance.choice([1.0, 10.0]))
+    new = some("new")
+    until = {n: place.until_us for place in ask(world, new).places for n in place.instances}
+    job = world.submit(new)
+    last_us = max((by_us for by_us in until.values() if by_us is not None), default=0)
+    world.move(max(0.0, (last_us - world.clock.now_us()) / 1e6) + 1.0)
+    for task in world.tasks(job):
+        by_us = until[task.instance]
+        if by_us is not None and task.attempt == 1:
+            assert task.started_us is not None and task.started_us <= by_us, (task.instance, until)
+
+
 def test_the_search_for_the_moment_stops_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was not found out is told later than it is, never earlier."""
     world = World([node(f"n{number}", 1) for number in range(8)])
@@ -293,8 +321,10 @@ def test_the_search_for_the_moment_stops_in_time(monkeypatch: pytest.MonkeyPatch
         world.submit(spec(f"web/prod/a{number}", max_runtime=100 + number, kill_grace=0, max_failures=1))
     world.settle()
     new = spec("web/prod/new", instances=8)
-    exact = [one[3] for one in told(ask(world, new))]
+    exact = [one[3] or 0.0 for one in told(ask(world, new))]
     assert exact == [100.0 + number for number in range(8)]
-    monkeypatch.setattr("priority.service.latest.PROBES_MAX", 3)
+    monkeypatch.setattr("priority.service.latest.ROUNDS_MAX", 3)
     rough = {instance: one[3] for one in told(ask(world, new)) for instance in one[1]}
-    assert all(rough[number] >= exact[number] for number in range(8)) and len(set(rough.values())) < 8
+    assert all((rough[number] or 0) >= exact[number] for number in range(8)) and len(set(rough.values())) < 8
+    monkeypatch.setattr("priority.service.latest.ROUNDS_S", 0.0)
+    assert [one[3] for one in told(ask(world, new))] == [None]
