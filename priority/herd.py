@@ -57,7 +57,7 @@ class Herd:
         self._soft: Plane = stock.soft[:size]
         self._live: Flags = stock.live[:size]
         self._lawful: dict[tuple[str, str, int], Flags] = {}
-        self._exact: Plane | None | bool = None
+        self._exact: Plane | bool | None = None
 
     def key(self, victim: int) -> tuple[int, int, int, str]:
         """Sorts the least important first."""

@@ -1,8 +1,7 @@
 """The cluster's room as numpy planes, a row for each node and a column for each resource, kept up event by event.
 
-Rows are by node name and columns by resource name whenever a round reads them, so that no decision hangs on the order of
-events: `settle` sorts rows where nodes came or went, and a resource that was never seen before is put in its column at once.
-Planes are stored column by column: most questions look at one resource of all nodes.
+Rows are by node name and columns by resource name whenever a round reads them, so that no decision hangs on the order
+of events: `settle` sorts rows where nodes came or went; a resource that is new is put in its column at once. Planes are stored column by column: most questions look at one resource of all nodes.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class Round:
         ranks = {name: tier.rank for name, tier in snapshot.tiers.items()}
         self._turns = Turns(self.units, self._shares, ranks)
         self._failed: set[Hashable] = set()
-        self._wanted = kept_by_for(self.board, snapshot)
+        self._wanted = kept_by_for(snapshot)
 
     def run(self) -> None:
         """Decide everything."""
@@ -157,7 +157,7 @@ class Round:
         # What failed at the nodes that gained had failed at the others before.
 
 
-def kept_by_for(board: Board, snapshot: Snapshot) -> dict[str, list[int]]:
+def kept_by_for(snapshot: Snapshot) -> dict[str, list[int]]:
     """Of each pending task the rows of nodes where room is dying for it."""
     rows = snapshot.settled().rows()
     wanted: dict[str, set[int]] = {}
@@ -173,7 +173,7 @@ def keep(board: Board, snapshot: Snapshot, shares: Shares, let_go: frozenset[tup
 
     For members of gangs last: they may have to wait for the others, and a single task does not.
     """
-    kept = {(id, row) for id, nodes in kept_by_for(board, snapshot).items() for row in nodes}
+    kept = {(id, row) for id, nodes in kept_by_for(snapshot).items() for row in nodes}
     kept -= let_go
     claims = {id: claim for id, _ in kept if (claim := snapshot.task(id)) is not None}
 
