@@ -13,6 +13,40 @@ HOST = "host"
 
 LIMIT_MAX = 1_000_000
 
+EXAMPLE = {"attribute": "rack", "in": ["r1", "r2"]}
+_ATTRIBUTE = {
+    "type": "string",
+    "minLength": 1,
+    "description": "The attribute of a node; every node has host, its own name",
+}
+_VALUES = {"type": "array", "items": {"type": "string"}}
+_KINDS: Mapping[str, Mapping[str, Any]] = {
+    "in": {**_VALUES, "description": "The node has one of these values"},
+    "not_in": {**_VALUES, "description": "The node has none of these values; one without the attribute will do"},
+    "limit": {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": LIMIT_MAX,
+        "description": "At most so many tasks of the job for each value of the attribute",
+    },
+}
+SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "description": "Where a task may run: attribute, and exactly one of in, not_in, limit",
+    "oneOf": [
+        {
+            "type": "object",
+            "title": name,
+            "properties": {"attribute": _ATTRIBUTE, name: kind},
+            "required": ["attribute", name],
+            "additionalProperties": False,
+        }
+        for name, kind in _KINDS.items()
+    ],
+    "examples": [EXAMPLE, {"attribute": "host", "not_in": ["n7"]}, {"attribute": "rack", "limit": 2}],
+}
+"""Of one constraint, as JSON schema."""
+
 
 @dataclass(frozen=True, slots=True)
 class Constraint:

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -25,11 +24,10 @@ from pydantic_core import PydanticCustomError
 
 from priority import constraint, resources
 from priority.constraint import Constraint
+from priority.document import NAME_PATTERN, VARIABLE_PATTERN, Document, invalid
 from priority.errors import Invalid, Malformed
 from priority.resources import Resources
-
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
-"""Of roles, tiers, users, jobs and nodes: safe in a path, a URL and a shell."""
+from priority.tier import DEFAULT_TIERS
 
 CPUS_DEFAULT = 1000
 """Of an instance that does not say: one core."""
@@ -38,6 +36,7 @@ SIGNALS = ("TERM", "INT", "HUP", "QUIT", "USR1", "USR2")
 """With which a job may be given notice."""
 
 _DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9}(?:\.\d{1,6})?)s)?", re.ASCII)
+_DURATION_SCHEMA = r"^(\d{1,6}d)?(\d{1,6}h)?(\d{1,6}m)?(\d{1,9}(\.\d{1,6})?s)?$"
 _DURATION_MAX_S = 10 * 366 * 86_400.0
 
 
@@ -101,57 +100,45 @@ def _constraints(value: Any) -> tuple[Constraint, ...]:
 
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+TierName = Annotated[Name, Field(json_schema_extra={"enum": list(DEFAULT_TIERS)})]
+"""The schema names those that there are; whether a tier is there is asked where they are known."""
 Text = Annotated[str, AfterValidator(_no_nul)]
 Duration = Annotated[
-    float, BeforeValidator(duration_s), WithJsonSchema({"type": ["number", "string"], "examples": ["10m"]})
+    float,
+    BeforeValidator(duration_s),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0},
+                {"type": "string", "minLength": 2, "pattern": _DURATION_SCHEMA},
+            ],
+            "examples": ["90s", "10m", "1h30m", "2d", 0.5],
+        }
+    ),
 ]
 Amounts = Annotated[
     Resources,
     BeforeValidator(_resources),
     PlainSerializer(resources.plain),
-    WithJsonSchema(
-        {
-            "type": "object",
-            "additionalProperties": {"type": ["number", "string"]},
-            "examples": [{"cpus": 1, "mem": "1GiB"}],
-        }
-    ),
+    WithJsonSchema({**resources.SCHEMA, "examples": [{"cpus": 1, "mem": "1GiB"}, {"cpus": 0.5, "gpus": 1}]}),
 ]
 QuotaAmounts = Annotated[
     Resources,
     BeforeValidator(_quota),
     PlainSerializer(resources.plain),
-    WithJsonSchema(
-        {
-            "type": "object",
-            "additionalProperties": {"type": ["number", "string"]},
-            "examples": [{"cpus": 8, "mem": "16GiB"}],
-        }
-    ),
+    WithJsonSchema({**resources.SCHEMA, "examples": [{"cpus": 8, "mem": "16GiB"}]}),
 ]
 """Like `Amounts`, but a zero is kept: nothing of that resource, where a name that is absent means no limit."""
 Constraints = Annotated[
     tuple[Constraint, ...],
     BeforeValidator(_constraints),
     PlainSerializer(lambda many: [one.plain() for one in many]),
-    WithJsonSchema(
-        {
-            "type": "array",
-            "items": {"type": "object"},
-            "examples": [[{"attribute": "rack", "in": ["r1", "r2"]}]],
-        }
-    ),
+    WithJsonSchema({"type": "array", "items": constraint.SCHEMA, "examples": [[constraint.EXAMPLE]]}),
 ]
 
 
-_EMPTY: Any = Field(default_factory=dict, json_schema_extra={"default": {}})
+_EMPTY: Any = Field(default_factory=dict, json_schema_extra={"default": {}, "additionalProperties": False})
 """A dict of one's own. A plain `{}` pydantic copies deeply for each job, which takes three times as long."""
-
-
-class Document(BaseModel):
-    """Plain data from outside: unknown fields, NaN and infinities are refused, and nothing changes later."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Preempt(Document):
@@ -169,35 +156,64 @@ class Backoff(Document):
     """How long to wait after a failure: doubling from `initial` up to `limit`, in seconds."""
 
     initial: Duration = 1.0
+    """After the first failure."""
     limit: Duration = 300.0
+    """Never longer."""
+
+
+EXAMPLE: Mapping[str, Any] = {
+    "role": "simulation",
+    "tier": "opportunistic",
+    "name": "mc",
+    "instances": 100,
+    "command": "./simulate --events 1000 --seed $PRIORITY_INSTANCE",
+    "resources": {"cpus": 1, "mem": "2GiB"},
+    "max_failures": 3,
+    "max_runtime": "8h",
+    "preempt": {"signal": "TERM", "notice": "30s"},
+    "constraints": [{"attribute": "rack", "in": ["r1", "r2"]}],
+    "labels": {"run": "4711"},
+}
+"""A job, as a user may write it."""
 
 
 class JobSpec(Document):
     """A batch job of so many instances, each the same command. Unknown fields are refused."""
 
-    role: Name
-    tier: Name
-    name: Name
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+
+    role: Annotated[Name, Field(examples=["physics"])]
+    """The tenant whose quota it uses."""
+    tier: Annotated[TierName, Field(examples=["devel"])]
+    """What it is worth: prod is guaranteed by the role's quota, devel and opportunistic give way to what is above."""
+    name: Annotated[Name, Field(examples=["reco"])]
+    """Of the job in its role and tier; one active job may have it."""
     command: Annotated[Text, StringConstraints(min_length=1)] | Annotated[tuple[Text, ...], Field(min_length=1)]
     """A string for the shell, or a list: a program and its arguments."""
-    instances: Annotated[int, Field(ge=1, strict=True)] = 1
-    env: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,254}$")], Text] = _EMPTY
+    instances: Annotated[int, Field(ge=1, strict=True, examples=[1, 100])] = 1
+    """How many tasks run it, each with its number in PRIORITY_INSTANCE."""
+    env: dict[Annotated[str, StringConstraints(pattern=VARIABLE_PATTERN)], Text] = _EMPTY
+    """Variables for the command; a number is written in quotes."""
     resources: Annotated[Amounts, Field(json_schema_extra={"default": {"cpus": 1}})] = {"cpus": CPUS_DEFAULT}
     """What one instance holds: cpus in cores, mem and disk in MiB or with a unit, gpus in devices, others a count."""
     priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000, strict=True)] = 0
     """Inside its role and tier, higher goes first and may take from lower."""
     constraints: Constraints = ()
-    gang: bool = False
+    """On which nodes it may run, by their attributes (`host` is the node's name); all of them must hold."""
+    gang: Annotated[bool, Field(strict=True)] = False
     """Whether all instances start together or none."""
     max_failures: Annotated[int, Field(ge=-1, le=1_000_000, strict=True)] = 1
     """How many failed attempts end an instance as failed; -1: it is tried for ever."""
     backoff: Backoff = Backoff()
+    """How long an instance waits after a failed attempt."""
     max_runtime: Annotated[Duration, Field(gt=0)] | None = None
     """Seconds after which an attempt is stopped and counts as failed."""
     preempt: Preempt = Preempt()
+    """What happens to a task of it when its room is taken for something more important."""
     kill_grace: Duration = 10.0
     """Seconds between SIGTERM and SIGKILL when it is killed or breaks a limit."""
     labels: dict[Name, Annotated[Text, StringConstraints(max_length=255)]] = _EMPTY
+    """To find it again: `priority list --label NAME=VALUE`; a number is written in quotes."""
 
     @property
     def key(self) -> str:
@@ -265,33 +281,6 @@ def check_limits(spec: JobSpec, limits: Limits) -> None:
     for field, size, limit in sizes:
         if size > limit:
             raise Invalid(field, f"is too large: {size}, at most {limit} are allowed")
-
-
-def invalid(error: ValidationError, prefix: str = "") -> Invalid:
-    """The first fault that pydantic found, as ours: the path of the field and what is wrong with it."""
-    faults = error.errors(include_url=False, include_input=False)
-    first = faults[0]
-    if first["loc"] and first["loc"][0] == "command":
-        # Either of two shapes: what is wrong with the one that was meant says more than that it is not the other one.
-        # First of all a fault in one of the list's parts: pydantic calls a list of none but bad parts empty besides.
-        first = next(
-            (fault for fault in faults if isinstance(fault["loc"][-1], int)),
-            next((fault for fault in faults if fault["type"] not in ("string_type", "tuple_type")), first),
-        )
-    path = prefix
-    for part in first["loc"]:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif not str(part).startswith(("constrained-str", "tuple[", "function-after")):
-            path += f".{part}" if path else str(part)
-    path += first.get("ctx", {}).get("path", "")
-    problem = {
-        "extra_forbidden": "is not known; see `priority job schema`",
-        "missing": "is missing",
-        "too_short": "must not be empty",
-        "string_too_short": "must not be empty",
-    }.get(first["type"], first["msg"].removeprefix("Value error, "))
-    return Invalid(path or "document", problem)
 
 
 def parse_spec(document: Any, prefix: str = "") -> JobSpec:

@@ -38,6 +38,28 @@ MISSPELT = {
 NAME = re.compile(r"[a-z][a-z0-9_.-]{0,62}", re.ASCII)
 """What a resource may be called."""
 
+_BYTES = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0, "maximum": AMOUNT_MAX},
+        {"type": "string", "pattern": r"^[0-9]{1,15}(\.[0-9]{1,9})?\s?(KiB|MiB|GiB|TiB)$"},
+    ],
+}
+_DEVICES = {"type": "number", "minimum": 0, "maximum": AMOUNT_MAX / 1000}
+SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {
+        "cpus": {**_DEVICES, "description": "Cores, to the thousandth"},
+        "mem": {**_BYTES, "description": "Memory: whole MiB, or with a unit such as 4GiB"},
+        "disk": {**_BYTES, "description": "Disk: whole MiB, or with a unit such as 100GiB"},
+        "gpus": {**_DEVICES, "description": "GPUs, to the thousandth"},
+    },
+    "propertyNames": {"pattern": "^[a-z][a-z0-9_.-]{0,62}$"},
+    "additionalProperties": {
+        "type": "integer", "minimum": 0, "maximum": AMOUNT_MAX, "description": "Any other resource is a count"
+    },
+}  # fmt: skip
+"""Of a mapping of resources to amounts, as JSON schema."""
+
 _UNITS_KIB = {"KiB": 1, "MiB": 2**10, "GiB": 2**20, "TiB": 2**30}
 _WITH_UNIT = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,9}))?\s?(KiB|MiB|GiB|TiB)", re.ASCII)
 
@@ -164,5 +186,7 @@ def _whole(value: float, given: float, field: str, unit: str) -> int:
 
 
 def _show(value: Any) -> str:
+    if isinstance(value, int) and abs(value) > AMOUNT_MAX**3:
+        return "a number of very many digits"
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
+from priority.document import Document, invalid
 from priority.errors import Invalid, Malformed
-from priority.job import Document, Name, QuotaAmounts, Text, invalid
+from priority.job import Name, QuotaAmounts, Text, TierName
 
-Quotas = dict[Name, QuotaAmounts]
+_CLOSED: Any = Field(json_schema_extra={"additionalProperties": False})
+
+Quotas = dict[TierName, QuotaAmounts]
 """Tier -> resource -> amount. A resource that is not named is not limited; a zero allows none of it."""
 
 
@@ -22,6 +25,7 @@ class MemberSpec(Document):
     grants: tuple[Literal["submit", "admin"], ...] = ("submit",)
     """`submit`: jobs of the role, their own and others'; `admin`: its users and their quotas as well."""
     quota: Quotas = {}
+    """Their own part of the role's quota, by tier."""
 
 
 class RoleSpec(Document):
@@ -30,16 +34,35 @@ class RoleSpec(Document):
     """
 
     description: Text = ""
-    weight: Annotated[float, Field(gt=0, le=1_000_000)] = 1.0
+    """For people."""
+    weight: Annotated[float, Field(gt=0, le=1_000_000, strict=True)] = 1.0
     """Of its share of what is left over: a role of weight 2 gets twice what one of weight 1 gets."""
     quota: Quotas = {}
-    users: dict[Name, MemberSpec] = {}
+    """By tier. A resource that is not named is not limited; a zero allows none of it."""
+    users: Annotated[dict[Name, MemberSpec], _CLOSED] = {}
+    """Who may do what here; a user who is not there yet is made."""
+
+
+EXAMPLE: Mapping[str, Any] = {
+    "roles": {
+        "physics": {
+            "description": "Reconstruction of what the detector saw",
+            "weight": 2,
+            "quota": {"prod": {"cpus": 8, "mem": "16GiB"}, "devel": {"cpus": 4}},
+            "users": {"ada": {"grants": ["submit", "admin"]}, "bob": {"quota": {"devel": {"cpus": 2}}}},
+        }
+    }
+}
+"""A roles file, as an admin may write it."""
 
 
 class RolesFile(Document):
     """`config/roles.yaml`: every role there is."""
 
-    roles: dict[Name, RoleSpec]
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+
+    roles: Annotated[dict[Name, RoleSpec], _CLOSED]
+    """By name."""
 
 
 @dataclass(frozen=True, slots=True)

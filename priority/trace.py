@@ -34,8 +34,9 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from priority.constraint import Constraint
+from priority.document import Document, invalid
 from priority.errors import Invalid
-from priority.job import CPUS_DEFAULT, Amounts, Backoff, Constraints, Document, Duration, Name, Preempt, invalid
+from priority.job import CPUS_DEFAULT, Amounts, Backoff, Constraints, Duration, Name, Preempt
 from priority.resources import Resources
 
 SWF_FIELDS = (

@@ -134,7 +134,7 @@ def agent(
     state: StateOption = None,
 ) -> None:
     """Make this machine a node. It needs only the Redis of the service (setting redis)."""
-    from priority.job import NAME_PATTERN
+    from priority.document import NAME_PATTERN
 
     _check_name(name, NAME_PATTERN)
     more: dict[str, float] = {}
@@ -184,13 +184,23 @@ def upgrade(state: StateOption = None, json: Json = False) -> None:
 @run.command("plan")
 def plan(
     files: Annotated[
-        list[Path], typer.Argument(help="Snapshots in JSON; - for standard input.", metavar="SNAPSHOT...")
-    ],
+        list[Path] | None, typer.Argument(help="Snapshots in JSON; - for standard input.", metavar="SNAPSHOT...")
+    ] = None,
+    example: Annotated[bool, typer.Option("--example", help="Print a snapshot to begin with.")] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of a snapshot, and of the answer in $defs/Plan.")
+    ] = False,
 ) -> None:
     """Decide one scheduling round from a snapshot: one plan a line. Needs no service.
 
+    priority plan --example > snapshot.json; priority plan snapshot.json
+
     The policy settings that a snapshot may have: none yet.
     """
+    if example or schema:
+        return _about_plans(example)
+    if not files:
+        raise Invalid("SNAPSHOT", "name a snapshot in JSON; `priority plan --example` prints one")
     from priority.plan import answer
 
     failed = False
@@ -205,6 +215,15 @@ def plan(
         shell.write(line)
     if failed:
         raise typer.Exit(2)
+    return None
+
+
+def _about_plans(example: bool) -> None:
+    import json
+
+    from priority.face import plan_schema
+
+    shell.write(json.dumps(plan_schema.EXAMPLE, indent=2) if example else json.dumps(plan_schema.document(), indent=2))
 
 
 @run.command("config")

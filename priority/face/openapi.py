@@ -8,9 +8,10 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import Field, TypeAdapter
 
+from priority.document import Document
 from priority.face import examples, problem, views
 from priority.face.routing import Permission, permission_of
-from priority.job import Amounts, Document, Duration, JobSpec, Name, Text
+from priority.job import Amounts, Duration, JobSpec, Name, Text
 from priority.role import RolesFile, RoleSpec
 
 MAX_INSTANCES = 1_000_000
@@ -48,6 +49,7 @@ class NewToken(Document):
 BODIES: dict[str, Any] = {
     "JobSpec": JobSpec,
     "JobSpecs": list[JobSpec],
+    "JobSpecOrSpecs": JobSpec | list[JobSpec],
     "Which": Which,
     "Scale": Scale,
     "RolesFile": RolesFile,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import orjson
 from fastapi import Depends, Path, Query, Request, Response
 
-from priority.job import NAME_PATTERN
+from priority.document import NAME_PATTERN
 from priority.ports import Page, User
 from priority.service.build import Service
 from priority.service.settings import Settings

@@ -25,8 +25,8 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from priority.document import invalid, wording
 from priority.errors import Invalid, Malformed, PriorityError, TooLarge, Unauthenticated
-from priority.job import invalid
 from priority.ports import User
 from priority.service import access
 
@@ -238,7 +238,7 @@ def field_of(location: Iterable[Any]) -> str:
 def invalid_request(errors: Iterable[Any]) -> Invalid:
     """The first fault that FastAPI found in path, query or headers."""
     first = next(iter(errors))
-    return Invalid(field_of(first.get("loc", ())) or "request", str(first.get("msg", "is not valid")))
+    return Invalid(field_of(first.get("loc", ())) or "request", wording(first))
 
 
 def check_app(app: FastAPI) -> None:

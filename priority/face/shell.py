@@ -48,7 +48,7 @@ def settings(**given: Any) -> Settings:
     from pydantic import ValidationError
     from yaml import YAMLError
 
-    from priority.job import invalid
+    from priority.document import invalid
     from priority.service.settings import Settings as Read
     from priority.service.settings import unknown
 

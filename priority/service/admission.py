@@ -15,8 +15,9 @@ from typing import Any
 
 import orjson
 
+from priority.document import Document
 from priority.errors import Conflict, Invalid, PriorityError, QuotaExceeded
-from priority.job import Document, Job, JobSpec, check_limits
+from priority.job import Job, JobSpec, check_limits
 from priority.ports import Audit, User, Writer
 from priority.quota import Refused, admit
 from priority.resources import Resources, plain, show, times

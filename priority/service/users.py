@@ -9,8 +9,8 @@ import secrets
 from dataclasses import replace
 from pathlib import Path
 
+from priority.document import NAME_PATTERN
 from priority.errors import Conflict, Invalid, Unauthenticated
-from priority.job import NAME_PATTERN
 from priority.ports import Audit, Token, User, Writer
 from priority.service.access import SYSTEM, no_such
 from priority.service.parts import Parts

@@ -9,7 +9,8 @@ from typing import Any, TypeVar, cast
 import orjson
 
 from priority.constraint import Constraint
-from priority.job import Backoff, Document, Job, JobSpec, JobState, Preempt
+from priority.document import Document
+from priority.job import Backoff, Job, JobSpec, JobState, Preempt
 from priority.node import Node, NodeState
 from priority.ports import Audit, Event, Fate, NodeRecord, PreemptionRecord, Side, Token
 from priority.reason import Reason

@@ -1,0 +1,209 @@
+"""Plain data from outside: read strictly, and refused in our own words.
+
+Whatever is wrong with a document (a job, a roles file, the body of a request, a setting), the answer names the field
+and says what to write instead. The words for each kind of fault that pydantic knows are in one table here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from priority.errors import Invalid
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
+"""Of roles, tiers, users, jobs and nodes: safe in a path, a URL and a shell."""
+
+VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,254}$"
+"""Of variables in the environment of a task."""
+
+SHOWN_MAX = 40
+"""Characters of a value that an error repeats."""
+
+
+class Document(BaseModel):
+    """Plain data from outside: unknown fields, NaN and infinities are refused, and nothing changes later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+def invalid(error: ValidationError, prefix: str = "") -> Invalid:
+    """The first fault that pydantic found, as ours: the path of the field and what is wrong with it."""
+    faults: list[Any] = error.errors(include_url=False)
+    first = faults[0]
+    if first["loc"] and first["loc"][0] == "command":
+        first = _of_command(faults)
+    path, is_key = _path(first["loc"], prefix)
+    path += first.get("ctx", {}).get("path", "")
+    if first["type"] == "extra_forbidden":
+        return Invalid(path, _not_known(str(first["loc"][-1]), error.title))
+    problem = wording(first)
+    return Invalid(path or "document", f"as a name it {problem}" if is_key else problem)
+
+
+def _of_command(faults: list[Any]) -> Any:
+    """A command has either of two shapes: what is wrong with the one that was meant says more than that it is not the
+    other one. First of all a fault in one of the list's parts: pydantic calls a list of none but bad parts empty too.
+    """
+    shapes = ("string_type", "tuple_type")
+    of_parts = (fault for fault in faults if isinstance(fault["loc"][-1], int))
+    others = (fault for fault in faults if fault["type"] not in shapes)
+    neither = {**faults[0], "type": "command_type"}
+    return next(of_parts, None) or next(others, None) or neither
+
+
+def _path(location: tuple[int | str, ...], prefix: str) -> tuple[str, bool]:
+    """As users write it, and whether the fault is in a key there, not in its value."""
+    path, is_key = prefix, False
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif part == "[key]":
+            is_key = True
+        elif not part.startswith(("constrained-str", "tuple[", "function-after", "list[")):
+            path += f".{part}" if path else part
+    return path, is_key
+
+
+# --- the words ---------------------------------------------------------------------------------------------------
+
+
+def wording(fault: Mapping[str, Any]) -> str:
+    """What is wrong, and what it must be instead."""
+    context = fault.get("ctx", {})
+    template = _WORDS.get(fault["type"])
+    if template is None:
+        return str(fault.get("msg", "is not valid")).removeprefix("Value error, ")
+    problem = template(context) if callable(template) else template
+    if not problem.startswith("must be") or "input" not in fault:
+        return problem
+    given = fault["input"]
+    quote = fault["type"] == "string_type" and isinstance(given, bool | int | float)
+    return f"{problem}, not {shown(given)}" + (f'; write it in quotes: "{shown(given)}"' if quote else "")
+
+
+def shown(value: Any) -> str:
+    """A value of a user's in an error: short, and on one line."""
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple | set | frozenset):
+        return "a list"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if not isinstance(value, str | int | float):
+        return f"a {type(value).__name__}"  # YAML knows dates
+    text = f'"{_printable(value[: SHOWN_MAX + 1])}"' if isinstance(value, str) else _digits(value)
+    return text if len(text) <= SHOWN_MAX + 2 else f"{text[:SHOWN_MAX]}..."
+
+
+def _digits(value: float) -> str:
+    huge = isinstance(value, int) and abs(value) >= 10**SHOWN_MAX
+    return "a huge number" if huge else str(value)
+
+
+def _printable(text: str) -> str:
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def _matches(context: Mapping[str, Any]) -> str:
+    pattern = context.get("pattern")
+    if pattern == NAME_PATTERN:
+        return "must be letters, digits, '_', '.' or '-', at most 63 of them, the first a letter or digit"
+    if pattern == VARIABLE_PATTERN:
+        return "must be letters, digits or '_', at most 255 of them, the first no digit"
+    return f"must be as the pattern {pattern} says"
+
+
+def _one_of(context: Mapping[str, Any]) -> str:
+    return f"must be {str(context.get('expected', '')).replace(chr(39), '')}"
+
+
+_WHOLE = "must be a whole number"
+_NUMBER = "must be a number"
+_TRUTH = "must be true or false"
+_MAPPING = "must be a mapping of names to values"
+_LIST = "must be a list"
+
+_WORDS: Mapping[str, str | Callable[[Mapping[str, Any]], str]] = {
+    "missing": "is missing",
+    "command_type": "must be a line for the shell, or a list of a program and its arguments",
+    "string_type": "must be text",
+    "string_unicode": "must not hold half a character (a lone surrogate)",
+    "string_too_short": "must not be empty",
+    "string_too_long": lambda context: f"must have at most {context['max_length']} characters",
+    "string_pattern_mismatch": _matches,
+    "int_type": _WHOLE, "int_parsing": _WHOLE, "int_from_float": _WHOLE, "int_parsing_size": _WHOLE,
+    "float_type": _NUMBER, "float_parsing": _NUMBER,
+    "finite_number": "must be a finite number",
+    "bool_type": _TRUTH, "bool_parsing": _TRUTH,
+    "dict_type": _MAPPING, "model_type": _MAPPING, "model_attributes_type": _MAPPING, "mapping_type": _MAPPING,
+    "list_type": _LIST, "tuple_type": _LIST, "set_type": _LIST, "frozen_set_type": _LIST,
+    "too_short": "must not be empty",
+    "too_long": lambda context: f"must have at most {context['max_length']} entries",
+    "literal_error": _one_of, "enum": _one_of,
+    "greater_than": lambda context: f"must be more than {context['gt']:g}",
+    "greater_than_equal": lambda context: f"must be at least {context['ge']}",
+    "less_than": lambda context: f"must be less than {context['lt']}",
+    "less_than_equal": lambda context: f"must be at most {context['le']}",
+    "path_type": "must be a path",
+}  # fmt: skip
+
+
+# --- a field that is not known -----------------------------------------------------------------------------------
+
+_SCHEMAS = {
+    "JobSpec": "`priority job schema`",
+    "RolesFile": "`priority roles schema`",
+    "RoleSpec": "`priority roles schema`",
+}
+_MEANT = {
+    "cmd": "command", "script": "command", "run": "command", "count": "instances", "replicas": "instances",
+    "copies": "instances", "retries": "max_failures", "timeout": "max_runtime", "walltime": "max_runtime",
+    "cpu": "resources.cpus", "memory": "resources.mem", "gpu": "resources.gpus", "environment": "env", "queue": "tier",
+    "project": "role", "account": "role", "members": "users", "quotas": "quota",
+}  # fmt: skip
+"""What other systems call it."""
+
+
+def _not_known(name: str, title: str) -> str:
+    """`title` is pydantic's name of what was read, such as `tuple[JobSpec, ...]`."""
+    model = next((one for one in _documents() if one.__name__ in title), None)
+    if model is None:
+        return "is not known"
+    fields, meant = _fields(model), _MEANT.get(name.lower(), "")
+    near = get_close_matches(name.lower(), fields, n=1, cutoff=0.75)
+    close = fields.get(name) or fields.get(meant) or (fields[near[0]] if near else "")
+    where = next((command for part, command in _SCHEMAS.items() if part in title), "")
+    if not where:
+        return f"is not known; there are {', '.join(model.model_fields)}"
+    return f"is not known; did you mean {close}? See {where}" if close else f"is not known; see {where}"
+
+
+def _documents() -> list[type[Document]]:
+    """All kinds of them, those with the longest names first: one's name may be a part of another's."""
+    return sorted(Document.__subclasses__(), key=lambda one: -len(one.__name__))
+
+
+@lru_cache(maxsize=64)
+def _fields(model: type[BaseModel]) -> dict[str, str]:
+    """Every field that may stand in such a document: its name, or its path if that is fixed -> its path."""
+    found: dict[str, str] = {}
+    for name, field in model.model_fields.items():
+        found[name] = name
+        for inner in _models(field.annotation):
+            below = _fields(inner)
+            direct = inner is field.annotation
+            found |= {one: f"{name}.{path}" if direct else path for one, path in below.items() if one not in found}
+        if name == "resources":
+            found |= {one: f"{name}.{one}" for one in ("cpus", "mem", "disk", "gpus")}
+    return found | {path: path for path in found.values()}
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
