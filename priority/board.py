@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +78,12 @@ class Board:
         """What searches for the least victims may still cost in this round."""
         self.covers: dict[Hashable, tuple[Cover | None, tuple[int, int] | None]] = {}
         """Least covers that are known, see `preempt`: the cover; or None, and the bound below which there is none."""
+        self.log: list[int] = []
+        """Nodes, each time that something has changed there."""
+        self.prices: dict[Hashable, Any] = {}
+        """See `prices`."""
+        self._levels: dict[tuple[int, int], Plane] | None = None
+        self._there: dict[int, list[int]] = {}
         self._snapshot = snapshot
         self._column = {name: column for column, name in enumerate(self.axis)}
         self._asks: Plane = np.zeros(self.capacity.shape, np.int64, order="F")
@@ -93,6 +100,20 @@ class Board:
             snapshot = self._snapshot
             self._herd = Herd(snapshot.settled().stock, len(self.axis), snapshot.tiers, snapshot.now_us)
         return self._herd
+
+    @property
+    def levels(self) -> dict[tuple[int, int], Plane] | None:
+        """See `Stock.levels`: of those that are no victims."""
+        return self._snapshot.settled().stock.levels if self._levels is None else self._levels
+
+    def tasks_on(self, node: int) -> list[int]:
+        """Places in the herd of all that is on a node."""
+        there = self._there.get(node)
+        if there is None:
+            stock = self._snapshot.settled().stock
+            places = (stock.place(claim.id) for claim in self._snapshot.tasks_on(self.names[node]))
+            there = self._there[node] = [place for place in places if place >= 0]
+        return there
 
     # --- questions ---
 
@@ -155,6 +176,7 @@ class Board:
         """Give a task its place."""
         shape = self.shape(claim)
         self.spots[claim.id] = Spot(claim, node, launch)
+        self.log.append(node)
         self.total[node] -= shape.request
         self._asks[node, shape.asked] += 1
         if launch:
@@ -168,6 +190,7 @@ class Board:
         """The inverse of `put`; answers where it was."""
         spot = self.spots.pop(claim.id)
         shape = self.shape(claim)
+        self.log.append(spot.node)
         self.total[spot.node] += shape.request
         self._asks[spot.node, shape.asked] -= 1
         if spot.launch:
@@ -193,6 +216,7 @@ class Board:
         if not held and claim.gang is None:  # it will be on one of them only
             self.rules.give(claim, node)
         held.append(node)
+        self.log.append(node)
         self.total[node] -= shape.request
         self._asks[node, shape.asked] += 1
 
@@ -209,6 +233,7 @@ class Board:
                 if claim.gang is None:
                     self.rules.take_back(claim, nodes[0])
                 shape = self.shape(claim)
+                self.log += nodes
                 for node in nodes:
                     self.total[node] += shape.request
                     self._asks[node, shape.asked] -= 1
@@ -224,6 +249,17 @@ class Board:
         self.killed[victim] = preemptor
         self.killed_on.setdefault(node, set()).add(victim)
         self.total[node] += herd.request[victim]
+        self._relevel(victim, node, -1)
+
+    def _relevel(self, victim: int, node: int, sign: int) -> None:
+        self.log.append(node)
+        levels, herd = self.levels, self.herd
+        if levels is None or not herd.soft(victim):
+            return
+        if self._levels is None:
+            levels = self._levels = {level: plane.copy(order="F") for level, plane in levels.items()}
+        width = len(self.axis)
+        levels[int(herd.rank[victim]), int(herd.priority[victim])][node, :width] += sign * herd.request[victim]
 
     def spare(self, victim: int) -> None:
         """The inverse of `kill`."""
@@ -233,6 +269,7 @@ class Board:
         del self.killed[victim]
         self.killed_on[node].discard(victim)
         self.total[node] -= herd.request[victim]
+        self._relevel(victim, node, 1)
 
     def spareable(self, node: int) -> bool:
         """Whether some victim there could be given back and all that arrives would still fit; what is kept aside."""

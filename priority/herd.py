@@ -13,7 +13,7 @@ from typing import cast
 import numpy as np
 
 from priority.claim import Claim
-from priority.stock import Flags, Picks, Plane, Stock
+from priority.stock import HARD, Flags, Picks, Plane, Stock
 from priority.tier import Tier
 
 __all__ = ["Flags", "Herd", "Picks", "Plane", "rule", "work_lost"]
@@ -107,6 +107,19 @@ class Herd:
             flags &= self._live
             self._lawful[key] = flags
         return flags
+
+    def soft(self, victim: int) -> bool:
+        """Whether its tier is preemptible."""
+        return int(self._soft[victim]) != HARD
+
+    def tier_rank(self, claim: Claim) -> int:
+        """The rank of a task's tier."""
+        return self._tiers[claim.tier].rank
+
+    def own(self, claim: Claim) -> tuple[str, str, int] | None:
+        """Tier, role and priority, if there are tasks of that role and tier that it may take; None: there are none."""
+        key = claim.tier, claim.role, claim.priority
+        return key if self._stock.has_below(*key) else None
 
     def may(self, claim: Claim, victim: int) -> bool:
         """Whether a task may take a single one."""

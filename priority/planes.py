@@ -1,7 +1,8 @@
 """The cluster's room as numpy planes, a row for each node and a column for each resource, kept up event by event.
 
 Rows are by node name and columns by resource name whenever a round reads them, so that no decision hangs on the order
-of events: `settle` sorts rows where nodes came or went; a resource that is new is put in its column at once. Planes are stored column by column: most questions look at one resource of all nodes.
+of events: `settle` sorts rows where nodes came or went; a resource that is new is put in its column at once. Planes
+are stored column by column: most questions look at one resource of all nodes.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ class Planes:
         up[: len(names)] = self._up[old]
         self._up, self._used = up, len(names)
         self._rows = {name: row for row, name in enumerate(names)}
-        self.stock.move_rows(new)
+        self.stock.move_rows(new, old, size)
         self.names = tuple(names)
         self._settled = True
         self.cached.clear()
@@ -139,6 +140,7 @@ class Planes:
                 np.asfortranarray(np.pad(plane, more)) for plane in (self._capacity, self._holds, self._leaves)
             )
             self._up = np.pad(self._up, (0, row))
+            self.stock.more_rows(len(self._up))
         return row
 
     def _widen(self, names: Iterable[str]) -> None:

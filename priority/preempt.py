@@ -25,6 +25,7 @@ from priority.cover import Cover, least_cover
 from priority.fairness import Unit
 from priority.herd import Picks
 from priority.place import pack, same
+from priority.prices import prices
 from priority.rules import Mask
 from priority.snapshot import Plane
 
@@ -50,6 +51,14 @@ def cheapest(board: Board, unit: Unit, only: Mask | None = None) -> Choice | Non
         return _cheapest_gang(board, unit)
     claim = unit.members[0]
     mask = board.allowed(claim) if only is None else board.allowed(claim) & only
+    known = prices(board, claim)
+    if known is not None:
+        found = known.choose(mask)
+        return None if found is None else Choice([(claim, found[0])], {found[0]: found[1]})
+    return _unpriced(board, claim, mask)
+
+
+def _unpriced(board: Board, claim: Claim, mask: Mask) -> Choice | None:
     herd = board.herd
     lawful = np.flatnonzero(herd.lawful(claim) & herd.alive & mask[herd.node])
     shape = board.shape(claim)

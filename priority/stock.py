@@ -22,6 +22,12 @@ Picks = npt.NDArray[np.intp]
 HARD = np.iinfo(np.int64).max
 """The rank that counts against a victim of a tier that is not preemptible: no rank is higher."""
 
+Level = tuple[int, int]
+"""Tier rank and priority."""
+
+LEVELS_MAX = 32
+"""With more levels than this they are not summed up: the planes would be larger than they are worth."""
+
 _FIRST = 16
 
 
@@ -50,6 +56,9 @@ class Stock:
         self.request: Plane = np.zeros((_FIRST, 4), np.int64, order="F")
         self.owners: dict[tuple[str, str], int] = {}
         self._priorities: dict[tuple[str, str], Counter[int]] = {}
+        self.levels: dict[Level, Plane] | None = {}
+        """Of each rank and priority: what live tasks of preemptible tiers hold, `[N, R]`; None: there are too many."""
+        self._rows = 8
 
     def put(self, claim: Claim, row: int, columns: Sequence[int], live: bool) -> None:
         """A task is on a node. (`columns` are those of its request, in its order.)"""
@@ -73,12 +82,16 @@ class Stock:
         self.owner[place] = self.owners.setdefault(owner, len(self.owners))
         request = self.request
         cpus = 0
+        live = live and claim.state in RUNS
+        level = self._level(tier.rank, claim.priority) if live and tier.preemptible else None
         for column, (name, amount) in zip(columns, claim.request.items(), strict=True):
             request[place, column] = amount
+            if level is not None:
+                level[row, column] += amount
             if name == "cpus":
                 cpus = amount
         self.cpus[place] = cpus
-        if live and claim.state in RUNS:
+        if live:
             self.live[place] = True
             self._priorities.setdefault(owner, Counter())[claim.priority] += 1
 
@@ -89,9 +102,14 @@ class Stock:
             return
         self.claims[place] = None
         self._free.append(place)
-        for column in columns:
+        live = bool(self.live[place])
+        tier = self._tiers[claim.tier]
+        level = self._level(tier.rank, claim.priority) if live and tier.preemptible else None
+        for column, amount in zip(columns, claim.request.values(), strict=True):
             self.request[place, column] = 0
-        if self.live[place]:
+            if level is not None:
+                level[self.row[place], column] -= amount
+        if live:
             self.live[place] = False
             priorities = self._priorities[claim.tier, claim.role]
             priorities[claim.priority] -= 1
@@ -102,6 +120,22 @@ class Stock:
         """Whether some running task of that role and tier has a lower priority."""
         return any(one < priority for one in self._priorities.get((tier, role), ()))
 
+    def place(self, id: str) -> int:
+        """A task's place in the columns; -1: it has none."""
+        return self._place.get(id, -1)
+
+    def _level(self, rank: int, priority: int) -> Plane | None:
+        levels = self.levels
+        if levels is None:
+            return None
+        plane = levels.get((rank, priority))
+        if plane is None:
+            if len(levels) == LEVELS_MAX:
+                self.levels = None
+                return None
+            plane = levels[rank, priority] = np.zeros((self._rows, self.request.shape[1]), np.int64, order="F")
+        return plane
+
     def widen(self, order: Sequence[int], width: int) -> None:
         """The resource that was in column `order[n]` is in column `n` from now on (-1: a new one)."""
         request = np.zeros((len(self.live), width), np.int64, order="F")
@@ -109,10 +143,32 @@ class Stock:
             if old >= 0:
                 request[:, new] = self.request[:, old]
         self.request = request
+        for key, former in (self.levels or {}).items():
+            plane = np.zeros((self._rows, width), np.int64, order="F")
+            for new, old in enumerate(order):
+                if old >= 0:
+                    plane[:, new] = former[:, old]
+            self._levels()[key] = plane
 
-    def move_rows(self, new: Picks) -> None:
-        """The node of row `n` has row `new[n]` from now on."""
+    def move_rows(self, new: Picks, old: Picks, rows: int) -> None:
+        """The node of row `n` has row `new[n]` from now on: `old` has those that remain, and there is room for `rows`."""
         self.row[: self.size] = new[self.row[: self.size]]
+        self._rows = rows
+        for key, former in (self.levels or {}).items():
+            plane = np.zeros((rows, former.shape[1]), np.int64, order="F")
+            plane[: len(old)] = former[old]
+            self._levels()[key] = plane
+
+    def more_rows(self, rows: int) -> None:
+        """There is room for so many nodes from now on."""
+        self._rows = rows
+        for key, former in (self.levels or {}).items():
+            plane = np.zeros((rows, former.shape[1]), np.int64, order="F")
+            plane[: len(former)] = former
+            self._levels()[key] = plane
+
+    def _levels(self) -> dict[Level, Plane]:
+        return {} if self.levels is None else self.levels
 
     def _grow(self) -> None:
         more = len(self.live)

@@ -1,0 +1,363 @@
+"""What room costs on each node for tasks of one kind, in victims: worked out once, then only where something changed.
+
+Of each node first its level: the lowest tier rank, then the lowest priority, up to which all lawful victims together
+would make room. Only nodes of the lowest level count, there the least single victim; and where no single one is enough, the
+least cover (see `cover`). Covers are looked for lazily: a node has a bound below its cost until its turn comes, and
+the node of the lowest bound is looked at first, so that few covers are ever worked out.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from priority.board import Board
+from priority.claim import Claim
+from priority.cover import Cover, least_cover
+from priority.rules import Mask
+from priority.stock import Picks, Plane
+
+NONE = np.iinfo(np.int64).max
+BELOW = 1 - 1e-12
+"""Makes a rounded sum a bound."""
+
+KINDS_MAX = 24
+"""So many kinds are remembered at a time."""
+
+Level = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Prey:
+    """One that may be taken, with what is compared."""
+
+    place: int
+    rank: int
+    priority: int
+    work: int
+    id: str
+    amounts: tuple[int, ...]
+
+
+def prices(board: Board, claim: Claim) -> Prices | None:
+    """The prices for a task's kind as the board is now; None: they cannot be kept here (see `Stock.levels`)."""
+    herd = board.herd
+    if board.levels is None or herd.works() is None:
+        return None
+    own = herd.own(claim)
+    key = herd.tier_rank(claim), own, id(board.shape(claim))
+    known: Prices | None = board.prices.pop(key, None)
+    if known is None:
+        while len(board.prices) >= KINDS_MAX:
+            del board.prices[next(iter(board.prices))]
+        known = Prices(board, claim)
+    board.prices[key] = known
+    known.update()
+    return known
+
+
+class Prices:
+    """For one kind: a rank, which others of its own role it may take, and a request."""
+
+    def __init__(self, board: Board, claim: Claim) -> None:
+        self.board, self.claim = board, claim
+        self.shape = board.shape(claim)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._seen = len(self.board.log)
+        self._levels = self._planes()
+        self._codes = self._price_all()
+        """By node: its level as a place in `_sorted`; NONE: no victims make room."""
+        self._single: Plane | None = None
+        """By node: the least work of a single victim that is enough, within the level; NONE: none is."""
+        self._bounds: dict[int, list[tuple[int, float, int]]] = {}
+        """By level: a heap of nodes, each with a bound below the cost of its cover."""
+
+    # --- questions ---
+
+    def choose(self, mask: Mask) -> tuple[int, tuple[int, ...]] | None:
+        """The cheapest victims that make room on one of the nodes, or None."""
+        codes = np.where(mask, self._codes, NONE)
+        code = int(codes.min(initial=NONE))
+        if code == NONE:
+            return None
+        nodes = codes == code
+        return self._one(nodes, self._sorted[code]) or self._several(nodes, code)
+
+    # --- levels ---
+
+    def _planes(self) -> dict[Level, Plane]:
+        board, claim = self.board, self.claim
+        herd = board.herd
+        rank = herd.tier_rank(claim)
+        planes = {level: plane for level, plane in (board.levels or {}).items() if level[0] < rank}
+        if herd.own(claim) is not None:
+            mine = np.flatnonzero(herd.alive & herd.lawful(claim) & (herd.rank == rank))
+            for priority in np.unique(herd.priority[mine]).tolist():
+                some = mine[herd.priority[mine] == priority]
+                plane = np.zeros_like(board.total)
+                np.add.at(plane, herd.node[some], herd.request[some])
+                planes[rank, priority] = plane
+        return planes
+
+    def _price_all(self) -> Plane:
+        ranks = sorted({rank for rank, _ in self._levels})
+        priorities = sorted({priority for _, priority in self._levels})
+        self._sorted = [(rank, priority) for rank in ranks for priority in priorities]
+        self._code = {level: code for code, level in enumerate(self._sorted)}
+        codes = np.full(len(self.board.names), NONE)
+        left = np.ones(len(codes), np.bool_)
+        sums = [np.zeros(len(codes), np.int64) for _ in self.shape.columns]
+        for rank in ranks:
+            mine = [level for level in self._levels if level[0] == rank]
+            enough = self._enough(sums, mine) & left
+            if enough.any():
+                self._price_rank(rank, priorities, codes, enough)
+                left &= ~enough
+                if not left.any():
+                    break
+        return codes
+
+    def _price_rank(self, rank: int, priorities: Sequence[int], codes: Plane, nodes: Mask) -> None:
+        """Set the codes of nodes of which the lowest rank that suffices is known."""
+        left = nodes.copy()
+        sums = [np.zeros(len(codes), np.int64) for _ in self.shape.columns]
+        for priority in priorities[:-1]:
+            mine = [level for level in self._levels if level[0] <= rank and level[1] == priority]
+            if mine:
+                enough = self._enough(sums, mine) & left
+                codes[enough] = self._code[rank, priority]
+                left &= ~enough
+        codes[left] = self._code[rank, priorities[-1]]
+
+    def _enough(self, sums: list[Plane], levels: Iterable[Level]) -> Mask:
+        """Add these levels to the sums; where they make room."""
+        mask: Mask = np.ones(len(self.board.names), np.bool_)
+        for level in levels:
+            for total, column in zip(sums, self.shape.columns, strict=True):
+                total += self._levels[level][: len(total), column]
+        for total, column, size in zip(sums, self.shape.columns, self.shape.sizes, strict=True):
+            room = self.board.total[:, column]
+            mask &= (total + room >= size) | (room >= size)
+        return mask
+
+    # --- one victim ---
+
+    def _one(self, nodes: Mask, level: Level) -> tuple[int, tuple[int, ...]] | None:
+        if self._single is None:
+            found = self._first_single(nodes, level)
+            self._single = None if found is None else np.zeros(0, np.int64)
+            return found
+        if not len(self._single):
+            self._single = self._all_singles()
+        works = np.where(nodes, self._single, NONE)
+        least = int(np.argmin(works))
+        if works[least] == NONE:
+            return None
+        need = self._need(least)
+        alone = [one for one in self._prey(least, level) if _covers(one.amounts, need)]
+        best = min(alone, key=lambda one: (one.work, one.rank, one.priority, one.id))
+        return least, (best.place,)
+
+    def _alone(self, nodes: Mask | None) -> Picks:
+        """Lawful victims that are enough alone, on these nodes."""
+        herd, board = self.board.herd, self.board
+        flags = herd.lawful(self.claim) & herd.alive
+        if nodes is not None and not nodes.all():
+            flags &= nodes[herd.node]
+        if not flags.all():
+            picks = np.flatnonzero(flags)
+            rows = herd.node[picks]
+        else:
+            picks, rows = np.arange(len(flags)), herd.node
+        for column, size in zip(self.shape.columns, self.shape.sizes, strict=True):
+            need = size - board.total[:, column]
+            enough = herd.request[picks, column] >= np.maximum(need, 0)[rows]
+            if not enough.all():
+                picks, rows = picks[enough], rows[enough]
+        return picks
+
+    def _first_single(self, nodes: Mask, level: Level) -> tuple[int, tuple[int, ...]] | None:
+        herd = self.board.herd
+        picks = self._alone(nodes)
+        if level != self._sorted[-1]:
+            picks = picks[(herd.rank[picks] <= level[0]) & (herd.priority[picks] <= level[1])]
+        if not len(picks):
+            return None
+        best = herd.least(picks)
+        return int(herd.node[best]), (best,)
+
+    def _all_singles(self) -> Plane:
+        herd = self.board.herd
+        works = herd.works()
+        assert works is not None
+        picks = self._alone(None)
+        single = np.full(len(self._codes), NONE)
+        ranks = np.array([rank for rank, _ in self._sorted] + [-1])
+        priorities = np.array([priority for _, priority in self._sorted] + [-1])
+        code = np.minimum(self._codes, len(self._sorted))[herd.node[picks]]
+        picks = picks[(herd.rank[picks] <= ranks[code]) & (herd.priority[picks] <= priorities[code])]
+        np.minimum.at(single, herd.node[picks], works[picks])
+        return single
+
+    # --- several victims ---
+
+    def _several(self, nodes: Mask, code: int) -> tuple[int, tuple[int, ...]] | None:
+        """The least cover; its node is the first of equals."""
+        heap = self._bounds.get(code)
+        if heap is None:
+            heap = self._bounds[code] = self._bound_all(np.flatnonzero(self._codes == code), self._sorted[code])
+        aside: list[tuple[int, float, int]] = []
+        best: tuple[tuple[int, int], int, Cover] | None = None
+        seen: set[int] = set()
+        while heap:
+            count, work, row = heap[0]
+            if best is not None and (count, work) > best[0]:
+                break
+            heapq.heappop(heap)
+            if row in seen or self._codes[row] != code:
+                continue
+            seen.add(row)
+            if not nodes[row]:
+                aside.append((count, work, row))
+                continue
+            cover = self._cover(row, self._sorted[code], None if best is None else best[0])
+            if cover is not None:
+                count, work = len(cover.items), cover.work * BELOW
+                if best is None or (cover.cost, row) < best[:2]:
+                    best = cover.cost, row, cover
+            aside.append((count, work, row))
+        for entry in aside:
+            heapq.heappush(heap, entry)
+        return None if best is None else (best[1], best[2].items)
+
+    def _bound_all(self, rows: Picks, level: Level) -> list[tuple[int, float, int]]:
+        """Below what its cover costs, of each node: at least so many victims, and at least so much work."""
+        herd = self.board.herd
+        works = herd.works()
+        assert works is not None
+        flags = herd.lawful(self.claim) & herd.alive
+        flags &= (herd.rank <= level[0]) & (herd.priority <= level[1])
+        wanted = np.zeros(len(self._codes), np.bool_)
+        wanted[rows] = True
+        flags &= wanted[herd.node]
+        picks = np.flatnonzero(flags)
+        where = herd.node[picks]
+        if (where[1:] < where[:-1]).any():
+            picks = picks[np.argsort(where, kind="stable")]
+            where = herd.node[picks]
+        starts = np.searchsorted(where, rows)
+        counts = np.searchsorted(where, rows, side="right") - starts
+        width = int(counts.max(initial=1))
+        slots = np.minimum(starts[:, np.newaxis] + np.arange(width), max(len(picks) - 1, 0))
+        absent = np.arange(width) >= counts[:, np.newaxis]
+        there = picks[slots]
+        fewest = np.ones(len(rows), np.int64)
+        for column, size in zip(self.shape.columns, self.shape.sizes, strict=True):
+            amounts = np.where(absent, 0, herd.request[there, column])
+            amounts.sort(axis=1)
+            reach = np.cumsum(amounts[:, ::-1], axis=1)
+            need = size - self.board.total[rows, column]
+            fewest = np.maximum(fewest, 1 + (reach < need[:, np.newaxis]).sum(axis=1))
+        least = np.where(absent, np.inf, works[there].astype(np.float64))
+        least.sort(axis=1)
+        sums = np.cumsum(least, axis=1)[np.arange(len(rows)), np.minimum(fewest, width) - 1] * BELOW
+        heap = list(zip(fewest.tolist(), sums.tolist(), rows.tolist(), strict=True))
+        heapq.heapify(heap)
+        return heap
+
+    def _cover(self, row: int, level: Level, bound: tuple[int, int] | None) -> Cover | None:
+        """The least cover on a node, if it may cost at most `bound`."""
+        prey = self._prey(row, level)
+        prey.sort(key=lambda one: (one.rank, one.priority, one.work, one.id))
+        need = self._need(row)
+        key = row, tuple(one.place for one in prey), self.shape.columns, need
+        limit = None if bound is None else (bound[0], bound[1] + 1)
+        known = self.board.covers.get(key)
+        if known is not None:
+            cover, tried = known
+            if cover is not None or tried is None or (limit is not None and limit <= tried):
+                return cover
+        amounts = [one.amounts for one in prey]
+        found = least_cover(amounts, [one.work for one in prey], need, limit, self.board.effort)
+        cover = None if found is None else Cover(tuple(prey[item].place for item in found.items), found.work)
+        self.board.covers[key] = cover, limit
+        return cover
+
+    # --- one node ---
+
+    def _need(self, row: int) -> tuple[int, ...]:
+        room = self.board.total[row].tolist()
+        pairs = zip(self.shape.columns, self.shape.sizes, strict=True)
+        return tuple(max(size - room[column], 0) for column, size in pairs)
+
+    def _prey(self, row: int, level: Level | None = None) -> list[Prey]:
+        """Who may be taken on a node, up to a level."""
+        herd, columns = self.board.herd, self.shape.columns
+        found = []
+        for place in self.board.tasks_on(row):
+            if not herd.alive[place] or not herd.may(self.claim, place):
+                continue
+            rank, priority, work, id = herd.key(place)
+            if level is None or (rank <= level[0] and priority <= level[1]):
+                request = herd.request[place].tolist()
+                found.append(Prey(place, rank, priority, work, id, tuple(request[column] for column in columns)))
+        return found
+
+    def update(self) -> None:
+        """Bring what has changed on the board since the last time into the prices."""
+        log = self.board.log
+        if self._seen == len(log):
+            return
+        rows = set(log[self._seen :])
+        self._seen = len(log)
+        if not all(self._price(row) for row in rows):
+            self._reset()
+
+    def _price(self, row: int) -> bool:
+        """False: of a level that was not there."""
+        prey, need = self._prey(row), self._need(row)
+        level = _level(prey, need)
+        if level is not None and level not in self._code:
+            return False
+        code = NONE if level is None else self._code[level]
+        self._codes[row] = code
+        if self._single is not None and len(self._single):
+            single = NONE
+            if level is not None:
+                within = [one for one in prey if one.rank <= level[0] and one.priority <= level[1]]
+                single = min((one.work for one in within if _covers(one.amounts, need)), default=NONE)
+            self._single[row] = single
+        if code in self._bounds:
+            heapq.heappush(self._bounds[code], (1, 0.0, row))
+        return True
+
+
+def _covers(amounts: Sequence[int], need: Sequence[int]) -> bool:
+    return all(amount >= lack for amount, lack in zip(amounts, need, strict=True))
+
+
+def _level(prey: Sequence[Prey], need: Sequence[int]) -> Level | None:
+    """The lowest rank, then the lowest priority, up to which they suffice together."""
+    rank = _first(prey, need, [one.rank for one in prey])
+    if rank is None:
+        return None
+    some = [one for one in prey if one.rank <= rank]
+    priority = _first(some, need, [one.priority for one in some])
+    assert priority is not None
+    return rank, priority
+
+
+def _first(prey: Sequence[Prey], need: Sequence[int], values: Sequence[int]) -> int | None:
+    left = list(need)
+    reached: int | None = None
+    for value, one in sorted(zip(values, prey, strict=True), key=lambda pair: pair[0]):
+        if max(left, default=0) <= 0:
+            break
+        reached = value
+        left = [lack - amount for lack, amount in zip(left, one.amounts, strict=True)]
+    return reached if max(left, default=0) <= 0 else None
