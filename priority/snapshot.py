@@ -131,7 +131,7 @@ class Snapshot:
         ):
             raise Invalid("node", f"task {claim.id} is {claim.state} and on node {claim.node!r}")
         if claim.id in self._claims:
-            self.drop_task(claim.id)
+            self._replace(claim)
         if len(claim.constraints) > 1:
             claim = replace(claim, constraints=reading.canonical(claim.constraints))
         self._claims[claim.id] = claim
@@ -146,6 +146,13 @@ class Snapshot:
             self._dying[claim.id] = claim
         self._on.setdefault(claim.node, {})[claim.id] = claim
         self._hold(claim, 1)
+
+    def _replace(self, claim: Claim) -> None:
+        """Drop a task that comes again at once: a dropped node on which it is alone is not forgotten meanwhile."""
+        stays = self._dropped & {claim.node}
+        self._dropped -= stays
+        self.drop_task(claim.id)
+        self._dropped |= stays
 
     def move_task(
         self,

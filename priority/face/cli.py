@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from priority.face import cli_admin, cli_bench, cli_job, cli_role, cli_run, cli_simulate, cli_submit, shell
+from priority.face import cli_admin, cli_bench, cli_job, cli_replay, cli_role, cli_run, cli_simulate, cli_submit, shell
 
 app = typer.Typer(
     cls=shell.Group,
@@ -62,6 +62,7 @@ for _name, _verb in (
     ("restart", cli_job.restart),
     ("scale", cli_job.scale),
     ("simulate", cli_simulate.simulate),
+    ("replay", cli_replay.replay),
 ):
     app.command(_name, rich_help_panel=WORK)(_verb)
 

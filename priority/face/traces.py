@@ -16,6 +16,7 @@ from priority.errors import Invalid, Malformed, PriorityError
 from priority.history import Cluster
 from priority.node import Node
 from priority.snapshot import Snapshot
+from priority.tier import DEFAULT_TIERS
 from priority.trace import Work, parse_line, parse_swf
 from priority.workload import workload
 
@@ -152,10 +153,11 @@ def read_cluster(nodes: Path, policy: Path | None) -> Cluster:
     return Cluster(tuple(snapshot.nodes()), snapshot.tiers, dict(snapshot.roles()), dict(snapshot.policy))
 
 
-def read_policy(path: Path) -> dict[str, Any]:
+def read_policy(path: Path, *, partial: bool = False) -> dict[str, Any]:
     """`tiers`, `roles` and `policy` as a snapshot has them; a roles file will do. An error names file and field.
 
-    What a roles file says beside weights and quotas (descriptions, grants) is left out.
+    What a roles file says beside weights and quotas (descriptions, grants) is left out. `partial`: there are other
+    tiers besides.
     """
     document = _read_yaml(path)
     if not isinstance(document, Mapping):
@@ -166,8 +168,12 @@ def read_policy(path: Path) -> dict[str, Any]:
     rules = {name: value for name, value in document.items() if value is not None}
     if isinstance(rules.get("roles"), Mapping):
         rules["roles"] = {name: _engine_role(role) for name, role in rules["roles"].items()}
+    checked = rules
+    if partial and isinstance(rules.get("tiers"), Mapping):
+        usual = {one.name: {"rank": one.rank, "preemptible": one.preemptible} for one in DEFAULT_TIERS.values()}
+        checked = {**rules, "tiers": {**usual, **rules["tiers"]}}
     try:
-        Snapshot.parse(_document(rules, []))
+        Snapshot.parse(_document(checked, []))
     except Invalid as error:
         raise Malformed(f"{path}: {error.message}") from None
     return rules

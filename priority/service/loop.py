@@ -23,6 +23,7 @@ from threading import Event, Thread
 
 from priority.errors import Unavailable
 from priority.service.parts import Parts
+from priority.service.record import FOLDER, Recorder
 from priority.service.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,9 @@ class Loop:
     def __init__(self, parts: Parts, holder: str | None = None) -> None:
         self.stop = Event()
         self._parts = parts
-        self.scheduler = Scheduler(parts, holder=holder or new_holder())
+        settings = parts.settings
+        self._recorder = Recorder(settings.state / FOLDER, settings.record_mib * 2**20) if settings.record_mib else None
+        self.scheduler = Scheduler(parts, holder=holder or new_holder(), recorder=self._recorder)
         self._failure: BaseException | None = None
 
     def end(self) -> None:
@@ -71,6 +74,8 @@ class Loop:
                 self.stop.set()
                 self._parts.queue.close()
                 self._parts.backend.close()
+                if self._recorder is not None:
+                    self._recorder.close()
             self.scheduler.resign()
 
     def _await_leadership(self) -> bool:

@@ -53,8 +53,8 @@ class _Gang:
 class Mirror:
     """Not safe for threads: the scheduler's round owns it. `put` and `drop` take what was committed."""
 
-    def __init__(self, tiers: Mapping[str, Tier], window: int = WINDOW) -> None:
-        self.snapshot = Snapshot(tiers)
+    def __init__(self, tiers: Mapping[str, Tier], window: int = WINDOW, snapshot: Snapshot | None = None) -> None:
+        self.snapshot = Snapshot(tiers) if snapshot is None else snapshot
         self.tasks: dict[str, Task] = {}
         self.jobs: dict[str, Job] = {}
         """Of every task here."""

@@ -28,11 +28,13 @@ from priority.errors import Deposed
 from priority.plan import Plan, make_plan
 from priority.ports import Call, Delivery
 from priority.reason import Reason
+from priority.recording import Watched
 from priority.service import decide as deciding
 from priority.service import reports as reporting
 from priority.service.acts import ACTS_A_BATCH, Acts
 from priority.service.mirror import Mirror, read_truth
 from priority.service.parts import ALL, Parts
+from priority.service.record import Recorder
 from priority.service.window import WINDOW
 from priority.snapshot import Snapshot
 from priority.task import DYING, UNCONFIRMED, State, Task
@@ -62,20 +64,22 @@ class Scheduler:
         check: Callable[[Snapshot, Plan], None] | None = None,
         batch: int = ACTS_A_BATCH,
         window: int = WINDOW,
+        recorder: Recorder | None = None,
     ) -> None:
         self.holder = holder
         """Whoever leads under this name; each process has its own."""
         self.epoch: int | None = None
-        self.mirror = Mirror(parts.tiers, window)
+        self._recorder = recorder
+        self._parts = parts
+        self._window = window
+        self.mirror = self._new_mirror()
         self.wake = Event()
         """Set whenever something has come."""
         self.rounds = 0
         self.plans = 0
-        self._parts = parts
         self._fail_at = fail_at
         self._check = check
         self._batch = batch
-        self._window = window
         self._lock = Lock()
         self._calls: deque[Call] = deque()
         self._deliveries: deque[Delivery] = deque()
@@ -218,6 +222,10 @@ class Scheduler:
         self._acts.stop_strays(outcome.strays, now_us)
         return outcome.last_event
 
+    def _new_mirror(self) -> Mirror:
+        tiers = self._parts.tiers
+        return Mirror(tiers, self._window, None if self._recorder is None else Watched(tiers))
+
     def _new_acts(self) -> Acts:
         return Acts(self._parts, self.mirror, self.epoch or 0, self._at, self._batch)
 
@@ -229,7 +237,7 @@ class Scheduler:
     def _load(self) -> None:
         """Everything, at the start of a leadership: what runs, and what is not confirmed and so must be sent again."""
         now_us = self._parts.clock.now_us()
-        self.mirror = Mirror(self._parts.tiers, self._window)
+        self.mirror = self._new_mirror()
         self._acts = self._new_acts()
         self._sweep(now_us)
         self._parts.backend.inquire(list(self.mirror.nodes))
@@ -314,6 +322,8 @@ class Scheduler:
     def _plan(self) -> Plan:
         plan = make_plan(self.mirror.snapshot)
         self.plans += 1
+        if self._recorder is not None:
+            self._recorder.take(self.mirror.snapshot, plan)
         self.mirror.changed = self.mirror.refilled = False
         self._reasons = dict(deciding.wait_reasons(plan, self.mirror))
         self.mirror.refuse(waiting.task for waiting in plan.wait)

@@ -72,6 +72,10 @@ class Settings(BaseSettings):
         7 * 86_400.0, ge=0, description="Seconds that ended tasks' sandboxes are kept on their node"
     )
 
+    record_mib: int = Field(
+        0, ge=0, le=1_000_000, description="MiB of scheduling rounds kept for `priority replay`; 0: none is recorded"
+    )
+
     @field_validator("state")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
