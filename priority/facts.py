@@ -1,25 +1,32 @@
-"""What follows from a snapshot and a plan, recomputed from nothing but the two: slow, plain and independent.
+"""What follows from a snapshot and a plan, recomputed from nothing but the two, in columns.
 
-Nothing here is shared with the code that makes plans: a mistake there cannot hide a mistake here. Amounts are
-plain dicts in held units. The words are the contract's: a node's room `after` is what is free once the dying and
-the victims are gone and everything launched and reserved is there.
+Nothing here is shared with the code that makes plans: a mistake there cannot hide a mistake here. What is shared is
+the Snapshot: its tasks, nodes, roles and planes, whose upkeep has tests of its own. Planes are `[R, N]` in held units,
+nodes by name. The words are the contract's: the room `after` is what is free once the dying and the victims are gone
+and everything launched and reserved is there; `open` is that less what is kept by `for` for others that wait.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any, Protocol
 
-from priority.claim import DYING, PENDING, RUNS, Claim
-from priority.constraint import HOST
-from priority.node import Node, NodeState
-from priority.snapshot import Snapshot
+import numpy as np
 
-Amounts = dict[str, int]
+from priority.claim import RUNS, Claim
+from priority.constraint import HOST, Constraint
+from priority.shape import Flags, Picks, Shape, anywhere, scatter
+from priority.snapshot import Plane, Snapshot
+
 Unit = tuple[Claim, ...]
-"""One pending task, or the pending members of a gang."""
+"""One pending task, or the pending members of a gang by id."""
+
+Power = tuple[str, str, int]
+"""(tier, role, priority): those with the same may take the same victims."""
+
+Limit = tuple[str, int, int]
+"""(attribute, at most, row of a node): a limit that a task of the plan brings where it goes."""
 
 
 class Decisions(Protocol):
@@ -51,89 +58,290 @@ class Violation:
     message: str
 
 
-def add(total: Amounts, vector: Mapping[str, int], sign: int = 1) -> None:
-    """`total += sign * vector`."""
-    for name, amount in vector.items():
-        total[name] = total.get(name, 0) + sign * amount
-
-
-def covers(room: Mapping[str, int], request: Mapping[str, int]) -> bool:
-    """Whether there is room, looking only at what is asked for."""
-    return all(room.get(name, 0) >= amount for name, amount in request.items() if amount)
-
-
 class Facts:
     """Indexes over one snapshot and one plan. Entries that make no sense are left out here; `certify` reports them."""
 
     def __init__(self, snapshot: Snapshot, plan: Decisions) -> None:
         self.snapshot = snapshot
-        self.claims = {claim.id: claim for claim in snapshot.tasks()}
-        self.nodes: dict[str, Node] = {node.name: node for node in snapshot.nodes()}
-        self.pending = {id: claim for id, claim in self.claims.items() if claim.state == PENDING}
-        self.launched = {one.task: one.node for one in plan.launch if one.task in self.pending}
-        self.reserved = {one.task: one.node for one in plan.reserve if one.task in self.pending}
+        planes = snapshot.settled()
+        capacity, holds, leaves = planes.copies()
+        self.names: tuple[str, ...] = planes.names
+        self.row: Mapping[str, int] = planes.rows()
+        self.up: Flags = planes.up()
+        self._axis = {name: column for column, name in enumerate(snapshot.axis())}
+        self.capacity: Plane = capacity.T
+        self.now: Plane = np.ascontiguousarray((capacity - holds).T)
+        """Free at this moment, before anything of the plan."""
+        self._leaves: Plane = np.ascontiguousarray(leaves.T)
+        self._shapes: dict[object, Shape] = {}
+        self._masks: dict[tuple[Constraint, ...], Flags] = {}
+        self._codes: dict[str, tuple[Picks, dict[str | None, int]]] = {}
+        self.pending = {claim.id: claim for claim in snapshot.pending()}
+        self.launched = self._spots(plan.launch)
+        self.reserved = self._spots(plan.reserve)
         self.placed = {**self.launched, **self.reserved}
-        self.victims = {one.task: one.preemptor for one in plan.preempt if one.task in self.claims}
+        """By task: the row of its node."""
         self.waiting = {one.task: one.reason for one in plan.wait if one.task in self.pending}
-        self.on: dict[str, list[Claim]] = {name: [] for name in self.nodes}
-        for claim in self.claims.values():
-            if claim.node in self.on:
-                self.on[claim.node].append(claim)
-        self.arrivals: dict[str, list[Claim]] = {name: [] for name in self.nodes}
-        for id, node in self.placed.items():
-            if node in self.arrivals:
-                self.arrivals[node].append(self.pending[id])
-        self.room = {name: self._after(name) for name in self.nodes}
+        self.takers: dict[str, str] = {
+            one.task: one.preemptor
+            for one in plan.preempt
+            if (claim := snapshot.task(one.task)) is not None and claim.state in RUNS
+        }
+        """By victim: for whom."""
+        self._settle()
 
-    def units(self) -> Iterator[Unit]:
-        """Every single task and every gang, in no fixed order."""
-        gangs: dict[str, list[Claim]] = {}
+    def _spots(self, placements: Iterable[Any]) -> dict[str, int]:
+        row, pending = self.row, self.pending
+        return {one.task: row[one.node] for one in placements if one.task in pending and one.node in row}
+
+    def _settle(self) -> None:
+        """The room that the plan leaves."""
+        nodes = len(self.names)
+        self.arrivals: list[Claim] = [self.pending[id] for id in self.placed]
+        self.at: Picks = np.fromiter(self.placed.values(), np.intp, len(self.placed))
+        """By arrival: its row."""
+        self.brings: Plane = self.vectors(self.arrivals)
+        """By arrival: what it asks for, `[R, A]`."""
+        now: Flags = np.array([claim.id in self.launched for claim in self.arrivals], np.bool_)
+        self.victims: list[Claim] = [claim for id in self.takers if (claim := self.snapshot.task(id)) is not None]
+        self.falls: Picks = np.array([self.row.get(one.node or "", 0) for one in self.victims], np.intp)
+        """By victim: its row."""
+        self.frees: Plane = self.vectors(self.victims)
+        arriving = scatter(self.at, self.brings, nodes)
+        self.asks: Plane = scatter(self.at, (self.brings > 0).astype(np.int64), nodes)
+        """How many arrivals ask for each resource on each node."""
+        self.before: Plane = self.now + self._leaves
+        """Free once the dying are gone, before anything of the plan."""
+        self.after: Plane = self.before + scatter(self.falls, self.frees, nodes) - arriving
+        self.now_after: Plane = self.now - scatter(self.at[now], self.brings[:, now], nodes)
+        self.now_asks: Plane = scatter(self.at[now], (self.brings[:, now] > 0).astype(np.int64), nodes)
+        self.kept: list[tuple[Claim, int]] = sorted(self._kept(), key=lambda pair: (pair[0].id, pair[1]))
+        self.keepers = {claim.id for claim, _ in self.kept if claim.id in self.waiting}
+        self.open: Plane = self.open_to(())
+        self._given: dict[tuple[str, ...], dict[str, int]] | None = None
+        self._limited: set[tuple[str, str]] | None = None
+        self._brought: dict[tuple[str, str], list[tuple[Claim, int]]] | None = None
+
+    def _kept(self) -> list[tuple[Claim, int]]:
+        pairs = {
+            (claim.kept_for, self.row[claim.node])
+            for claim in self.snapshot.dying()
+            if claim.kept_for in self.pending and claim.node is not None
+        }
+        return [(self.pending[id], row) for id, row in pairs if id is not None]
+
+    # --- units ---
+
+    def gangs(self) -> list[Unit]:
+        """Every gang, by the ids of its members."""
+        found: dict[str, list[Claim]] = {}
         for claim in self.pending.values():
+            if claim.gang is not None:
+                found.setdefault(claim.gang, []).append(claim)
+        return [tuple(sorted(members, key=lambda one: one.id)) for members in found.values()]
+
+    def kinds(self, claims: Iterable[Claim]) -> Iterator[list[Claim]]:
+        """Single tasks, those together that are alike to every rule but the order among themselves."""
+        found: dict[object, list[Claim]] = {}
+        for claim in claims:
             if claim.gang is None:
-                yield (claim,)
-            else:
-                gangs.setdefault(claim.gang, []).append(claim)
-        for members in gangs.values():
-            yield tuple(sorted(members, key=lambda one: one.id))
+                found.setdefault(self._kind(claim), []).append(claim)
+        return iter(found.values())
+
+    def fitting(self, kinds: Iterable[list[Claim]], room: Callable[[Claim], Plane]) -> list[list[Claim]]:
+        """Kinds that find room on a node that they match; `room` is asked once for all of the same power."""
+        groups: dict[object, list[list[Claim]]] = {}
+        for kind in kinds:
+            claim = kind[0]
+            keeper = claim.id if claim.id in self.keepers else None
+            groups.setdefault((self.power(claim), claim.constraints, keeper), []).append(kind)
+        found = []
+        for some in groups.values():
+            claim = some[0][0]
+            flags = anywhere([self.shape(kind[0]) for kind in some], room(claim)[:, self.matches(claim)])
+            found += [some[index] for index in np.flatnonzero(flags).tolist()]
+        return found
+
+    def _kind(self, claim: Claim) -> object:
+        shape = self.shape(claim)
+        user = claim.user if claim.user in self.snapshot.role(claim.role).users else None
+        job = claim.job if (claim.role, claim.job) in self.limited else None
+        keeper = claim.id if claim.id in self.keepers else None
+        return claim.tier, claim.role, claim.priority, id(shape), claim.constraints, user, job, keeper
 
     # --- room ---
 
-    def free_now(self, node: str) -> Amounts:
-        """Capacity less all that holds room, less what is launched."""
-        room = dict(self.nodes[node].capacity)
-        for claim in self.on[node]:
-            add(room, claim.request, -1)
-        for claim in self.arrivals[node]:
-            if claim.id in self.launched:
-                add(room, claim.request, -1)
-        return room
+    def shape(self, claim: Claim) -> Shape:
+        """The same object for equal requests."""
+        known = self._shapes.get(id(claim.request))  # requests live as long as the snapshot does not change
+        if known is None:
+            key = tuple(sorted((name, amount) for name, amount in claim.request.items() if amount))
+            known = self._shapes.get(key)
+            if known is None:
+                vector = np.zeros(len(self._axis), np.int64)
+                for name, amount in key:
+                    vector[self._axis[name]] = amount
+                known = self._shapes[key] = Shape(vector, tuple((self._axis[name], amount) for name, amount in key))
+            self._shapes[id(claim.request)] = known
+        return known
 
-    def _after(self, node: str) -> Amounts:
-        room = dict(self.nodes[node].capacity)
-        for claim in self.on[node]:
-            if claim.state in RUNS and claim.id not in self.victims:
-                add(room, claim.request, -1)
-        for claim in self.arrivals[node]:
-            add(room, claim.request, -1)
-        return room
+    def vectors(self, claims: Sequence[Claim]) -> Plane:
+        """What each asks for, `[R, A]`."""
+        if not claims:
+            return np.zeros((len(self._axis), 0), np.int64)
+        shape = self.shape
+        return np.ascontiguousarray(np.array([shape(claim).vector for claim in claims]).T)
 
-    def open_to(self, unit: Unit) -> dict[str, Amounts]:
-        """Of each node: the room after, less what is kept there by `for` for others that wait, where that fits."""
-        rooms = {name: dict(room) for name, room in self.room.items()}
-        ids = {claim.id for claim in unit}
-        for claim, node in sorted(self.kept(), key=lambda pair: (pair[0].id, pair[1])):
-            waits = claim.id in self.waiting and claim.id not in ids
-            if waits and self.matches(claim, node) and covers(rooms[node], claim.request):
-                add(rooms[node], claim.request, -1)
-        return rooms
+    def open_to(self, unit: Iterable[Claim]) -> Plane:
+        """The room after, less what is kept by `for` for others that wait, where that fits."""
+        mine = {claim.id for claim in unit}
+        room = None
+        for claim, row in self.kept:
+            if claim.id in self.keepers and claim.id not in mine and self.matches(claim)[row]:
+                room = self.after.copy() if room is None else room
+                asks = self.shape(claim).asks
+                if all(room[resource, row] >= amount for resource, amount in asks):
+                    room[:, row] -= self.shape(claim).vector
+        return self.after if room is None else room
 
-    def asked(self, node: str, without: Iterable[Claim] = ()) -> set[str]:
-        """The resources that arrivals on a node ask for, some of them left out."""
-        out = {claim.id for claim in without}
-        arrivals = (claim for claim in self.arrivals[node] if claim.id not in out)
-        return {name for claim in arrivals for name, amount in claim.request.items() if amount}
+    def room_for(self, unit: Iterable[Claim]) -> Plane:
+        """The same as `open_to`, known already for whom nothing is kept."""
+        return self.open_to(unit) if any(claim.id in self.keepers for claim in unit) else self.open
 
-    # --- the law and the rules ---
+    # --- constraints and limits ---
+
+    def coded(self, attribute: str) -> tuple[Picks, Mapping[str | None, int]]:
+        """Each node's value as a code (-1: none), and the code of each value."""
+        known = self._codes.get(attribute)
+        if known is None:
+            values: dict[str | None, int] = {None: -1}
+            if attribute == HOST:
+                values.update(self.row)
+                known = np.arange(len(self.names)), values
+            else:
+                nodes = (self.snapshot.node(name) for name in self.names)
+                given = (None if node is None else node.attributes.get(attribute) for node in nodes)
+                codes = [values.setdefault(value, len(values) - 1) for value in given]
+                known = np.array(codes, np.intp), values
+            self._codes[attribute] = known
+        return known
+
+    def matches(self, claim: Claim) -> Flags:
+        """Nodes that are up and meet the constraints as far as each alone can tell."""
+        mask = self._masks.get(claim.constraints)
+        if mask is None:
+            mask = self.up.copy()
+            for one in claim.constraints:
+                codes, values = self.coded(one.attribute)
+                if one.within is not None:
+                    mask &= np.isin(codes, [values[value] for value in one.within if value in values])
+                elif one.outside is not None:
+                    mask &= ~np.isin(codes, [values[value] for value in one.outside if value in values])
+                else:
+                    mask &= codes >= 0
+            self._masks[claim.constraints] = mask
+        return mask
+
+    @property
+    def limited(self) -> set[tuple[str, str]]:
+        """Jobs, by role and name, of which a pending task has a limit."""
+        if self._limited is None:
+            known: dict[int, bool] = {}
+            found: set[tuple[str, str]] = set()
+            for claim in self.pending.values():
+                if claim.constraints:
+                    key = id(claim.constraints)
+                    if key not in known:
+                        known[key] = any(one.limit is not None for one in claim.constraints)
+                    if known[key]:
+                        found.add((claim.role, claim.job))
+            self._limited = found
+        return self._limited
+
+    def mates(self, claim: Claim) -> list[tuple[Claim, int]]:
+        """Tasks of its job that the plan places, and where."""
+        if self._brought is None:
+            self._brought = {}
+            for one in self.arrivals:
+                if (one.role, one.job) in self.limited:
+                    self._brought.setdefault((one.role, one.job), []).append((one, self.placed[one.id]))
+        return self._brought.get((claim.role, claim.job), [])
+
+    def spread(self, claim: Claim, attribute: str, without: frozenset[str] = frozenset()) -> Plane:
+        """How many tasks of its job there are, or will be, by the value of an attribute (one more than its code)."""
+        codes, values = self.coded(attribute)
+        rows = [row for one, row in self.mates(claim) if one.id not in without]
+        tasks = self.snapshot.tasks_of(claim.role, claim.job)
+        rows += [self.row[one.node] for one in tasks if one.node is not None and one.id not in without]
+        return np.bincount(codes[np.array(rows, np.intp)] + 1, minlength=len(values))
+
+    def within_limits(self, claim: Claim, without: frozenset[str] = frozenset()) -> Flags | None:
+        """Where one more task of the job may go: by its own limits, and those of others in the plan; None: anywhere."""
+        if (claim.role, claim.job) not in self.limited:
+            return None
+        out = without | {claim.id}
+        mask = np.ones(len(self.names), np.bool_)
+        for one in claim.constraints:
+            if one.limit is not None:
+                codes, _ = self.coded(one.attribute)
+                mask &= (self.spread(claim, one.attribute, out)[codes + 1] < one.limit) | (codes < 0)
+        for attribute, limit, row in self.brought(claim, out):
+            codes, _ = self.coded(attribute)
+            if self.spread(claim, attribute, out)[codes[row] + 1] >= limit:
+                mask &= codes != codes[row]
+        return mask
+
+    def brought(self, claim: Claim, out: frozenset[str]) -> set[Limit]:
+        """Limits that other tasks of its job bring to where the plan places them."""
+        return {
+            (one.attribute, one.limit, row)
+            for mate, row in self.mates(claim)
+            if mate.id not in out
+            for one in mate.constraints
+            if one.limit is not None and self.coded(one.attribute)[0][row] >= 0
+        }
+
+    def may_be(self, claim: Claim, without: frozenset[str] = frozenset()) -> Flags:
+        """Nodes that are up, meet the constraints and are within the limits."""
+        within = self.within_limits(claim, without)
+        return self.matches(claim) if within is None else self.matches(claim) & within
+
+    # --- ceilings ---
+
+    def ceilings(self, claim: Claim) -> Iterator[tuple[tuple[str, ...], Mapping[str, int]]]:
+        """The ceilings that bind a task, by whose they are: its role's in the tier, its user's in the role."""
+        if self.snapshot.tiers[claim.tier].preemptible:
+            role = self.snapshot.role(claim.role)
+            if claim.tier in role.quota:
+                yield (claim.role, claim.tier), role.quota[claim.tier]
+            if claim.tier in role.users.get(claim.user, {}):
+                yield (claim.role, claim.tier, claim.user), role.users[claim.user][claim.tier]
+
+    def over_ceiling(self, unit: Unit) -> bool:
+        """Whether a unit, given room on top of the plan (once, if it has some already), would be over a ceiling."""
+        for claim in unit:
+            for key, quota in self.ceilings(claim):
+                more = [one for one in unit if one.id not in self.placed and _owns(key, one)]
+                held, given = self.snapshot.held(*key), self.given.get(key, {})
+                for name, amount in claim.request.items():
+                    total = held.get(name, 0) + given.get(name, 0) + sum(one.request.get(name, 0) for one in more)
+                    if amount and name in quota and total > quota[name]:
+                        return True
+        return False
+
+    @property
+    def given(self) -> dict[tuple[str, ...], dict[str, int]]:
+        """What the plan gives to whom there is a ceiling for."""
+        if self._given is None:
+            self._given = {}
+            for claim in self.arrivals:
+                for key, _ in self.ceilings(claim):
+                    sums = self._given.setdefault(key, {})
+                    for name, amount in claim.request.items():
+                        sums[name] = sums.get(name, 0) + amount
+        return self._given
+
+    # --- the law ---
 
     def lawful(self, preemptor: Claim, victim: Claim) -> bool:
         """The two sentences of the law."""
@@ -142,127 +350,11 @@ class Facts:
         inside = preemptor.tier == victim.tier and preemptor.role == victim.role
         return by_tier or (inside and victim.priority < preemptor.priority)
 
-    def prey(self, preemptor: Claim, node: str) -> list[Claim]:
-        """Who still runs on a node and may be taken by that task."""
-        runs = (claim for claim in self.on[node] if claim.state in RUNS and claim.id not in self.victims)
-        return [claim for claim in runs if self.lawful(preemptor, claim)]
+    @staticmethod
+    def power(claim: Claim) -> Power:
+        """What decides whom it may take."""
+        return claim.tier, claim.role, claim.priority
 
-    def value(self, node: str, attribute: str) -> str | None:
-        """An attribute of a node; its own name is the attribute `host`."""
-        return node if attribute == HOST else self.nodes[node].attributes.get(attribute)
 
-    def matches(self, claim: Claim, node: str) -> bool:
-        """Whether the node is up and meets the constraints as far as it alone can tell."""
-        if self.nodes[node].state != NodeState.UP:
-            return False
-        for one in claim.constraints:
-            value = self.value(node, one.attribute)
-            if one.within is not None and value not in one.within:
-                return False
-            if one.outside is not None and value in one.outside:
-                return False
-            if one.limit is not None and value is None:
-                return False
-        return True
-
-    def spread(self, claim: Claim, attribute: str, value: str | None, without: Iterable[str] = ()) -> int:
-        """How many tasks of the job are, or will be, on nodes with that value; dying ones and victims count."""
-        out = set(without)
-        count = 0
-        for other in self.claims.values():
-            node = self.placed.get(other.id, other.node)
-            mine = (other.role, other.job) == (claim.role, claim.job) and other.id not in out
-            if mine and node in self.nodes and self.value(node, attribute) == value:
-                count += 1
-        return count
-
-    def within_limits(self, claim: Claim, node: str, without: Iterable[str] = ()) -> bool:
-        """Whether one more task of the job may go there: by its own limits, and those of others in the plan."""
-        out = {claim.id, *without}
-        job = [other for other in self.pending.values() if (other.role, other.job) == (claim.role, claim.job)]
-        brought = [other for other in job if other.id in self.placed and other.id not in out]
-        for other in [claim, *brought]:
-            for one in other.constraints:
-                value = self.value(node, one.attribute)
-                if one.limit is None or value is None:
-                    continue
-                if other is not claim and self.value(self.placed[other.id], one.attribute) != value:
-                    continue
-                if self.spread(claim, one.attribute, value, out) >= one.limit:
-                    return False
-        return True
-
-    def ceilings(self, claim: Claim) -> Iterator[tuple[str | None, Mapping[str, int]]]:
-        """The ceilings that bind a task: its role's (None), its user's in the role."""
-        role = self.snapshot.role(claim.role)
-        if self.snapshot.tiers[claim.tier].preemptible:
-            if claim.tier in role.quota:
-                yield None, role.quota[claim.tier]
-            if claim.tier in role.users.get(claim.user, {}):
-                yield claim.user, role.users[claim.user][claim.tier]
-
-    def under(
-        self, claim: Claim, user: str | None, with_too: Iterable[Claim] = (), without: Iterable[str] = ()
-    ) -> Amounts:
-        """What a role's (a user's in it) tasks of a tier hold or are given by the plan; some more, some less."""
-        out = set(without)
-        total: Amounts = {}
-        holders = [other for other in self.claims.values() if self.holds(other) or other.id in self.placed]
-        for other in [*(other for other in holders if other.id not in out), *with_too]:
-            if (other.role, other.tier) == (claim.role, claim.tier) and user in (None, other.user):
-                add(total, other.request)
-        return total
-
-    def holds(self, claim: Claim) -> bool:
-        """Whether a task holds room at this moment: it is on a node that is not down."""
-        return claim.node is not None and self.nodes[claim.node].state != NodeState.DOWN
-
-    def over_ceiling(self, unit: Unit) -> bool:
-        """Whether a unit, given room on top of the plan (once, if it has some already), would be over a ceiling."""
-        ids = {claim.id for claim in unit}
-        for claim in unit:
-            for user, quota in self.ceilings(claim):
-                held = self.under(claim, user, unit, ids)
-                if any(name in quota and held.get(name, 0) > quota[name] for name, n in claim.request.items() if n):
-                    return True
-        return False
-
-    # --- the order ---
-
-    def turns(self) -> list[Unit]:
-        """Every unit in pending order: shares grow as those that the plan gives room have had their turn."""
-        left = list(self.units())
-        held: dict[str, Amounts] = {}
-        for claim in self.claims.values():
-            if self.holds(claim):
-                add(held.setdefault(claim.role, {}), claim.request)
-        size: Amounts = {}
-        for node in self.nodes.values():
-            if node.state == NodeState.UP:
-                add(size, node.capacity)
-        order = []
-        while left:
-            shares = {claim.role: self._share(held.get(claim.role, {}), size, claim.role) for u in left for claim in u}
-            unit = min(left, key=lambda u: min(self._place(claim, shares[claim.role]) for claim in u))
-            left.remove(unit)
-            order.append(unit)
-            for claim in unit:
-                if claim.id in self.placed:
-                    add(held.setdefault(claim.role, {}), claim.request)
-        return order
-
-    def _share(self, held: Amounts, size: Amounts, role: str) -> Fraction:
-        parts = [Fraction(held.get(name, 0), amount) for name, amount in size.items() if amount]
-        return max(parts, default=Fraction(0)) / Fraction(str(self.snapshot.role(role).weight))
-
-    def _place(self, claim: Claim, share: Fraction) -> tuple[int, Fraction, int, int, str]:
-        return -self.snapshot.tiers[claim.tier].rank, share, -claim.priority, claim.since_us, claim.id
-
-    def kept(self) -> Iterator[tuple[Claim, str]]:
-        """Pending tasks, each with a node where a dying task's room is kept for it."""
-        seen = set()
-        for claim in self.claims.values():
-            pair = claim.kept_for, claim.node
-            if claim.state in DYING and claim.kept_for in self.pending and claim.node is not None and pair not in seen:
-                seen.add(pair)
-                yield self.pending[claim.kept_for], claim.node
+def _owns(key: tuple[str, ...], claim: Claim) -> bool:
+    return key == (claim.role, claim.tier, claim.user)[: len(key)]

@@ -1,0 +1,271 @@
+"""Whether a task's victims are the least important that would do, with the rest of the plan as it is.
+
+Victims are compared by (highest tier rank, highest priority, how many, work lost). Looked at for single tasks, on their
+own node and on every node without victims; not where another unit has victims, nor if others hang on these: two units
+can each be the reason of the other's choice, and irreducible goes first.
+
+    1. by rank, by priority: all that are less important than the worst victim together make room nowhere. Exact
+    2. one victim: no other one makes room alone and loses less. Exact
+    3. several: fewer, or as many with less work. Nodes where the sums of the largest requests and of the least work
+       do not rule it out are searched, all sets of the right size at once, up to `market.SETS_MAX`
+
+For a gang whose members have the same rights all sets are tried where there are few, and if nobody else has victims.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations
+
+import numpy as np
+
+from priority.claim import Claim
+from priority.facts import Facts, Unit
+from priority.market import Cost, Market, Search
+from priority.packing import Packing, alike
+from priority.prey import Prey, work_of
+from priority.shape import Flags, Picks, anywhere, scatter
+from priority.snapshot import Plane
+
+PREY_MAX, PLACES_MAX = 10, 300
+"""Cheaper victims for a gang are looked for among so many, and over so many ways to place it."""
+
+
+class Takers:
+    """Units with victims: single tasks in columns, gangs as they are."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        of: dict[str, list[int]] = {}
+        gangs: dict[str, list[int]] = {}
+        for index, victim in enumerate(facts.victims):
+            claim = facts.pending[facts.takers[victim.id]]
+            mine = of.setdefault(claim.id, []) if claim.gang is None else gangs.setdefault(claim.gang, [])
+            mine.append(index)
+        self.claims: list[Claim] = [facts.pending[id] for id in of]
+        self.victims: list[list[int]] = list(of.values())
+        """By single task: places of its victims among those of the plan."""
+        members = {unit[0].gang: unit for unit in facts.gangs()} if gangs else {}
+        self.gangs: list[tuple[Unit, list[Claim]]] = [
+            (members[gang], [facts.victims[index] for index in mine]) for gang, mine in gangs.items()
+        ]
+        self.at: Picks = np.array([facts.placed[claim.id] for claim in self.claims], np.intp)
+        self.brings: Plane = facts.vectors(self.claims)
+        owner = np.full(len(facts.victims), -1, np.intp)
+        for taker, mine in enumerate(self.victims):
+            owner[mine] = taker
+        self.owner: Picks = owner
+        """By victim of the plan: its taker here, -1 if that is a gang."""
+        single = owner >= 0
+        self.frees: Plane = scatter(owner[single], facts.frees[:, single], len(self.claims))
+        """`[R, T]`: the room of its victims."""
+        others: Flags = facts.asks[:, self.at] > (self.brings > 0)
+        without = facts.open[:, self.at] + self.brings - self.frees
+        self.hung: Flags = np.asarray((others & (without < 0)).any(axis=0))
+        """Whether something else on its node needs its victims."""
+
+    def names(self, taker: int) -> str:
+        """Its victims, for people."""
+        return ", ".join(sorted(self.facts.victims[index].id for index in self.victims[taker]))
+
+    def cost(self, taker: int) -> Cost:
+        """Of its victims."""
+        return cost_of(self.facts, [self.facts.victims[index] for index in self.victims[taker]])
+
+    def alone(self) -> Flags:
+        """Whether nobody else has victims on its node."""
+        facts = self.facts
+        count = np.bincount(facts.falls, minlength=len(facts.names))
+        mine = np.array([len(victims) for victims in self.victims], np.int64)
+        return np.asarray(count[self.at] == mine)
+
+
+def cheaper(facts: Facts, prey: Prey, packing: Packing) -> Iterator[tuple[str, str]]:
+    """(task, message) of those for whom others would do that are less important."""
+    takers = Takers(facts)
+    search = Search()
+    looked = np.flatnonzero(takers.alone() & ~takers.hung).tolist()
+    costs = {taker: takers.cost(taker) for taker in looked}
+    found: dict[int, int] = {}
+    if looked:
+        for taker, row in _at_home(takers, prey, looked, costs, search):
+            found.setdefault(taker, row)
+        for taker, row in _elsewhere(takers, prey, looked, costs, search):
+            found.setdefault(taker, row)
+    for taker, row in sorted(found.items()):
+        yield takers.claims[taker].id, f"kills {takers.names(taker)} though less on {facts.names[row]} would do"
+    if len(takers.gangs) == 1 and not takers.claims:
+        yield from _gang(facts, prey, packing, *takers.gangs[0])
+
+
+def cost_of(facts: Facts, victims: Iterable[Claim]) -> Cost:
+    """What the contract compares."""
+    tiers, now_us = facts.snapshot.tiers, facts.snapshot.now_us
+    rows = [(tiers[one.tier].rank, one.priority, work_of(one, now_us)) for one in victims]
+    return max(row[0] for row in rows), max(row[1] for row in rows), len(rows), sum(row[2] for row in rows)
+
+
+# --- on its own node -------------------------------------------------------------------------------------------------
+
+
+def _at_home(
+    takers: Takers, prey: Prey, looked: Sequence[int], costs: dict[int, Cost], search: Search
+) -> Iterator[tuple[int, int]]:
+    """All at once: what a task could have taken on its own node, its victims among it."""
+    facts = takers.facts
+    here = np.array(looked, np.intp)
+    slot = np.full(len(facts.names), -1, np.intp)
+    slot[takers.at[here]] = np.arange(len(here))
+    free = prey.alive.copy()
+    mine = prey.taken[np.isin(takers.owner, here)]
+    free[mine[mine >= 0]] = True
+    items = np.flatnonzero(free & (slot[prey.node] >= 0))
+    whose = slot[prey.node[items]]
+    may = prey.may_take([takers.claims[taker] for taker in looked], whose, items)
+    items, whose = items[may], whose[may]
+    asks = takers.brings[:, here] > 0
+    need = np.where(asks, takers.frees[:, here] - facts.open[:, takers.at[here]], 0)
+    bounds = [costs[taker] for taker in looked]
+    for index in search.cheaper(Market(prey, items, whose, np.maximum(need, 0), bounds)):
+        yield looked[index], int(takers.at[looked[index]])
+
+
+# --- on nodes without victims ----------------------------------------------------------------------------------------
+
+
+def _elsewhere(
+    takers: Takers, prey: Prey, looked: Sequence[int], costs: dict[int, Cost], search: Search
+) -> Iterator[tuple[int, int]]:
+    """Kind by kind, against the dearest victims that any of a kind has."""
+    facts = takers.facts
+    clean = facts.up.copy()
+    clean[facts.falls] = False
+    groups: dict[object, list[tuple[Claim, Cost]]] = {}
+    place = {takers.claims[taker].id: taker for taker in looked}
+    for kind in facts.kinds(takers.claims[taker] for taker in looked):
+        limited = (kind[0].role, kind[0].job) in facts.limited
+        for some in [[one] for one in kind] if limited else [kind]:
+            claim = max(some, key=lambda one: costs[place[one.id]])
+            bound = costs[place[claim.id]]
+            rank = facts.snapshot.tiers[claim.tier].rank
+            power = rank if bound[0] < rank else facts.power(claim)  # below its tier roles and priorities are nothing
+            groups.setdefault((power, claim.constraints, bound[:2]), []).append((claim, bound))
+    for kinds in groups.values():
+        claim, bound = kinds[0]
+        by_tier = bound[0] < facts.snapshot.tiers[claim.tier].rank
+        lawful = prey.lower(claim.tier) if by_tier else prey.lawful(facts.power(claim))
+        level = _Level(facts, prey, lawful, clean & facts.matches(claim), bound)
+        for claim, row in level.cheaper(kinds, search):
+            yield place[claim.id], row
+
+
+class _Level:
+    """All lawful victims on some nodes up to a rank and a priority."""
+
+    def __init__(self, facts: Facts, prey: Prey, lawful: Flags, nodes: Flags, bound: Cost) -> None:
+        self.facts, self.prey, self.nodes = facts, prey, nodes
+        rank, priority = bound[:2]
+        lawful = lawful & prey.alive & nodes[prey.node] & (prey.rank <= rank)
+        self.lower = [
+            self._reach(np.flatnonzero(lawful & flags)) for flags in (prey.rank < rank, prey.priority < priority)
+        ]
+        """What there would be with all of a lower rank, and with all of a lower priority."""
+        picks = np.flatnonzero(lawful & (prey.priority <= priority))
+        self.picks: Picks = picks[np.argsort(prey.work[picks], kind="stable")]
+        """The least work first."""
+        self.work: Plane = prey.work[self.picks]
+        self._several: Market | None = None
+        self._rows: Picks = np.zeros(0, np.intp)
+
+    def _reach(self, picks: Picks) -> Plane:
+        if not len(picks):
+            return np.zeros((len(self.facts.open), 0), np.int64)
+        room = self.facts.open + scatter(self.prey.node[picks], self.prey.request[:, picks], len(self.facts.names))
+        return np.where(self.nodes, room, -1)
+
+    def cheaper(self, kinds: Sequence[tuple[Claim, Cost]], search: Search) -> Iterator[tuple[Claim, int]]:
+        """Kinds, and a node where less than their bound would do."""
+        shapes = [self.facts.shape(claim) for claim, _ in kinds]
+        for room in self.lower:
+            for found in np.flatnonzero(anywhere(shapes, room)).tolist():
+                yield from self._on(kinds[found][0], np.flatnonzero(shapes[found].fits(room)))
+        yield from self._by_one([kind for kind in kinds if kind[1][2] == 1])
+        for claim, bound in kinds:
+            if bound[2] > 1:
+                yield from self._by_several(claim, bound, search)
+
+    def _on(self, claim: Claim, rows: Picks) -> Iterator[tuple[Claim, int]]:
+        within = self.facts.within_limits(claim)
+        rows = rows if within is None else rows[within[rows]]
+        if len(rows):
+            yield claim, int(rows[0])
+
+    def _by_one(self, kinds: Sequence[tuple[Claim, Cost]]) -> Iterator[tuple[Claim, int]]:
+        """A single victim that makes room and loses less: the largest of the first ones rule most kinds out."""
+        if not kinds or not len(self.picks):
+            return
+        nodes = self.prey.node[self.picks]
+        alone = self.facts.open[:, nodes] + self.prey.request[:, self.picks]
+        peaks = np.maximum.accumulate(alone, axis=1)
+        less = np.searchsorted(self.work, np.array([bound[3] for _, bound in kinds], self.work.dtype))
+        asks = self.facts.vectors([claim for claim, _ in kinds])
+        could = (less > 0) & ((peaks[:, np.maximum(less - 1, 0)] >= asks) | (asks == 0)).all(axis=0)
+        for index in np.flatnonzero(could).tolist():
+            claim = kinds[index][0]
+            fits = self.facts.shape(claim).fits(alone[:, : less[index]])
+            yield from self._on(claim, nodes[: less[index]][fits])
+
+    def _by_several(self, claim: Claim, bound: Cost, search: Search) -> Iterator[tuple[Claim, int]]:
+        facts = self.facts
+        within = facts.within_limits(claim)
+        nodes = self.nodes if within is None else self.nodes & within
+        if self._several is None:
+            self._rows = np.unique(self.prey.node[self.picks])
+            slot = np.full(len(facts.names), -1, np.intp)
+            slot[self._rows] = np.arange(len(self._rows))
+            self._several = Market(self.prey, self.picks, slot[self.prey.node[self.picks]], None, None)
+        vector = facts.shape(claim).vector
+        need = np.maximum(np.where(vector > 0, vector, 0)[:, np.newaxis] - facts.open[:, self._rows], 0)
+        need[vector == 0] = 0
+        market = self._several.wanting(need, bound, nodes[self._rows])
+        for found in search.several(market):
+            yield claim, int(self._rows[found])
+            return
+
+
+# --- gangs -----------------------------------------------------------------------------------------------------------
+
+
+def without(facts: Facts, unit: Unit, victims: Sequence[Claim]) -> Plane | None:
+    """The room as if the unit and its victims were not in the plan; None if others need these victims."""
+    room, others = facts.room_for(unit).copy(), facts.asks.copy()
+    for claim in (one for one in unit if one.id in facts.placed):
+        vector = facts.shape(claim).vector
+        room[:, facts.placed[claim.id]] += vector
+        others[:, facts.placed[claim.id]] -= vector > 0
+    rows = sorted({facts.row[victim.node or ""] for victim in victims})
+    for victim in victims:
+        room[:, facts.row[victim.node or ""]] -= facts.shape(victim).vector
+    return None if ((room < 0) & (others > 0))[:, rows].any() else room
+
+
+def _gang(facts: Facts, prey: Prey, packing: Packing, unit: Unit, victims: list[Claim]) -> Iterator[tuple[str, str]]:
+    if not alike(unit):
+        return
+    room, claim = without(facts, unit, victims), unit[0]
+    up = facts.matches(claim)
+    picks = np.flatnonzero(prey.lawful(facts.power(claim)) & prey.alive)
+    some = [claim for index in picks[: PREY_MAX + 1].tolist() if (claim := prey.claims[index]) is not None]
+    some = sorted(some, key=lambda one: one.id) + victims
+    if room is None or len(some) > PREY_MAX or int(up.sum()) ** len(unit) > PLACES_MAX:
+        return
+    mine = cost_of(facts, victims)
+    for chosen in (set_ for count in range(1, len(some) + 1) for set_ in combinations(some, count)):
+        if cost_of(facts, chosen) < mine:
+            more = room.copy()
+            for one in chosen:
+                more[:, facts.row[one.node or ""]] += facts.shape(one).vector
+            if packing.packs(unit, [more] * len(unit)):
+                names = ", ".join(one.id for one in chosen)
+                yield claim.id, f"kills {', '.join(sorted(v.id for v in victims))} though {names} would do"
+                return

@@ -1,0 +1,116 @@
+"""Who runs where and who may take whom, for `certify`: columns over all that could be a victim, sums by node.
+
+Its own code, not the engine's `herd`: what one of them has wrong the other has not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+
+from priority.claim import Claim
+from priority.facts import Facts, Power
+from priority.shape import Flags, Picks, scatter
+from priority.snapshot import Plane
+
+
+class Prey:
+    """`K` places, of which those that `runs` hold a task that runs or starts on a node that is up. Made when needed."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self._tiers = facts.snapshot.tiers
+        stock = facts.snapshot.settled().stock
+        size, width = stock.size, len(facts.snapshot.axis())
+        self.claims: Sequence[Claim | None] = stock.claims
+        self.runs: Flags = stock.live[:size]
+        self.node: Picks = stock.row[:size]
+        self.rank: Plane = stock.rank[:size]
+        self.soft_rank: Plane = stock.soft[:size]
+        """The rank of its tier; higher than any if that is not preemptible."""
+        self.priority: Plane = stock.priority[:size]
+        self.since: Plane = stock.since[:size]
+        self.owner: Plane = stock.owner[:size]
+        """Its (tier, role), as a code."""
+        self.owners: Mapping[tuple[str, str], int] = stock.owners
+        self.request: Plane = stock.request[:size, :width].T
+        """`[R, K]`."""
+        places = (stock._place.get(one.id, -1) for one in facts.victims)
+        taken = [place if place >= 0 and self.runs[place] else -1 for place in places]
+        self.taken: Picks = np.array(taken, np.intp)
+        """By victim: its place here (-1 if its node is not up)."""
+        self.alive: Flags = self.runs.copy()
+        """Runs on a node that is up, and is no victim."""
+        self.alive[self.taken[self.taken >= 0]] = False
+        self._lawful: dict[Power, Flags] = {}
+        self._sums: dict[Power, Plane] = {}
+        self._by_rank: dict[int, tuple[Flags, Plane]] = {}
+
+    @cached_property
+    def work(self) -> Plane:
+        """Milli-cores times microseconds since the start, exact: objects where 64 bits would not do."""
+        now_us, axis = self.facts.snapshot.now_us, self.facts.snapshot.axis()
+        age = np.maximum(now_us - self.since, 0)
+        if "cpus" not in axis:
+            return np.zeros(len(age), np.int64)
+        cpus = self.request[axis.index("cpus")]
+        if int(age.max(initial=0)) * int(cpus.max(initial=0)) < 2**52:
+            small: Plane = age * cpus
+            return small
+        exact: Plane = age.astype(object) * cpus.astype(object)
+        return exact
+
+    def lawful(self, power: Power) -> Flags:
+        """`[K]`: whom those of this power may take; says nothing of who is taken already."""
+        flags = self._lawful.get(power)
+        if flags is None:
+            tier, role, priority = power
+            flags = self._lower(tier)[0]
+            if (tier, role) in self.owners and priority > self._least:
+                flags = flags | ((self.owner == self.owners[tier, role]) & (self.priority < priority))
+            self._lawful[power] = flags
+        return flags
+
+    def lower(self, tier: str) -> Flags:
+        """`[K]`: whom a tier may take whatever the roles and priorities."""
+        return self._lower(tier)[0]
+
+    def may_take(self, claims: Sequence[Claim], whose: Picks, items: Picks) -> Flags:
+        """Of each item whether the claim that it is for may take it."""
+        rank = np.array([self._tiers[claim.tier].rank for claim in claims], np.int64)[whose]
+        owner = np.array([self.owners.get((claim.tier, claim.role), -1) for claim in claims], np.int64)[whose]
+        priority = np.array([claim.priority for claim in claims], np.int64)[whose]
+        inside = (self.owner[items] == owner) & (self.priority[items] < priority)
+        return np.asarray((self.soft_rank[items] < rank) | inside)
+
+    def sums(self, power: Power) -> Plane:
+        """`[R, N]`: the room of all that is alive and that those of this power may take."""
+        sums = self._sums.get(power)
+        if sums is None:
+            lower, base = self._lower(power[0])
+            inside = np.flatnonzero(self.lawful(power) & ~lower & self.alive)
+            sums = base
+            if len(inside):
+                sums = base + scatter(self.node[inside], self.request[:, inside], len(self.facts.names))
+            self._sums[power] = sums
+        return sums
+
+    @cached_property
+    def _least(self) -> int:
+        return int(self.priority[self.runs].min(initial=2**62))
+
+    def _lower(self, tier: str) -> tuple[Flags, Plane]:
+        """Whom a tier may take whatever the roles, and the room of those that are alive."""
+        rank = self._tiers[tier].rank
+        if rank not in self._by_rank:
+            flags = self.soft_rank < rank
+            picks = np.flatnonzero(flags & self.alive)
+            self._by_rank[rank] = flags, scatter(self.node[picks], self.request[:, picks], len(self.facts.names))
+        return self._by_rank[rank]
+
+
+def work_of(claim: Claim, now_us: int) -> int:
+    """What killing it throws away, exact."""
+    return claim.request.get("cpus", 0) * max(0, now_us - claim.since_us)

@@ -1,0 +1,253 @@
+"""What follows from a snapshot and a plan, recomputed from nothing but the two: slow, plain and independent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from typing import Any, Protocol
+
+from priority.claim import DYING, PENDING, RUNS, Claim
+from priority.constraint import HOST
+from priority.node import Node, NodeState
+from priority.snapshot import Snapshot
+
+Amounts = dict[str, int]
+Unit = tuple[Claim, ...]
+"""One pending task, or the pending members of a gang."""
+
+
+class Decisions(Protocol):
+    """What a plan says; see `priority.plan.Plan`."""
+
+    @property
+    def launch(self) -> Sequence[Any]:
+        """Of `task` and `node`."""
+
+    @property
+    def reserve(self) -> Sequence[Any]:
+        """Of `task` and `node`."""
+
+    @property
+    def preempt(self) -> Sequence[Any]:
+        """Of `task`, `node` and `preemptor`."""
+
+    @property
+    def wait(self) -> Sequence[Any]:
+        """Of `task` and `reason`."""
+
+
+def add(total: Amounts, vector: Mapping[str, int], sign: int = 1) -> None:
+    """`total += sign * vector`."""
+    for name, amount in vector.items():
+        total[name] = total.get(name, 0) + sign * amount
+
+
+def covers(room: Mapping[str, int], request: Mapping[str, int]) -> bool:
+    """Whether there is room, looking only at what is asked for."""
+    return all(room.get(name, 0) >= amount for name, amount in request.items() if amount)
+
+
+class Facts:
+    """Indexes over one snapshot and one plan. Entries that make no sense are left out here; `certify` reports them."""
+
+    def __init__(self, snapshot: Snapshot, plan: Decisions) -> None:
+        self.snapshot = snapshot
+        self.claims = {claim.id: claim for claim in snapshot.tasks()}
+        self.nodes: dict[str, Node] = {node.name: node for node in snapshot.nodes()}
+        self.pending = {id: claim for id, claim in self.claims.items() if claim.state == PENDING}
+        self.launched = {one.task: one.node for one in plan.launch if one.task in self.pending}
+        self.reserved = {one.task: one.node for one in plan.reserve if one.task in self.pending}
+        self.placed = {**self.launched, **self.reserved}
+        self.victims = {one.task: one.preemptor for one in plan.preempt if one.task in self.claims}
+        self.waiting = {one.task: one.reason for one in plan.wait if one.task in self.pending}
+        self.on: dict[str, list[Claim]] = {name: [] for name in self.nodes}
+        for claim in self.claims.values():
+            if claim.node in self.on:
+                self.on[claim.node].append(claim)
+        self.arrivals: dict[str, list[Claim]] = {name: [] for name in self.nodes}
+        for id, node in self.placed.items():
+            if node in self.arrivals:
+                self.arrivals[node].append(self.pending[id])
+        self.room = {name: self._after(name) for name in self.nodes}
+
+    def units(self) -> Iterator[Unit]:
+        """Every single task and every gang, in no fixed order."""
+        gangs: dict[str, list[Claim]] = {}
+        for claim in self.pending.values():
+            if claim.gang is None:
+                yield (claim,)
+            else:
+                gangs.setdefault(claim.gang, []).append(claim)
+        for members in gangs.values():
+            yield tuple(sorted(members, key=lambda one: one.id))
+
+    # --- room ---
+
+    def free_now(self, node: str) -> Amounts:
+        """Capacity less all that holds room, less what is launched."""
+        room = dict(self.nodes[node].capacity)
+        for claim in self.on[node]:
+            add(room, claim.request, -1)
+        for claim in self.arrivals[node]:
+            if claim.id in self.launched:
+                add(room, claim.request, -1)
+        return room
+
+    def _after(self, node: str) -> Amounts:
+        room = dict(self.nodes[node].capacity)
+        for claim in self.on[node]:
+            if claim.state in RUNS and claim.id not in self.victims:
+                add(room, claim.request, -1)
+        for claim in self.arrivals[node]:
+            add(room, claim.request, -1)
+        return room
+
+    def open_to(self, unit: Unit) -> dict[str, Amounts]:
+        """Of each node: the room after, less what is kept there by `for` for others that wait, where that fits."""
+        rooms = {name: dict(room) for name, room in self.room.items()}
+        ids = {claim.id for claim in unit}
+        for claim, node in sorted(self.kept(), key=lambda pair: (pair[0].id, pair[1])):
+            waits = claim.id in self.waiting and claim.id not in ids
+            if waits and self.matches(claim, node) and covers(rooms[node], claim.request):
+                add(rooms[node], claim.request, -1)
+        return rooms
+
+    def asked(self, node: str, without: Iterable[Claim] = ()) -> set[str]:
+        """The resources that arrivals on a node ask for, some of them left out."""
+        out = {claim.id for claim in without}
+        arrivals = (claim for claim in self.arrivals[node] if claim.id not in out)
+        return {name for claim in arrivals for name, amount in claim.request.items() if amount}
+
+    # --- the law and the rules ---
+
+    def lawful(self, preemptor: Claim, victim: Claim) -> bool:
+        """The two sentences of the law."""
+        mine, theirs = self.snapshot.tiers[preemptor.tier], self.snapshot.tiers[victim.tier]
+        by_tier = theirs.preemptible and theirs.rank < mine.rank
+        inside = preemptor.tier == victim.tier and preemptor.role == victim.role
+        return by_tier or (inside and victim.priority < preemptor.priority)
+
+    def prey(self, preemptor: Claim, node: str) -> list[Claim]:
+        """Who still runs on a node and may be taken by that task."""
+        runs = (claim for claim in self.on[node] if claim.state in RUNS and claim.id not in self.victims)
+        return [claim for claim in runs if self.lawful(preemptor, claim)]
+
+    def value(self, node: str, attribute: str) -> str | None:
+        """An attribute of a node; its own name is the attribute `host`."""
+        return node if attribute == HOST else self.nodes[node].attributes.get(attribute)
+
+    def matches(self, claim: Claim, node: str) -> bool:
+        """Whether the node is up and meets the constraints as far as it alone can tell."""
+        if self.nodes[node].state != NodeState.UP:
+            return False
+        for one in claim.constraints:
+            value = self.value(node, one.attribute)
+            if one.within is not None and value not in one.within:
+                return False
+            if one.outside is not None and value in one.outside:
+                return False
+            if one.limit is not None and value is None:
+                return False
+        return True
+
+    def spread(self, claim: Claim, attribute: str, value: str | None, without: Iterable[str] = ()) -> int:
+        """How many tasks of the job are, or will be, on nodes with that value; dying ones and victims count."""
+        out = set(without)
+        count = 0
+        for other in self.claims.values():
+            node = self.placed.get(other.id, other.node)
+            mine = (other.role, other.job) == (claim.role, claim.job) and other.id not in out
+            if mine and node in self.nodes and self.value(node, attribute) == value:
+                count += 1
+        return count
+
+    def within_limits(self, claim: Claim, node: str, without: Iterable[str] = ()) -> bool:
+        """Whether one more task of the job may go there: by its own limits, and those of others in the plan."""
+        out = {claim.id, *without}
+        job = [other for other in self.pending.values() if (other.role, other.job) == (claim.role, claim.job)]
+        brought = [other for other in job if other.id in self.placed and other.id not in out]
+        for other in [claim, *brought]:
+            for one in other.constraints:
+                value = self.value(node, one.attribute)
+                if one.limit is None or value is None:
+                    continue
+                if other is not claim and self.value(self.placed[other.id], one.attribute) != value:
+                    continue
+                if self.spread(claim, one.attribute, value, out) >= one.limit:
+                    return False
+        return True
+
+    def ceilings(self, claim: Claim) -> Iterator[tuple[str | None, Mapping[str, int]]]:
+        """The ceilings that bind a task: its role's (None), its user's in the role."""
+        role = self.snapshot.role(claim.role)
+        if self.snapshot.tiers[claim.tier].preemptible:
+            if claim.tier in role.quota:
+                yield None, role.quota[claim.tier]
+            if claim.tier in role.users.get(claim.user, {}):
+                yield claim.user, role.users[claim.user][claim.tier]
+
+    def under(
+        self, claim: Claim, user: str | None, with_too: Iterable[Claim] = (), without: Iterable[str] = ()
+    ) -> Amounts:
+        """What a role's (a user's in it) tasks of a tier hold or are given by the plan; some more, some less."""
+        out = set(without)
+        total: Amounts = {}
+        holders = [other for other in self.claims.values() if self.holds(other) or other.id in self.placed]
+        for other in [*(other for other in holders if other.id not in out), *with_too]:
+            if (other.role, other.tier) == (claim.role, claim.tier) and user in (None, other.user):
+                add(total, other.request)
+        return total
+
+    def holds(self, claim: Claim) -> bool:
+        """Whether a task holds room at this moment: it is on a node that is not down."""
+        return claim.node is not None and self.nodes[claim.node].state != NodeState.DOWN
+
+    def over_ceiling(self, unit: Unit) -> bool:
+        """Whether a unit, given room on top of the plan (once, if it has some already), would be over a ceiling."""
+        ids = {claim.id for claim in unit}
+        for claim in unit:
+            for user, quota in self.ceilings(claim):
+                held = self.under(claim, user, unit, ids)
+                if any(name in quota and held.get(name, 0) > quota[name] for name, n in claim.request.items() if n):
+                    return True
+        return False
+
+    # --- the order ---
+
+    def turns(self) -> list[Unit]:
+        """Every unit in pending order: shares grow as those that the plan gives room have had their turn."""
+        left = list(self.units())
+        held: dict[str, Amounts] = {}
+        for claim in self.claims.values():
+            if self.holds(claim):
+                add(held.setdefault(claim.role, {}), claim.request)
+        size: Amounts = {}
+        for node in self.nodes.values():
+            if node.state == NodeState.UP:
+                add(size, node.capacity)
+        order = []
+        while left:
+            shares = {claim.role: self._share(held.get(claim.role, {}), size, claim.role) for u in left for claim in u}
+            unit = min(left, key=lambda u: min(self._place(claim, shares[claim.role]) for claim in u))
+            left.remove(unit)
+            order.append(unit)
+            for claim in unit:
+                if claim.id in self.placed:
+                    add(held.setdefault(claim.role, {}), claim.request)
+        return order
+
+    def _share(self, held: Amounts, size: Amounts, role: str) -> Fraction:
+        parts = [Fraction(held.get(name, 0), amount) for name, amount in size.items() if amount]
+        return max(parts, default=Fraction(0)) / Fraction(str(self.snapshot.role(role).weight))
+
+    def _place(self, claim: Claim, share: Fraction) -> tuple[int, Fraction, int, int, str]:
+        return -self.snapshot.tiers[claim.tier].rank, share, -claim.priority, claim.since_us, claim.id
+
+    def kept(self) -> Iterator[tuple[Claim, str]]:
+        """Pending tasks, each with a node where a dying task's room is kept for it."""
+        seen = set()
+        for claim in self.claims.values():
+            pair = claim.kept_for, claim.node
+            if claim.state in DYING and claim.kept_for in self.pending and claim.node is not None and pair not in seen:
+                seen.add(pair)
+                yield self.pending[claim.kept_for], claim.node
