@@ -182,6 +182,40 @@ class Client:
         """Why a job waits, or why it was killed, by whom and at what cost. `ref` may be a task's id."""
         return cast("views.ExplanationView", self._http.json("GET", _job(ref, "explain")))
 
+    # --- what the engine would do, and what it has done
+
+    def plan(self, *specs: Mapping[str, Any] | BaseModel) -> views.ForecastView:
+        """What would happen if these jobs were submitted now, in one request. Nothing is changed."""
+        body = [_plain(spec) for spec in specs]
+        return cast("views.ForecastView", self._http.json("POST", "/v1/plan", body, repeatable=True))
+
+    def risk(self, ref: str, *, limit: int | None = None) -> views.RiskView:
+        """Which of a job's tasks would be the next victims, in that order, and what would be lost."""
+        return cast("views.RiskView", self._http.json("GET", _job(ref, "risk"), query={"limit": limit}))
+
+    def preemptions(
+        self,
+        *,
+        role: str | None = None,
+        job: str | None = None,
+        since: str | None = None,
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> views.PreemptionPage:
+        """Who gave way to whom, newest first; `role` and `job` may be either side, `since` is a time or an age."""
+        query = {"role": role, "job": job, "since": since, "limit": limit, "after": after}
+        return cast("views.PreemptionPage", self._http.json("GET", "/v1/preemptions", query=query))
+
+    def all_preemptions(self, **query: Any) -> Iterator[views.PreemptionView]:
+        """Every preemption that fits, page by page."""
+        pages = _pages(lambda after: self.preemptions(**{**query, "after": after}))
+        return cast("Iterator[views.PreemptionView]", pages)
+
+    def preemption_totals(self, *, role: str | None = None, since: str | None = None) -> views.PreemptionTotals:
+        """What roles took of each other, both ways."""
+        query = {"role": role, "since": since}
+        return cast("views.PreemptionTotals", self._http.json("GET", "/v1/preemptions/totals", query=query))
+
     def wait(
         self, *refs: str, timeout_s: float | None = None, seen: Callable[[str], None] | None = None
     ) -> list[views.JobSummary]:

@@ -143,6 +143,108 @@ EXPLANATION: dict[str, Any] = {
         }
     ],
 }
+_VICTIM: dict[str, Any] = {
+    "task": "1ka5p2c7g0m4x9q3d8t5a-0-1",
+    "job": "simulation/devel/mc",
+    "role": "simulation",
+    "tier": "devel",
+    "user": None,
+    "state": None,
+}
+PREEMPTION: dict[str, Any] = {
+    "id": 12,
+    "at": "2026-11-23T10:00:00.000000Z",
+    "node": "node-1",
+    "rule": "tier",
+    "cpu_s_lost": 40.0,
+    "victim": _VICTIM,
+    "preemptor": {
+        **_VICTIM,
+        "task": "1ka5p2c7g0m4x9q3d8t6v-0-1",
+        "job": "physics/prod/reco",
+        "role": "physics",
+        "tier": "prod",
+        "user": "ada",
+        "state": "running",
+    },
+    "outcome": "started",
+    "outcome_at": "2026-11-23T10:00:00.031000Z",
+    "outcome_node": "node-1",
+    "message": "started on node node-1",
+}
+_TALLY = {"tasks": 1, "cpu_s": 40.0, "started": 1, "waiting": 0, "in_vain": 0}
+_NONE = {"tasks": 0, "cpu_s": 0.0, "started": 0, "waiting": 0, "in_vain": 0}
+PREEMPTION_TOTALS: dict[str, Any] = {
+    "items": [{"role": "physics", "took": _TALLY, "gave": _NONE}],
+    "pairs": [{"preemptor": "physics", "victim": "simulation", "took": _TALLY}],
+}
+FORECAST: dict[str, Any] = {
+    "verdict": "starts-later",
+    "summary": "physics/prod/reco: 1 instance starts later, in room that is coming; it displaces 1 task of "
+    "simulation/devel/mc: 40.0 cpu-seconds of work would be lost",
+    "at": "2026-11-23T10:00:00.000000Z",
+    "jobs": ["physics/prod/reco"],
+    "refusal": None,
+    "places": [
+        {
+            "job": "physics/prod/reco",
+            "instances": "0",
+            "count": 1,
+            "verdict": "starts-later",
+            "node": "node-1",
+            "until": "2026-11-23T10:00:30.000000Z",
+            "reason": None,
+        }
+    ],
+    "displaced": [
+        {
+            "task": "1ka5p2c7g0m4x9q3d8t5a-0-1",
+            "job": "simulation/devel/mc",
+            "instance": 0,
+            "user": None,
+            "node": "node-1",
+            "taker": "physics/prod/reco",
+            "taker_instance": 0,
+            "rule": "tier",
+            "cpu_s_lost": 40.0,
+            "comes_back": True,
+        }
+    ],
+    "cpu_s_lost": 40.0,
+    "quota": [
+        {
+            "role": "physics",
+            "tier": "prod",
+            "user": None,
+            "quota": {"cpus": 8},
+            "use": {"cpus": 2},
+            "use_after": {"cpus": 4},
+            "holding": {"cpus": 2},
+            "holding_after": {"cpus": 4},
+        }
+    ],
+}
+RISK: dict[str, Any] = {
+    "job": "physics/devel/sim",
+    "uid": "1ka5p2c7g0m4x9q3d8t6v",
+    "takers": ["prod of any role", "physics/devel with a priority over 0"],
+    "comes_back": True,
+    "waiting": 0,
+    "count": 1,
+    "cpu_s_lost": 40.0,
+    "tasks": [
+        {
+            "task": "1ka5p2c7g0m4x9q3d8t6v-0-1",
+            "instance": 0,
+            "attempt": 1,
+            "state": "running",
+            "node": "node-1",
+            "since": "2026-11-23T10:00:00.020000Z",
+            "cpu_s_lost": 40.0,
+            "cheaper": 3,
+        }
+    ],
+}
 HEALTH: dict[str, Any] = {
     "status": "ok",
     "version": "0.1.0",

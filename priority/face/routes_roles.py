@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Response
 
-from priority.errors import Invalid
 from priority.face import examples, plain, views
+from priority.face.moment import Since, since_us
 from priority.face.openapi import NewToken, NewUser, body_of, page_of, says
 from priority.face.request import Actor, NamePath, NameQuery, Paging, UidPath, Verbs, answer
 from priority.face.routing import Permission, needs, reads, router
-from priority.job import QuotaAmounts, duration_s
-from priority.reading import read_time
+from priority.job import QuotaAmounts
 from priority.role import RolesFile, RoleSpec
 from priority.service import access
 
@@ -272,22 +270,9 @@ def list_audit(
             description="One, such as `quota.set`, or a kind: `role`, `quota`, `job`...",
         ),
     ] = None,
-    since: Annotated[
-        str | None, Query(max_length=40, description="A time (RFC 3339), or how long ago: `30m`, `2h`, `7d`")
-    ] = None,
+    since: Since = None,
 ) -> Response:
     """Newest first: of the roles in which one is admin, or for a cluster admin everything."""
-    since_us = None if since is None else _moment(since, service.parts.clock.now_us())
-    rows, after = service.roles.audits(actor, page, role=role, who=user, action=action, since_us=since_us)
+    from_us = since_us(since, service.parts.clock.now_us())
+    rows, after = service.roles.audits(actor, page, role=role, who=user, action=action, since_us=from_us)
     return answer({"items": [plain.audit(row) for row in rows], "next": after})
-
-
-def _moment(text: str, now_us: int) -> int:
-    """A time, or how long ago."""
-    with suppress(ValueError):
-        return now_us - round(duration_s(text) * 1e6)
-    try:
-        return read_time(text, "since")
-    except Invalid:
-        problem = 'must be a time such as "2026-08-23T12:00:00Z", or how long ago, such as "2h" or "7d"'
-        raise Invalid("since", problem) from None

@@ -275,6 +275,160 @@ class ExplanationView(TypedDict):
     lines: list[ExplanationLine]
 
 
+class SideView(TypedDict):
+    """One of the two of a preemption; `user` and `state` (now) are null where one has no grant to know them."""
+
+    task: str
+    job: str
+    role: str
+    tier: str
+    user: str | None
+    state: str | None
+
+
+class PreemptionView(TypedDict):
+    """A task gave way to another: by which rule (`tier`, `priority`), at what cost, and what came of the other, in a
+    word and a line: it `started`, is `waiting` or `starting`; or was `killed`, `lost`, `stopped` or `preempted` before
+    it had started, or `failed` to.
+    """
+
+    id: int
+    at: str
+    node: str
+    rule: str
+    cpu_s_lost: float
+    victim: SideView
+    preemptor: SideView
+    outcome: str
+    outcome_at: str | None
+    outcome_node: str | None
+    message: str
+
+
+class PreemptionPage(TypedDict):
+    """Preemptions, newest first."""
+
+    items: list[PreemptionView]
+    next: str | None
+
+
+class TallyView(TypedDict):
+    """So many tasks and cpu-seconds of work; and of how many the preemptor started, waits still, or never started."""
+
+    tasks: int
+    cpu_s: float
+    started: int
+    waiting: int
+    in_vain: int
+
+
+class RoleTotal(TypedDict):
+    """What a role took of others, and what was taken of it; what it took of itself is in both."""
+
+    role: str
+    took: TallyView
+    gave: TallyView
+
+
+class PairTotal(TypedDict):
+    """What the role of the preemptor took of the role of the victim."""
+
+    preemptor: str
+    victim: str
+    took: TallyView
+
+
+class PreemptionTotals(TypedDict):
+    """By role, both ways; and by pair of roles."""
+
+    items: list[RoleTotal]
+    pairs: list[PairTotal]
+
+
+class PlaceView(TypedDict):
+    """Of `count` instances the same is true: each `starts` at once on `node`, `starts-later` there in room that is
+    coming, or `waits`, because of `reason`. `until`: when it has started at the latest; null: that is not known.
+    """
+
+    job: str
+    instances: str
+    count: int
+    verdict: str
+    node: str | None
+    until: str | None
+    reason: dict[str, Any] | None
+
+
+class DisplacedView(TypedDict):
+    """A task that would give way to an instance of the job `taker`, and what that would cost."""
+
+    task: str
+    job: str
+    instance: int
+    user: str | None
+    node: str
+    taker: str
+    taker_instance: int
+    rule: str
+    cpu_s_lost: float
+    comes_back: bool
+
+
+class QuotaAfter(TypedDict):
+    """A quota, what is counted against it and what is held on nodes, now and then."""
+
+    role: str
+    tier: str
+    user: str | None
+    quota: Amounts | None
+    use: Amounts
+    use_after: Amounts
+    holding: Amounts
+    holding_after: Amounts
+
+
+class ForecastView(TypedDict):
+    """What would happen: all `starts`, all starts but some later (`starts-later`), some `waits`, or it is `refused`
+    with the problem that is in `refusal`. One line first, then where, whom it would displace, and the quotas after.
+    """
+
+    verdict: str
+    summary: str
+    at: str
+    jobs: list[str]
+    refusal: dict[str, Any] | None
+    places: list[PlaceView]
+    displaced: list[DisplacedView]
+    cpu_s_lost: float
+    quota: list[QuotaAfter]
+
+
+class AtRiskView(TypedDict):
+    """A task that could be a victim: what would be lost now, and how many tasks of the cluster would go before it."""
+
+    task: str
+    instance: int
+    attempt: int
+    state: str
+    node: str | None
+    since: str
+    cpu_s_lost: float
+    cheaper: int
+
+
+class RiskView(TypedDict):
+    """A job's tasks that hold room (`count` of them), the next victim first; who may take them; do they come back."""
+
+    job: str
+    uid: str
+    takers: list[str]
+    comes_back: bool
+    waiting: int
+    count: int
+    cpu_s_lost: float
+    tasks: list[AtRiskView]
+
+
 class Health(TypedDict):
     """`ok` or `degraded`, and each part: `ok`, or what is wrong with it."""
 

@@ -96,6 +96,16 @@ class Forecast:
     quotas: Sequence[QuotaAfter] = ()
 
     @property
+    def summary(self) -> str:
+        """One line that a person understands."""
+        whose = self.jobs[0] if len(self.jobs) == 1 else f"{len(self.jobs)} jobs"
+        if self.refusal is not None:
+            return f"{whose}: would be refused: {self.refusal.message}"
+        told = [_starts(self, "starts", "at once"), _starts(self, "starts-later", "later, in room that is coming")]
+        told += [_waits(self), _cost(self.displaced)]
+        return f"{whose}: " + "; ".join(part for part in told if part)
+
+    @property
     def verdict(self) -> str:
         """`refused`, `starts` (all at once), `starts-later` (all, some in room that is coming) or `waits` (some)."""
         if self.refusal is not None:
@@ -112,6 +122,42 @@ class _Question:
     jobs: tuple[Job, ...]
     mirror: Mirror
     ours: dict[str, Task] = field(default_factory=dict)
+
+
+def _starts(found: Forecast, verdict: str, when: str) -> str:
+    count = sum(len(one.instances) for one in found.places if one.verdict == verdict)
+    return f"{_count(count, 'instance')} {'starts' if count == 1 else 'start'} {when}" if count else ""
+
+
+def _waits(found: Forecast) -> str:
+    waiting = [one for one in found.places if one.verdict == "waits"]
+    count = sum(len(one.instances) for one in waiting)
+    if not count:
+        return ""
+    most = max(waiting, key=lambda one: len(one.instances))
+    latest = [one.until_us for one in waiting]
+    if all(one.reason is not None and one.reason.code in NEVER for one in waiting):
+        until = "until there are other nodes"
+    elif None in latest:
+        until = "nobody knows how long: not enough of what runs has a max_runtime"
+    else:
+        left_s = (max(us for us in latest if us is not None) - found.at_us) / 1e6
+        until = f"for {left_s:.0f} s at the most, if nothing goes before it"
+    why = most.reason.message if most.reason is not None else ""
+    return f"{_count(count, 'instance')} {'waits' if count == 1 else 'wait'} {until} ({why})"
+
+
+def _cost(displaced: Sequence[Displaced]) -> str:
+    if not displaced:
+        return ""
+    jobs = sorted({one.job for one in displaced})
+    whose = ", ".join(jobs[:3]) + (f" and {len(jobs) - 3} more" if len(jobs) > 3 else "")
+    lost_s = sum(one.lost for one in displaced) / 1e9
+    return f"{_count(len(displaced), 'task')} of {whose} would be displaced, {lost_s:.1f} cpu-seconds of work lost"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 class WhatIf:

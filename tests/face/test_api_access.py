@@ -51,6 +51,7 @@ MISSING = {
 BODIES: dict[str, Any] = {
     "/v1/jobs": {"role": "{role}", "tier": "devel", "name": "other", "command": "true"},
     "/v1/jobs/bulk": [{"role": "{role}", "tier": "devel", "name": "other", "command": "true"}],
+    "/v1/plan": {"role": "{role}", "tier": "devel", "name": "other", "command": "true"},
     "kill": {"why": "x"}, "restart": {"why": "x"}, "scale": {"instances": 7},
     "/v1/roles": {"roles": {"{role}": {"description": "mine now"}}},
     "/v1/roles/{role}": {"description": "mine now"},
