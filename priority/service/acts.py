@@ -47,11 +47,7 @@ class Acts:
 
     def stop(self, ids: Sequence[str], now_us: int) -> None:
         """Have these tasks ended, with the notice that their job gives them, if they are dying still."""
-        batch = [
-            self._stop_of(self._mirror.tasks[id])
-            for id in dict.fromkeys(ids)
-            if self._is(id, *DYING)
-        ]
+        batch = [self._stop_of(self._mirror.tasks[id]) for id in dict.fromkeys(ids) if self._is(id, *DYING)]
         for start in range(0, len(batch), self._batch):
             self._parts.backend.stop(batch[start : start + self._batch])
         for stop in batch:

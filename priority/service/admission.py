@@ -106,7 +106,8 @@ class Admission:
     def begin(cls, parts: Parts, writer: Writer, requests: Sequence[Submission], now_us: int) -> Admission:
         """Read once what all of the requests need."""
         keys = {(spec.role, spec.tier, spec.name) for request in requests for spec in request.specs}
-        return cls(parts, writer, now_us, writer.roles(), writer.active_jobs(keys))
+        roles = writer.roles({spec.role for request in requests for spec in request.specs})
+        return cls(parts, writer, now_us, roles, writer.active_jobs(keys))
 
     def admit(self, request: Submission) -> Accepted:
         """One request; a refusal leaves nothing behind."""

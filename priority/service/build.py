@@ -63,7 +63,7 @@ def build(settings: Settings, *, consumer: str = "api") -> Service:
     from priority.backend.local import LocalBackend
     from priority.queue import RedisQueue
 
-    store = open_store(settings.database_url)
+    store = open_store(settings.database_url, ahead=True)
     tiers = [tier.name for tier in sorted(DEFAULT_TIERS.values(), key=lambda tier: -tier.rank)]
     url = redis_url(settings)
     queue = RedisQueue(url, tiers, consumer=consumer)

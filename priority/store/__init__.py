@@ -48,10 +48,11 @@ from priority.store.sqlite import SqliteDatabase
 _WAIT_S = 10.0
 
 
-def open_store(url: str, wait_s: float = _WAIT_S) -> SqlStore:
+def open_store(url: str, wait_s: float = _WAIT_S, *, ahead: bool = False) -> SqlStore:
     """The store at a URL: `sqlite:///path/to/file`, `sqlite://` (memory, gone at its close) or
     `postgresql://user@host/database`. `Invalid` names what is wrong with it; `Unavailable` if it cannot be reached.
-    Whoever waits longer than `wait_s` for another writer, a connection or an answer is told `Unavailable`.
+    Whoever waits longer than `wait_s` for another writer, a connection or an answer is told `Unavailable`. A server
+    makes SQLite's log `ahead` of its commits.
     """
     try:
         parsed = make_url(url)
@@ -60,7 +61,7 @@ def open_store(url: str, wait_s: float = _WAIT_S) -> SqlStore:
     kind = parsed.get_backend_name()
     if kind == "sqlite":
         memory = parsed.database in (None, "", ":memory:")
-        return SqlStore(SqliteDatabase(None if memory else Path(str(parsed.database)), wait_s))
+        return SqlStore(SqliteDatabase(None if memory else Path(str(parsed.database)), wait_s, ahead=ahead))
     if kind == "postgresql":
         try:
             from priority.store.postgres import PostgresDatabase  # psycopg is an extra

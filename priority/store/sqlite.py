@@ -8,6 +8,7 @@ VALUES, and read as one row, a JSON array: 40 to 60 times faster there, and not 
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,9 @@ _PRAGMAS = (
     "wal_autocheckpoint=4000",
 )
 """`cache_size` in KiB. A checkpoint after 16 MB of log rather than 4: it makes one writer wait."""
+
+_LOG_BYTES = 16 * 2**20
+"""How long the log becomes before it is written from its beginning again."""
 
 _CHUNKS = (500, 100, 20, 4, 1)
 """Rows of one statement: few different ones, so that each is prepared once."""
@@ -85,16 +89,22 @@ class SqliteSession:
 class SqliteDatabase:
     """A file, or memory when `path` is None. See `Database`."""
 
-    def __init__(self, path: Path | None, wait_s: float) -> None:
+    def __init__(self, path: Path | None, wait_s: float, *, ahead: bool = False) -> None:
+        """`ahead`: for a server, see `_make_log`."""
         self._path = path
         self._wait_s = wait_s
         try:
             self._turn = FileTurn(path) if path else ThreadTurn()
         except OSError as error:
-            raise Unavailable(f"the database cannot be opened: {error}") from error
+            raise Unavailable(
+                f"the database {path} cannot be opened: {error.strerror}; `priority db upgrade` makes it, in a folder "
+                "that you may write in"
+            ) from error
         with _errors("be opened"), self._turn.take(wait_s):
             # Whoever comes first makes the file and its log; two at once would get in each other's way.
             self._writer = self._connect()
+            if path and ahead:
+                _make_log(self._writer, path)
         self._pool = QueuePool(
             cast(Any, self._connect), pool_size=_READERS, max_overflow=0, timeout=wait_s, reset_on_return=None
         )
@@ -149,6 +159,26 @@ class SqliteDatabase:
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}").close()
         return connection
+
+
+def _make_log(connection: sqlite3.Connection, path: Path) -> None:
+    """Have the log at its full length from the first commit on. Each commit that makes it longer has the file system
+    put down the new length too, which takes as long again as the commit itself. A transaction that is too large for
+    the cache spills into the log; undone, it leaves nothing but the room.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists() and log.stat().st_size >= _LOG_BYTES:
+        return
+    connection.execute("PRAGMA cache_size=-100").close()
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute("CREATE TABLE ahead (x)")
+        connection.execute("INSERT INTO ahead VALUES (zeroblob(?))", (_LOG_BYTES,))
+    finally:
+        connection.execute("ROLLBACK")
+    connection.execute("PRAGMA cache_size=-65536").close()
+    with log.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 @contextmanager

@@ -24,6 +24,11 @@ _COUNTS = ("active", "finished", "failed", "killed")
 
 _JOB_COLUMNS = {"user": "member"}
 
+_NUMBERED = {"jobs": "seq", "events": "id", "audits": "id"}
+"""Tables whose rows are numbered in the order of their commits, and by what."""
+
+_LAST = tuple(f"(SELECT coalesce(max({column}), 0) FROM {table})" for table, column in _NUMBERED.items())
+
 _FATES_FEW = 500
 """The open preemptions of more tasks are read all: to look for each of 100,000 would take longer."""
 
@@ -33,7 +38,7 @@ class SqlWriter(SqlReader):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self._last_event: int | None = None
+        self._numbers: dict[str, int] | None = None
 
     # --- roles and users
 
@@ -89,8 +94,7 @@ class SqlWriter(SqlReader):
 
     def add_jobs(self, jobs: Sequence[Job]) -> None:
         """See `Writer`."""
-        last: int = self._session.fetch(("coalesce(max(seq), 0)",), "jobs")[0][0]
-        numbered = list(enumerate(jobs, last + 1))
+        numbered = list(enumerate(jobs, self._take("jobs", len(jobs))))
         self._session.insert("jobs", rows.JOB, [rows.job_row(job, seq) for seq, job in numbered])
         labels = [(name, value, seq) for seq, job in numbered for name, value in job.spec.labels.items()]
         self._session.insert("labels", ("name", "value", "seq"), labels)
@@ -210,17 +214,25 @@ class SqlWriter(SqlReader):
 
     def emit(self, events: Iterable[tuple[int, str, str | None, str | None, str | None, Mapping[str, Any]]]) -> int:
         """See `Writer`."""
-        last = self.last_event() if self._last_event is None else self._last_event
-        numbered = [(id, *head, rows.dumps(data)) for id, (*head, data) in enumerate(events, last + 1)]
+        made = list(events)
+        first = self._take("events", len(made))
+        numbered = [(id, *head, rows.dumps(data)) for id, (*head, data) in enumerate(made, first)]
         self._session.insert("events", rows.EVENT, numbered)
-        self._last_event = last + len(numbered)
-        return self._last_event
+        return first + len(made) - 1
 
     def audit(self, row: Audit) -> None:
         """See `Writer`."""
-        last: int = self._session.fetch(("coalesce(max(id), 0)",), "audits")[0][0]
-        head = (last + 1, row.at_us, row.who, row.action, row.subject, row.role)
+        head = (self._take("audits", 1), row.at_us, row.who, row.action, row.subject, row.role)
         self._session.insert("audits", rows.AUDIT, [(*head, rows.dumps(row.before), rows.dumps(row.after))])
+
+    def _take(self, table: str, many: int) -> int:
+        """The first of so many new numbers. There is one writer at a time, so they are counted on from the last."""
+        if self._numbers is None:
+            last = self._session.fetch(_LAST, "(SELECT 1 AS one) AS once")[0]
+            self._numbers = dict(zip(_NUMBERED, last, strict=True))
+        first = self._numbers[table] + 1
+        self._numbers[table] += many
+        return first
 
     # --- nodes and the leader
 

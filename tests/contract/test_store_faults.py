@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -323,3 +325,24 @@ with open_store(sys.argv[1], wait_s=1.0).write() as writer:
 def _last_event(store: SqlStore) -> int:
     with store.read() as reader:
         return reader.last_event()
+
+
+def test_the_log_is_made_ahead_and_nothing_else(tmp_path: Path) -> None:
+    """A server's first commits need not lengthen it; and what was not committed to make it is not there."""
+    log = tmp_path / "p.db-wal"
+    with closing(open_store(f"sqlite:///{tmp_path}/p.db", ahead=True)) as store:
+        length = log.stat().st_size
+        assert length >= 16 * 2**20
+        store.upgrade()
+        with store.write() as writer:
+            writer.put_user("ada", admin=False)
+        assert log.stat().st_size == length
+        # another server finds it made; one that reads what a killed one has left finds only what was committed
+        copied = tmp_path / "copy"
+        copied.mkdir()
+        for name in ("p.db", "p.db-wal"):
+            (copied / name).write_bytes((tmp_path / name).read_bytes())
+    with closing(open_store(f"sqlite:///{copied}/p.db", ahead=True)) as store, store.read() as reader:
+        assert [user.name for user in reader.users()] == ["ada"]
+    with closing(sqlite3.connect(copied / "p.db")) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master WHERE name = 'ahead'").fetchall() == []
