@@ -132,5 +132,5 @@ def carry(node: str, line: Line, take: Callable[[Any], None]) -> None:
         except (redis.exceptions.RedisError, *Lost) as error:
             belt = None
             if not line.closed:
-                log.warning("node %s: the belt stands still: %s", node, error)
+                log.warning("node %s: Redis does not answer, what runs goes on: %s", node, error)
             line.wait()

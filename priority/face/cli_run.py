@@ -90,7 +90,7 @@ def _first_words(settings: Any) -> str:
   priority {where}roles apply config/roles.yaml
   priority {where}submit --role ci --name hello --wait -- echo hello
   priority {where}logs ci/devel/hello
-Ctrl-C stops it."""
+Ctrl-C stops it; tasks that run then go on for {settings.lease_s:g} s, for the next `priority up` to take over."""
 
 
 @run.command("api")
@@ -98,14 +98,14 @@ def api(state: StateOption = None, host: HostOption = None, port: PortOption = N
     """Run the API alone. The database must be there: `priority db upgrade`."""
     settings = shell.settings(state=state, host=host, port=port)
     from priority.face.api import serve
-    from priority.service.up import first_token
+    from priority.service.up import first_token, hide_password
 
     file = first_token(settings, only_if_none=True)
     if file is not None:
         shell.write(f"the admin's token is in {file}")
 
     def ready(url: str) -> None:
-        shell.write(f"api {url}")
+        shell.write(f"api {url}, database {hide_password(settings.database_url)}; Ctrl-C stops it, what runs goes on")
         sys.stdout.flush()
 
     raise typer.Exit(serve(settings, ready=ready))
@@ -115,8 +115,13 @@ def api(state: StateOption = None, host: HostOption = None, port: PortOption = N
 def scheduler(state: StateOption = None) -> None:
     """Run a scheduler alone. Of several, one leads and the others wait for it to go."""
     settings = shell.settings(state=state)
-    from priority.service.build import run_scheduler
+    from priority.service.build import redis_url, run_scheduler
+    from priority.service.up import hide_password
 
+    database, redis = hide_password(settings.database_url), hide_password(redis_url(settings))
+    shell.write(f"scheduler of {database}, redis {redis}; leads, or waits while another does")
+    shell.write("Ctrl-C stops it; what runs goes on")
+    sys.stdout.flush()
     raise typer.Exit(run_scheduler(settings))
 
 
@@ -145,9 +150,17 @@ def agent(
             raise Invalid("--resource", f"{key} must be a number, not {value!r}") from None
     attributes = _pairs(attribute, "--attribute")
     settings = shell.settings(state=state)
-    from priority.service.up import run_agent
+    from priority.service.build import redis_url
+    from priority.service.up import hide_password, outlive, run_agent
 
-    raise typer.Exit(run_agent(settings, name, cpus=cpus, mem=mem, disk=disk, more=more, attributes=attributes))
+    def ready(capacity: str) -> None:
+        shell.write(f"node {name}: {capacity}; redis {hide_password(redis_url(settings))}, folder {settings.state}")
+        shell.write(f"Ctrl-C stops it; {outlive(settings)}")
+        sys.stdout.flush()
+
+    raise typer.Exit(
+        run_agent(settings, name, cpus=cpus, mem=mem, disk=disk, more=more, attributes=attributes, ready=ready)
+    )
 
 
 def _check_name(name: str, pattern: str) -> None:

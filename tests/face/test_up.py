@@ -113,6 +113,7 @@ def test_parts_are_brought_back_work_goes_on_and_a_second_start_finds_it(up: Up,
     # 3. a clean stop leaves no part behind; the next start goes on with the same task
     parts = up.parts()
     assert up.stop() == 0
+    assert "tasks that run go on for 20 s (setting lease_s)" in up.log()
     assert not [name for name, pid in parts.items() if alive(pid)]
     with pytest.raises(Unavailable, match="nothing runs on the state folder"):
         up.client()
@@ -131,6 +132,36 @@ def test_parts_end_with_a_supervisor_that_was_killed(up: Up, eventually: Eventua
     up.start()  # waits until they have gone
     eventually(up.well, "the next start", READY_S)
     assert not [name for name, pid in parts.items() if alive(pid)]
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["scheduler"], ["scheduler of sqlite:///", "redis unix://", "Ctrl-C stops it; what runs goes on"]),
+        (
+            ["agent", "--name", "n7", "--cpus", "2"],
+            ["node n7: cpus 2, disk 32GiB, mem 8GiB", "Ctrl-C stops it", "60 s"],
+        ),
+        (["api", "--port", "0"], ["api http://127.0.0.1:", "Ctrl-C stops it"]),
+    ],
+)
+def test_a_part_alone_says_what_it_is_and_how_it_stops(tmp_path: Path, command: list[str], says: list[str]) -> None:
+    given = {name: value for name, value in os.environ.items() if not name.startswith("PRIORITY_")}
+    environment = {**given, "PRIORITY_STATE": str(tmp_path), "PRIORITY_CONFIG": os.devnull}
+    priority = [sys.executable, "-m", "priority"]
+    subprocess.run([*priority, "db", "upgrade"], env=environment, check=True, capture_output=True)
+    process = subprocess.Popen(
+        [*priority, *command], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    try:
+        assert process.stdout is not None
+        said = ""
+        while not all(words in said for words in says) and (line := process.stdout.readline()):
+            said += line
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+    assert all(words in said for words in says), said
 
 
 def test_secrets_are_the_owners_alone(up: Up) -> None:
