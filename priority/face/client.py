@@ -101,9 +101,9 @@ class Client:
 
     # --- jobs
 
-    def submit(self, spec: Mapping[str, Any] | BaseModel, key: str | None = None) -> views.JobView:
+    def submit(self, spec: Mapping[str, Any] | BaseModel, key: str | None = None) -> views.Submitted:
         """One job. `key` is the idempotency key: the same key never makes two jobs."""
-        return cast("views.JobView", self._post_job("/v1/jobs", _plain(spec), key))
+        return cast("views.Submitted", self._post_job("/v1/jobs", _plain(spec), key))
 
     def submit_many(self, specs: Sequence[Mapping[str, Any] | BaseModel], key: str | None = None) -> views.Bulk:
         """Up to the service's `bulk_limit` jobs in one transaction: all of them or none."""

@@ -37,6 +37,15 @@ JOB_SUMMARY: dict[str, Any] = {
     "resources": {"cpus": 2, "mem": 4096},
 }
 JOB = {**JOB_SUMMARY, "spec": SPEC}
+SUBMITTED: dict[str, Any] = {**JOB, "warnings": []}
+BULK: dict[str, Any] = {
+    "jobs": [JOB_SUMMARY],
+    "replayed": False,
+    "warnings": [
+        "jobs[3] (physics/prod/large): no node could ever hold it: it asks for cpus 99, and the most that one has is "
+        "cpus 4; it waits until one comes"
+    ],
+}
 TASK: dict[str, Any] = {
     "id": "1ka5p2c7g0m4x9q3d8t6v-0-1",
     "job": "1ka5p2c7g0m4x9q3d8t6v",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request, Response
@@ -17,6 +19,7 @@ from priority.job import Job, JobSpec, JobState, Name
 from priority.ports import JobQuery
 from priority.service.build import Service
 from priority.service.jobs import Submission
+from priority.service.largest import Largest
 from priority.task import State
 
 routes = router()
@@ -45,10 +48,10 @@ def _key(request: Request) -> str | None:
     status_code=201,
     tags=["jobs"],
     summary="Submit one job",
-    response_model=views.JobView,
+    response_model=views.Submitted,
     responses={
-        **says(examples.JOB, status=201, text="The job is on disk"),
-        **says(examples.JOB, text="The answer to the same key again"),
+        **says(examples.SUBMITTED, status=201, text="The job is on disk"),
+        **says(examples.SUBMITTED, text="The answer to the same key again"),
     },
     openapi_extra={**body_of("JobSpec", examples.SPEC), "parameters": [_KEY_HEADER]},
 )
@@ -61,10 +64,24 @@ async def submit_job(request: Request) -> Response:
     accepted = await state.submitter.submit(Submission(request.state.user, (spec,), key))
     job = accepted.jobs[0]
     where = {"location": f"/v1/jobs/{job.uid}"}
+    warnings = await _warnings(state.service.largest, (spec,))
     if accepted.replayed:
         (now,) = await run_in_threadpool(state.service.jobs.look_again, accepted.jobs)
-        return answer(plain.job(now.job, now.states), 200, where)
-    return answer(plain.job(job), 201, where)
+        return answer({**plain.job(now.job, now.states), "warnings": warnings}, 200, where)
+    return answer({**plain.job(job), "warnings": warnings}, 201, where)
+
+
+async def _warnings(largest: Largest, specs: Sequence[JobSpec]) -> list[str]:
+    """From what is known of the nodes. Nobody waits for them to be read anew, but who is to be warned."""
+    if largest.due():
+        reading = asyncio.get_running_loop().run_in_executor(None, largest.refresh)
+        if largest.unread:
+            await reading
+    warnings = largest.warnings(specs)
+    if warnings and not largest.sure():
+        await run_in_threadpool(largest.refresh)
+        warnings = largest.warnings(specs)
+    return warnings
 
 
 @routes.post(
@@ -74,8 +91,8 @@ async def submit_job(request: Request) -> Response:
     summary="Submit many jobs in one transaction",
     response_model=views.Bulk,
     responses={
-        **says({"jobs": [examples.JOB_SUMMARY], "replayed": False}, status=201, text="The jobs are on disk"),
-        **says({"jobs": [examples.JOB_SUMMARY], "replayed": True}, text="The answer to the same key again"),
+        **says(examples.BULK, status=201, text="The jobs are on disk"),
+        **says({**examples.BULK, "replayed": True}, text="The answer to the same key again"),
     },
     openapi_extra={**body_of("JobSpecs", [examples.SPEC]), "parameters": [_KEY_HEADER]},
 )
@@ -92,10 +109,11 @@ async def submit_jobs(request: Request) -> Response:
     if len(specs) > state.settings.bulk_limit:
         raise TooLarge(f"jobs: there are {len(specs)}, at most {state.settings.bulk_limit} go into one request")
     accepted = await state.submitter.submit(Submission(request.state.user, specs, key))
+    more = {"replayed": accepted.replayed, "warnings": await _warnings(state.service.largest, specs)}
     if accepted.replayed:
         again = await run_in_threadpool(state.service.jobs.look_again, accepted.jobs)
-        return answer({"jobs": [plain.job_summary(now.job, now.states) for now in again], "replayed": True})
-    return answer({"jobs": [plain.job_summary(job) for job in accepted.jobs], "replayed": False}, 201)
+        return answer({"jobs": [plain.job_summary(now.job, now.states) for now in again], **more})
+    return answer({"jobs": [plain.job_summary(job) for job in accepted.jobs], **more}, 201)
 
 
 def _parse_lines(body: bytes) -> tuple[JobSpec, ...]:

@@ -46,6 +46,12 @@ class JobView(JobSummary):
     spec: dict[str, Any]
 
 
+class Submitted(JobView):
+    """A job as it was accepted. `warnings`: why it may wait for long, as no node that is known could hold it."""
+
+    warnings: list[str]
+
+
 class JobPage(TypedDict):
     """Jobs, newest first. `next` is the cursor for `after`, null on the last page."""
 
@@ -54,10 +60,11 @@ class JobPage(TypedDict):
 
 
 class Bulk(TypedDict):
-    """What became of a bulk submission: all of it."""
+    """What became of a bulk submission: all of it. `warnings`: of jobs that no node that is known could hold."""
 
     jobs: list[JobSummary]
     replayed: bool
+    warnings: list[str]
 
 
 class TaskView(TypedDict):

@@ -11,6 +11,7 @@ from priority.ports import User
 from priority.queue import embedded
 from priority.service import explain, risk
 from priority.service.jobs import Jobs
+from priority.service.largest import Largest
 from priority.service.loop import Loop
 from priority.service.nodes import Nodes
 from priority.service.parts import Parts
@@ -36,6 +37,7 @@ class Service:
     nodes: Nodes
     preemptions: Preemptions
     whatif: WhatIf
+    largest: Largest
 
     def explain(self, actor: User, ref: str) -> explain.Explanation:
         """See `priority.service.explain.explain`."""
@@ -52,7 +54,16 @@ class Service:
 
 def assemble(parts: Parts) -> Service:
     """The verbs over these parts."""
-    return Service(parts, Jobs(parts), Roles(parts), Users(parts), Nodes(parts), Preemptions(parts), WhatIf(parts))
+    return Service(
+        parts,
+        Jobs(parts),
+        Roles(parts),
+        Users(parts),
+        Nodes(parts),
+        Preemptions(parts),
+        WhatIf(parts),
+        Largest(parts),
+    )
 
 
 def build(settings: Settings, *, consumer: str = "api") -> Service:

@@ -1,0 +1,110 @@
+"""A warning for what no node could ever hold."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from priority.errors import Unavailable
+from priority.node import Node
+from priority.resources import parse
+from priority.service import largest
+from priority.service.largest import Largest
+
+from .world import World, node, spec
+
+
+def warnings(world: World, *specs: Any) -> list[str]:
+    asked = Largest(world.parts)
+    asked.refresh()
+    return asked.warnings(specs)
+
+
+def test_what_no_node_could_hold_is_said_as_the_engine_says_it() -> None:
+    world = World([node("n1", 4), node("n2", 8)])
+    world.settle()
+    assert warnings(world, spec("web/prod/a", cpus=8)) == []
+    (line,) = warnings(world, spec("web/prod/huge", cpus=9))
+    job = world.submit(spec("web/prod/huge", cpus=9))
+    world.settle()
+    reason = world.tasks(job)[0].reason
+    assert reason is not None and reason.code == "no-node"
+    assert line == f"{reason.message}; it waits until one comes"
+
+
+def test_a_node_that_is_down_could_hold_it_and_without_nodes_nothing_is_known() -> None:
+    world = World([node("n1", 8)])
+    assert warnings(world, spec("web/prod/a", cpus=99)) == []
+    world.settle()
+    world.backend.kill_node("n1")
+    world.move(100.0)
+    assert warnings(world, spec("web/prod/a", cpus=8)) == []
+
+
+def test_no_single_node_has_that_much_of_all_at_once() -> None:
+    nodes = [Node("n1", parse({"cpus": 8, "mem": "1GiB"}, "")), Node("n2", parse({"cpus": 1, "mem": "64GiB"}, ""))]
+    world = World(nodes)
+    world.settle()
+    (line,) = warnings(world, spec("web/prod/a", resources={"cpus": 2, "mem": "2GiB"}))
+    assert "no single node has that much of all at once" in line
+    assert warnings(world, spec("web/prod/a", resources={"cpus": 1, "mem": "2GiB"})) == []
+    (line,) = warnings(world, spec("web/prod/a", resources={"cpus": 1, "licence": 1}))
+    assert "the most that one has is licence 0" in line
+
+
+def test_of_many_jobs_those_that_ask_alike_are_named_once() -> None:
+    world = World([node("n1", 4)])
+    world.settle()
+    jobs = [spec(f"web/prod/j{number}", cpus=[1, 5, 6][number % 3]) for number in range(9)]
+    first, second = warnings(world, *jobs)
+    assert first.startswith("jobs[1] (web/prod/j1) and 2 more: no node could ever hold it: it asks for cpus 5,")
+    assert second.startswith("jobs[2] (web/prod/j2) and 2 more: no node")
+
+
+def test_what_is_known_is_read_anew_now_and_then_by_one() -> None:
+    now_s = 0.0
+    world = World([node("n1", 4)])
+    world.settle()
+    asked = Largest(world.parts, lambda: now_s)
+    assert asked.unread and [asked.due(), asked.due()] == [True, False]
+    asked.refresh()
+    assert not asked.unread and asked.sure()
+    now_s = 1.0
+    assert not asked.sure() and not asked.due()
+    now_s = largest.FRESH_S
+    assert [asked.due(), asked.due()] == [True, False]
+    assert asked.warnings([spec("web/prod/a", cpus=6)])
+    world.backend.start_node(node("n2", 6))
+    world.settle()
+    asked.refresh()
+    assert asked.warnings([spec("web/prod/a", cpus=6)]) == []
+
+
+def test_a_database_that_does_not_answer_fails_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World([node("n1", 4)])
+    world.settle()
+    asked = Largest(world.parts)
+    asked.refresh()
+
+    def lost(*_: Any) -> Any:
+        raise Unavailable("not now")
+
+    monkeypatch.setattr(world.store, "read", lost)
+    asked.refresh()
+    assert asked.warnings([spec("web/prod/a", cpus=6)])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_nobody_is_warned_of_what_a_node_could_hold(seed: int) -> None:
+    """However many sizes there are; and of few sizes, everybody is who should be."""
+    chance = random.Random(seed)
+    many = chance.choice([3, 30, 300])
+    sizes = [{"cpus": chance.randint(1, 20) * 1000, "mem": chance.randint(1, 20)} for _ in range(many)]
+    kept = largest._largest(sizes)
+    for _ in range(200):
+        request = {"cpus": chance.randint(1, 22) * 1000, "mem": chance.randint(1, 22)}
+        holds = any(all(size[name] >= request[name] for name in request) for size in sizes)
+        never = largest._never(request, kept) is not None
+        assert never != holds or (many == 300 and not never)
