@@ -4,7 +4,9 @@ A recording is JSON lines, one round each. The first holds a whole snapshot docu
 only what has changed since the round before it, and what is gone:
 
     {"round": 1, "snapshot": {"now": ..., "nodes": [...], "tiers": ..., "tasks": [...], ...}, "plan": {...}}
-    {"round": 2, "changes": {"now": ..., "tasks": [...]}, "gone": {"tasks": ["a-1"]}, "plan": {...}}
+    {"round": 2, "changes": {"now": ..., "tasks": [...]}, "gone": {"tasks": {"a-1": "..."}}, "plan": {...}}
+
+Of a task that is gone it tells when (as of the last look at the clock: rounds are made only while somebody waits).
 
 `Watched` notes what changes, at the price of a set's insertion; `Script` writes lines; `Stage` reads them.
 """
@@ -38,6 +40,8 @@ class Changes:
     nodes: Mapping[str, Node | None]
     roles: Mapping[str, RoleRules | None]
     tasks: Mapping[str, Claim | None]
+    gone_us: Mapping[str, int]
+    """When each task went that is gone."""
     whole: bool
 
 
@@ -51,6 +55,7 @@ class Watched(Snapshot):
         self._touched_nodes: set[str] = set()
         self._touched_roles: set[str] = set()
         self._touched_tasks: set[str] = set()
+        self._gone_us: dict[str, int] = {}
         self._whole = True
 
     def put_node(self, node: Node) -> None:
@@ -89,13 +94,18 @@ class Watched(Snapshot):
         claim = self.task(id)
         super().drop_task(id)
         self._touched_tasks.add(id)
+        self._gone_us[id] = self.now_us
         if claim is not None and claim.node is not None and self.node(claim.node) is None:
             self._touched_nodes.add(claim.node)  # a node that was dropped, and forgotten with its last task
 
     def all_anew(self) -> None:
         """The next changes are everything: whoever keeps the record has lost some."""
         self._whole = True
+        self._forget()
+
+    def _forget(self) -> None:
         self._touched_nodes, self._touched_roles, self._touched_tasks = set(), set(), set()
+        self._gone_us = {}
 
     def changes(self) -> Changes:
         """Since the last call; the first tells everything."""
@@ -105,16 +115,18 @@ class Watched(Snapshot):
             self._touched_roles = set(self.roles())
             self._touched_tasks = {claim.id for claim in self.tasks()}
         roles = self.roles()
+        tasks = {id: self.task(id) for id in self._touched_tasks}
         found = Changes(
             self.now_us,
             self.tiers,
             self.policy,
             {name: self.node(name) for name in self._touched_nodes},
             {name: roles.get(name) for name in self._touched_roles},
-            {id: self.task(id) for id in self._touched_tasks},
+            tasks,
+            {id: self._gone_us.get(id, self.now_us) for id, claim in tasks.items() if claim is None},
             whole,
         )
-        self._touched_nodes, self._touched_roles, self._touched_tasks = set(), set(), set()
+        self._forget()
         return found
 
 
@@ -145,8 +157,8 @@ class Script:
         tasks, no_tasks = _split(changes.tasks)
         part = self._document(changes, nodes, roles, tasks)
         kept = {name: part[name] for name in ("now", "nodes", "roles", "tasks") if part[name]}
-        gone = {"nodes": no_nodes, "roles": no_roles, "tasks": no_tasks}
-        gone = {name: names for name, names in gone.items() if names}
+        when = {id: reading.show_time(changes.gone_us[id]) for id in no_tasks}
+        gone = {name: names for name, names in (("nodes", no_nodes), ("roles", no_roles), ("tasks", when)) if names}
         return {"round": number, "changes": kept, "gone": gone, "plan": plan.document()}
 
     @staticmethod

@@ -9,7 +9,7 @@ and appends them, several at a time, as one gzip member each time. So `zcat` sho
 - The disk is full: a line in the log, and a new beginning later. Scheduling goes on as if nothing was the matter.
 
 Each file begins with a whole snapshot and can be read alone. It is ended when it has grown to its part of what is
-allowed; then the oldest files are deleted, until all are within that.
+allowed; the oldest files are deleted as soon as all together would be more than that (but never the newest).
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import os
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,6 +71,8 @@ class Recorder:
         self._file: int | None = None
         self._path = Path()
         self._size = 0
+        self._others = 0
+        """How large the other files are together."""
         self._whole = 0
         """How large the first write of this file was."""
         self._files = 0
@@ -126,6 +127,8 @@ class Recorder:
             member = packer.compress(part) + packer.flush()
             if self._file is None:
                 self._begin_file()
+            if self._others + self._size + len(member) > self._limit:
+                self._forget(len(member))
             self._append(member)
             self._whole = self._whole or len(member)
             if self._size >= max(self._limit // FILES, _BASES * self._whole):
@@ -153,7 +156,7 @@ class Recorder:
 
     def _begin_file(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._forget()
+        self._others = sum(path.stat().st_size for path in recorded(self._folder))
         self._files += 1
         now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         self._path = self._folder / f"{now}-{os.getpid()}-{self._files:04d}{SUFFIX}"
@@ -164,19 +167,16 @@ class Recorder:
         if self._file is not None:
             os.close(self._file)
             self._file = None
-            with suppress(OSError):
-                self._forget()
 
-    def _forget(self) -> None:
-        """Delete the oldest files, until there is room for one more; never the newest."""
-        files = recorded(self._folder)
-        sizes = {path: path.stat().st_size for path in files}
-        total = sum(sizes.values())
-        for path in files[:-1]:
-            if total <= self._limit - self._limit // FILES:
+    def _forget(self, room: int) -> None:
+        """Delete the oldest files until there is room for so much more; never this one."""
+        others = {path: path.stat().st_size for path in recorded(self._folder) if path != self._path}
+        self._others = sum(others.values())
+        for path, size in others.items():
+            if self._others + self._size + room <= self._limit:
                 break
             path.unlink(missing_ok=True)
-            total -= sizes[path]
+            self._others -= size
 
 
 def recorded(folder: Path) -> list[Path]:
