@@ -257,7 +257,9 @@ def config(json: Json = False) -> None:
         return shell.write_json(rows)
     from priority.face import show
 
-    show.out("Each may be set by its variable, or by its name in priority.yaml (or the file PRIORITY_CONFIG names).\n")
+    show.prose(
+        "Each may be set by its variable, or by its name in priority.yaml (or the file PRIORITY_CONFIG names).\n"
+    )
     return show.out(
         show.table(("SETTING", "VALUE", "WHAT"), [(row["variable"], row["value"], row["description"]) for row in rows])
     )

@@ -190,6 +190,9 @@ BAD = [
     (["up", "--mem", "much"],                       2, ["agent_mem"]),
     (["agent", "--name", "a/b"],                    2, ["--name"]),
     (["plan", "nowhere.json"],                      2, ["nowhere.json"]),
+    (["plan"],                                      2, ["SNAPSHOT", "--example"]),
+    (["audit", "list", "--since", "soon"],          2, ["since", "7d"]),
+    (["audit", "list", "--action", "Q u"],          2, ["action"]),
 ]  # fmt: skip
 
 
@@ -305,6 +308,8 @@ def test_kill_restart_scale(run: Run) -> None:
     assert good(run("job", "scale", "physics/devel/many", "6", "--json"))[0]["active"] == 6
     assert good(run("kill", "physics/devel/many", "-i", "0,2-3", "--json"))[0]["active"] == 3
     assert run("job", "restart", "physics/devel/many").exit_code == 0
+    assert good(run("scale", "physics/devel/many", "7", "--json"))[0]["pending"] == 4
+    assert "begins anew" in run("restart", "physics/devel/many", "-i", "1").stdout
     assert "has ended" in run("kill", "physics/devel/many", "--why", "done").stdout
 
 
@@ -374,6 +379,32 @@ def test_roles_three_ways_that_agree(run: Run) -> None:
     assert "role:new" in run("audit", "list").stdout
 
 
+def test_a_diff_says_that_apply_would_refuse_and_why(run: Run) -> None:
+    tight: dict[str, Any] = {"roles": {"tight": {"quota": {"prod": {"cpus": 4, "mem": "8GiB"}, "devel": {"cpus": 4}}}}}
+    assert run("roles", "apply", "-", stdin=yaml.safe_dump(tight)).exit_code == 0
+    run("submit", "--role", "tight", "--tier", "prod", "--name", "a", "--cpus", "3", "--", "true")
+    tight["roles"]["tight"]["quota"]["prod"]["cpus"] = 2
+    lower = yaml.safe_dump(tight)
+    for args in (("diff", "-"), ("apply", "-", "--dry-run")):
+        said = run("roles", *args, stdin=lower)
+        assert said.exit_code == 5
+        assert "~ tight/quota/prod: cpus 4, mem 8GiB -> cpus 2, mem 8GiB" in said.stdout
+        assert "would be refused: the new quota of role tight, tier prod is below its use by cpus 1" in said.stderr
+    document = run("roles", "diff", "-", "--json", stdin=lower)
+    assert document.exit_code == 5 and len(json.loads(document.stdout)["refused"]) == 1
+    assert run("roles", "apply", "-", stdin=lower).exit_code == 5
+    assert run("roles", "diff", "-", "--force", stdin=lower).exit_code == 0
+    gone = run("roles", "diff", "-", "--delete", stdin=yaml.safe_dump({"roles": {}}))
+    assert gone.exit_code == 5 and "role tight has active jobs, such as tight/prod/a" in gone.stderr
+    assert run("roles", "diff", "-", stdin=yaml.safe_dump({"roles": {}})).exit_code == 0
+    run("kill", "tight/prod/a")
+
+
+def test_an_amount_has_its_unit(run: Run) -> None:
+    assert "cpus 9, mem 16GiB" in run("quota", "set", "chem", "devel", "cpus=9", "mem=16GiB").stdout
+    assert "- chem/quota/devel: cpus 9, mem 16GiB" in run("quota", "set", "chem", "devel", "--remove").stdout
+
+
 def test_the_demos_roles_can_be_read(run: Run) -> None:
     result = run("roles", "diff", str(ROLES_FILE), "--json")
     assert good(result)["changes"]
@@ -402,6 +433,7 @@ def test_health_config_schema_openapi(run: Run) -> None:
     assert all(row["description"] for row in settings.values())
     assert "PRIORITY_PORT" in run("config").stdout
     assert good(run("job", "schema"))["properties"]["command"]
+    assert good(run("roles", "schema"))["properties"]["roles"]
     assert good(run("openapi"))["openapi"].startswith("3.")
 
 
@@ -416,6 +448,13 @@ def test_plan_one_line_a_file_and_the_others_go_on(run: Run, tmp_path: Path) -> 
     assert result.exit_code == 2
     assert [json.loads(line)["launch"] for line in result.stdout.splitlines()] == [[], []]
     assert result.stderr.startswith(f"{bad}: nodes[0].capacity.cpus: ") and len(result.stderr.splitlines()) == 1
+
+
+def test_a_plan_to_begin_with(run: Run) -> None:
+    example = run("plan", "--example")
+    assert example.exit_code == 0
+    assert good(run("plan", "-", stdin=example.stdout))["preempt"]
+    assert good(run("plan", "--schema"))["$defs"].keys() == {"Snapshot", "Plan"}
 
 
 def process(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:

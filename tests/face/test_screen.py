@@ -1,0 +1,200 @@
+"""What a person sees: on a terminal of any width nothing breaks, and the words say what is."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from priority.face.terminal import amount
+from priority.service.access import SYSTEM
+
+from .live import Live, parts_in, serving, spec
+
+Eventually = Callable[..., Any]
+WIDTHS = (60, 80)
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with serving(parts_in(tmp_path_factory.mktemp("screen"))) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def busy(live: Live) -> Live:
+    """Jobs in every state: on 2 nodes of 4 cpus."""
+    root = live.client()
+    root.submit(
+        spec("opportunistic/mc-with-a-long-name-for-a-job-of-a-person", cpus=1, instances=12, labels={"a": "b"})
+    )
+    root.submit(spec("prod/run1", cpus=2, instances=2))
+    root.submit(spec("devel/nowhere", constraints=[{"attribute": "rack", "in": ["r9"]}]))
+    root.submit(spec("devel/ended", cpus=999))
+    root.kill("physics/devel/ended", why="a reason that somebody wrote at some length, so that it needs several lines")
+    return live
+
+
+def environment(live: Live, **more: str) -> dict[str, str]:
+    given = {name: value for name, value in os.environ.items() if not name.startswith(("PRIORITY_", "COLUMNS"))}
+    service = {"PRIORITY_URL": live.url, "PRIORITY_TOKEN": live.tokens["root"], "PRIORITY_CONFIG": os.devnull}
+    return {**given, **service, "TERM": "xterm-256color", **more}
+
+
+def on_terminal(live: Live, width: int, *args: str) -> list[str]:
+    """What a terminal of this width shows, without the colours."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
+    command = [sys.executable, "-m", "priority", *args]
+    process = subprocess.Popen(command, env=environment(live), stdin=slave, stdout=slave, stderr=slave)
+    os.close(slave)
+    seen = b""
+    while True:
+        try:
+            data = os.read(master, 65_536)
+        except OSError:  # its other end is closed
+            break
+        if not data:
+            break
+        seen += data
+    os.close(master)
+    assert process.wait(timeout=60) in (0, 5), seen
+    return [line.rstrip() for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode()).splitlines()]
+
+
+def in_pipe(live: Live, *args: str) -> str:
+    command = [sys.executable, "-m", "priority", *args]
+    done = subprocess.run(command, env=environment(live), capture_output=True, text=True, check=False, timeout=60)
+    return done.stdout + done.stderr
+
+
+LONG = "mc-with-a-long-name-for-a-job-of-a-person"
+SCREENS = [
+    ("list", "--all"), ("status", "physics/prod/run1"), ("status", f"physics/opportunistic/{LONG}"),
+    ("explain", f"physics/opportunistic/{LONG}"), ("explain", "physics/devel/nowhere"), ("quota", "show"),
+    ("quota", "show", "physics"), ("node", "list"), ("role", "list"), ("user", "list"), ("token", "list"),
+    ("audit", "list"), ("health",), ("config",),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("args", SCREENS, ids=" ".join)
+def test_nothing_is_wider_than_the_window(busy: Live, width: int, args: tuple[str, ...]) -> None:
+    lines = on_terminal(busy, width, *args)
+    assert lines
+    assert [line for line in lines if len(line) > width] == []
+
+
+def test_a_list_tells_what_runs_from_what_waits(busy: Live, eventually: Eventually) -> None:
+    def settled() -> bool:
+        run1 = busy.client().job("physics/prod/run1")
+        return run1["running"] == 2 and busy.client().job(f"physics/opportunistic/{LONG}")["running"] == 4
+
+    eventually(settled)
+    narrow = on_terminal(busy, 80, "list")
+    assert narrow[0].split()[:4] == ["JOB", "PENDING", "RUNNING", "FINISHED"]
+    row = next(line for line in narrow if line.startswith("physics/prod/run1"))
+    assert row.split()[1:4] == ["0", "2", "0"]
+    piped = in_pipe(busy, "list").splitlines()
+    assert piped[0].split()[:10] == [
+        "JOB", "USER", "STATE", "PENDING", "STARTING", "RUNNING", "DYING", "FINISHED", "FAILED", "KILLED",
+    ]  # fmt: skip
+    assert [line for line in piped if line != line.rstrip()] == []
+    for job in busy.client().jobs(limit=100)["items"]:
+        assert sum(job[name] for name in ("pending", "starting", "running", "dying")) == job["active"]  # type: ignore[literal-required]
+
+
+def test_a_status_has_the_newest_attempts_and_all_of_them_newest_first(busy: Live, eventually: Eventually) -> None:
+    root = busy.client()
+    uid = root.submit(spec("prod/twice", max_failures=3, backoff={"initial": 0, "limit": 0}))["uid"]
+    eventually(lambda: f"{uid}-0-1" in busy.backend.running())
+    busy.backend.finish(f"{uid}-0-1", exit_code=3)
+    eventually(lambda: f"{uid}-0-2" in busy.backend.running())
+
+    def attempts(*more: str) -> list[str]:
+        rows = [line.split() for line in on_terminal(busy, 80, "status", uid, *more)]
+        return [row[1] for row in rows if len(row) > 2 and row[0] == "0" and row[1].isdigit()]
+
+    assert (attempts(), attempts("--all")) == (["2"], ["2", "1"])
+    busy.backend.finish(f"{uid}-0-2")
+
+
+def test_who_is_alike_is_named(busy: Live) -> None:
+    lines = on_terminal(busy, 120, "explain", f"physics/opportunistic/{LONG}")
+    assert any(re.match(r"\d+-\d+ .* pending ", line) for line in lines), lines
+    assert "alike" not in "\n".join(lines)
+    assert "has rack r9; no node says what its rack is" in " ".join(
+        on_terminal(busy, 120, "explain", "physics/devel/nowhere")
+    )
+
+
+def test_a_quota_tells_what_runs_from_what_waits(busy: Live) -> None:
+    rows = [line.split() for line in in_pipe(busy, "quota", "show", "physics").splitlines()]
+    assert rows[0] == ["ROLE", "TIER", "USER", "RESOURCE", "QUOTA", "RUNNING", "WAITING", "LEFT"]
+    found = {(row[1], row[2], row[3]): row[4:] for row in rows[1:]}
+    assert found["devel", "-", "cpus"][0] == "100", "waiting work of a ceiling takes nothing of it"
+    assert found["devel", "-", "cpus"][1:] == ["0", "1", "100"]
+    assert found["prod", "-", "cpus"][0] == "8"
+    assert (
+        int(found["prod", "-", "cpus"][1]) + int(found["prod", "-", "cpus"][2]) + int(found["prod", "-", "cpus"][3])
+        == 8
+    )
+
+
+def test_changes_are_read_as_changes(busy: Live) -> None:
+    busy.service.roles.set_quota(SYSTEM, "chem", "prod", {"cpus": 8000, "mem": 2048})
+    shown = in_pipe(busy, "audit", "list", "--role", "chem", "--action", "quota.set", "--since", "1h")
+    assert "~ quota/prod: cpus 8 -> cpus 8, mem 2GiB" in shown
+    assert "{" not in in_pipe(busy, "audit", "list")
+    on_screen = on_terminal(busy, 80, "audit", "list", "--role", "chem", "--action", "quota")
+    assert "  ~ quota/prod: cpus 8 -> cpus 8, mem 2GiB" in on_screen
+    assert "no changes" in in_pipe(busy, "audit", "list", "--user", "nobody")
+    assert "priority: since: must be a time such as" in in_pipe(busy, "audit", "list", "--since", "yesterday")
+    assert "priority: action: must be" in in_pipe(busy, "audit", "list", "--action", "Quota!")
+
+
+@pytest.mark.parametrize(
+    ("name", "plain", "shown"),
+    [("cpus", 2, "2"), ("cpus", -0.5, "-0.5"), ("mem", 4096, "4GiB"), ("mem", -100, "-100MiB"), ("gpus", None, "-")],
+)
+def test_amounts(name: str, plain: float | None, shown: str) -> None:
+    assert amount(name, plain) == shown
+
+
+def offered(live: Live, words: str, **more: str) -> list[str]:
+    """What Tab offers in bash."""
+    given = {"_PRIORITY_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
+    done = subprocess.run(
+        [sys.executable, "-m", "priority"],
+        env=environment(live, **given, **more), capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_tab_knows_jobs_roles_nodes_users_and_tiers(busy: Live) -> None:
+    assert "physics/prod/run1" in offered(busy, "priority kill physics/prod/")
+    assert "physics/devel/ended" not in offered(busy, "priority kill physics/devel/")
+    assert "physics/devel/ended" in offered(busy, "priority logs phys")
+    assert offered(busy, "priority quota set ") == ["chem", "physics"]
+    assert offered(busy, "priority quota set chem p") == ["prod"]
+    assert offered(busy, "priority node drain ") == ["n1", "n2"]
+    assert offered(busy, "priority submit --role ch") == ["chem"]
+    assert "ada" in offered(busy, "priority token create --user a")
+
+
+def test_tab_is_silent_when_nobody_answers(busy: Live, tmp_path: Path) -> None:
+    away = {"PRIORITY_URL": "http://127.0.0.1:9"}
+    nowhere = {"PRIORITY_URL": "", "PRIORITY_TOKEN": "", "PRIORITY_STATE": str(tmp_path)}
+    for more in (away, nowhere, {"PRIORITY_TOKEN": "bad"}, {"PRIORITY_PORT": "x"}):
+        assert offered(busy, "priority node drain ", **more) == []
