@@ -126,7 +126,7 @@ class Board:
 
     def shape(self, claim: Claim) -> Shape:
         """The same object for equal requests."""
-        key = tuple(sorted(claim.request.items()))
+        key = tuple(sorted(claim.request.items())) if len(claim.request) > 1 else tuple(claim.request.items())
         shape = self._shapes.get(key)
         if shape is None:
             vector = self.vector(claim.request)

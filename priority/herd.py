@@ -81,13 +81,13 @@ class Herd:
         """Of some (at least one) the one with the least work lost; of equals the first by node, then by key."""
         works = self.works()
         if works is None:
-            return min(picks.tolist(), key=lambda one: (self.work(one), self.node[one], self.key(one)))
+            return min(map(int, picks), key=lambda one: (self.work(one), self.node[one], self.key(one)))
         mine = works[picks]
         picks = picks[mine == mine.min()]
         if len(picks) > 1:
             nodes = self.node[picks]
             picks = picks[nodes == nodes.min()]
-        return min(picks.tolist(), key=self.key)
+        return min(map(int, picks), key=self.key)
 
     def cost(self, victims: Sequence[int]) -> tuple[int, int, int, int]:
         """What the contract compares of a set of victims: highest rank, highest priority, how many, work lost."""

@@ -7,17 +7,19 @@ See `priority.mend` and `priority.round` for how a round goes, and `priority.cer
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast, overload
 
 from priority import strict
+from priority.board import Board
 from priority.fairness import Unit
 from priority.herd import rule
 from priority.mend import decide
 from priority.reason import Reason
 from priority.round import Round
 from priority.snapshot import Snapshot
+from priority.sweep import FEWEST, Sweep, sweep
 from priority.waiting import why
 
 
@@ -67,8 +69,55 @@ class Plan:
         }
 
 
+class Launches(Sequence[Placement]):
+    """Very many launches, by task: made into placements when somebody reads them. Behaves as the tuple of them."""
+
+    def __init__(self, swept: Sweep) -> None:
+        self._swept: Sweep | None = swept
+        self._size = len(swept)
+        self._made: tuple[Placement, ...] = ()
+
+    def _all(self) -> tuple[Placement, ...]:
+        if self._swept is not None:
+            self._made = tuple(Placement(task, node) for task, node in self._swept.pairs())
+            self._swept = None
+        return self._made
+
+    def __len__(self) -> int:
+        return self._size
+
+    @overload
+    def __getitem__(self, index: int) -> Placement: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Placement, ...]: ...
+    def __getitem__(self, index: int | slice) -> Placement | tuple[Placement, ...]:
+        return self._all()[index]
+
+    def __iter__(self) -> Iterator[Placement]:
+        return iter(self._all())
+
+    def __eq__(self, other: object) -> bool:
+        return self._all() == (other._all() if isinstance(other, Launches) else other)
+
+    def __hash__(self) -> int:
+        return hash(self._all())
+
+    def __add__(self, other: tuple[Placement, ...]) -> tuple[Placement, ...]:
+        return self._all() + other
+
+    def __radd__(self, other: tuple[Placement, ...]) -> tuple[Placement, ...]:
+        return other + self._all()
+
+    def __repr__(self) -> str:
+        return repr(self._all())
+
+
 def make_plan(snapshot: Snapshot) -> Plan:
     """Decide one round. Pure: the snapshot stays as it is."""
+    if snapshot.waiting() >= FEWEST:
+        swept = sweep(Board(snapshot), snapshot)
+        if swept is not None:
+            return Plan(launch=cast("tuple[Placement, ...]", Launches(swept)))
     decided = decide(snapshot)
     board = decided.board
     names = board.names

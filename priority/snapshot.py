@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from priority import reading
 from priority.claim import DYING, PENDING, Claim
+from priority.constraint import Constraint
 from priority.errors import Invalid
 from priority.node import Node, NodeState
 from priority.planes import Planes
@@ -33,6 +34,9 @@ __all__ = ["POLICY", "Claim", "Plane", "RoleRules", "Snapshot"]
 
 POLICY: Mapping[str, tuple[Any, str]] = {}
 """Settings of the engine by name: (default, what it does). There are none yet; a name that is not here is refused."""
+
+Kind = tuple[tuple[tuple[str, int], ...], tuple[Constraint, ...]]
+"""A request, sorted, and constraints."""
 
 _NOBODY = RoleRules()
 
@@ -67,6 +71,8 @@ class Snapshot:
         self._dying: dict[str, Claim] = {}
         self._held: dict[tuple[str, ...], Resources] = {}
         self._limited: Counter[tuple[str, str]] = Counter()
+        self._kinds: dict[Kind, dict[str, Claim]] = {}
+        self._gangs = 0
         self._size: Resources = {}
         self._planes = Planes(self.tiers)
 
@@ -138,6 +144,8 @@ class Snapshot:
         self._jobs.setdefault((claim.role, claim.job), {})[claim.id] = claim
         if claim.node is None:
             self._pending[claim.id] = claim
+            self._kinds.setdefault(_kind(claim), {})[claim.id] = claim
+            self._gangs += claim.gang is not None
             self._planes.columns(claim.request)
             if claim.constraints and _limits(claim):
                 self._limited[claim.role, claim.job] += 1
@@ -172,10 +180,8 @@ class Snapshot:
     def drop_task(self, id: str) -> None:
         """Forget a task that has ended: it holds nothing any more."""
         claim = self._claims.pop(id)
-        if self._pending.pop(id, None) is not None and claim.constraints and _limits(claim):
-            self._limited[claim.role, claim.job] -= 1
-            if not self._limited[claim.role, claim.job]:
-                del self._limited[claim.role, claim.job]
+        if self._pending.pop(id, None) is not None:
+            self._waits_no_more(claim)
         self._dying.pop(id, None)
         job = self._jobs[claim.role, claim.job]
         del job[id]
@@ -186,6 +192,17 @@ class Snapshot:
             del self._on[claim.node][id]
             if not self._on[claim.node] and claim.node in self._dropped:
                 self._forget_node(claim.node)
+
+    def _waits_no_more(self, claim: Claim) -> None:
+        kind = _kind(claim)
+        del self._kinds[kind][claim.id]
+        if not self._kinds[kind]:
+            del self._kinds[kind]
+        self._gangs -= claim.gang is not None
+        if claim.constraints and _limits(claim):
+            self._limited[claim.role, claim.job] -= 1
+            if not self._limited[claim.role, claim.job]:
+                del self._limited[claim.role, claim.job]
 
     # --- questions ---
 
@@ -237,6 +254,18 @@ class Snapshot:
     def size(self) -> Mapping[str, int]:
         """What all nodes that are up have together."""
         return self._size
+
+    def waiting(self) -> int:
+        """How many tasks wait for a node."""
+        return len(self._pending)
+
+    def kinds(self) -> Mapping[Kind, dict[str, Claim]]:
+        """Pending tasks by what they ask for and their constraints, and then by id; to be read only."""
+        return self._kinds
+
+    def gangs(self) -> int:
+        """How many pending tasks are of gangs."""
+        return self._gangs
 
     def limited(self) -> Collection[tuple[str, str]]:
         """Jobs (role, job) with a pending task that brings a limit."""
@@ -303,6 +332,10 @@ class Snapshot:
             self._planes.hold(claim, node)
         else:
             self._planes.release(claim, node)
+
+
+def _kind(claim: Claim) -> Kind:
+    return tuple(sorted(claim.request.items())), claim.constraints
 
 
 def _limits(claim: Claim) -> bool:
