@@ -44,9 +44,15 @@ def _parts(service: Service) -> dict[str, str]:
     return {
         "database": "ok",
         **redis,
-        "scheduler": "ok" if led else "no scheduler leads",
+        "scheduler": _scheduler(service) if led else "no scheduler leads",
         "nodes": "ok" if up and up == len(nodes) else f"{up} of {len(nodes)} are up",
     }
+
+
+def _scheduler(service: Service) -> str:
+    refused = service.nodes.refused()
+    plans = "1 plan was" if refused == 1 else f"{refused} plans were"
+    return f"{plans} refused by certify, see: priority audit list --action plan.refuse" if refused else "ok"
 
 
 @routes.get("/me", tags=["users"], summary="Who am I", response_model=views.UserView, responses=says(examples.USER))

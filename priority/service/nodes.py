@@ -9,6 +9,7 @@ from priority.node import NodeState
 from priority.ports import Audit, NodeRecord, User, Writer
 from priority.resources import Resources, minus
 from priority.service.access import must_admin, no_such
+from priority.service.guard import DAY_US, refusals
 from priority.service.parts import Parts
 from priority.task import PLACED
 
@@ -64,6 +65,11 @@ class Nodes:
         with self._parts.store.read() as reader:
             leader = reader.leader()
         return leader is not None and self._parts.clock.now_us() < leader[2]
+
+    def refused(self) -> int:
+        """How many plans the scheduler of this state folder has refused (see `guard`); 0 if none in the last day."""
+        count, last_us = refusals(self._parts.settings.state)
+        return count if self._parts.clock.now_us() - last_us < DAY_US else 0
 
     def drain(self, actor: User, name: str) -> NodeRecord:
         """Place nothing new there; what runs goes on. Cluster admins only."""

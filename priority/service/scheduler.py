@@ -6,7 +6,7 @@ A round, and what happens if we die in it:
 2. one transaction: the deliveries happen to the truth (`reports`). Dead before its commit: they come again, as they
    are acknowledged last. Dead after it: they come again and change nothing;
 3. after the commit the mirror is made what the truth is;
-4. `make_plan` decides from the mirror's Snapshot;
+4. `make_plan` decides from the mirror's Snapshot, and `certify` has to find no fault in that (see `guard`);
 5. one transaction: the plan, as far as the truth still allows it (`decide`). Dead after it: the next leader finds
    tasks starting or dying and sends again what it must suppose unsent;
 6. act: stops and launches. Each is known to its node by the task's id, so that twice is once;
@@ -26,12 +26,14 @@ from threading import Event, Lock
 
 from priority.errors import Deposed
 from priority.plan import Plan, make_plan
-from priority.ports import Call, Delivery
+from priority.ports import Audit, Call, Delivery
 from priority.reason import Reason
 from priority.recording import Watched
 from priority.service import decide as deciding
 from priority.service import reports as reporting
+from priority.service.access import SYSTEM
 from priority.service.acts import ACTS_A_BATCH, Acts
+from priority.service.guard import Guard
 from priority.service.mirror import Mirror, read_truth
 from priority.service.parts import ALL, Parts
 from priority.service.record import Recorder
@@ -91,6 +93,7 @@ class Scheduler:
         self._reasons: dict[str, Reason] = {}
         """Why each task waited in the last plan."""
         self._nothing_new = Plan((), (), (), ())
+        self.guard = Guard(parts.settings.state, parts.settings.certify)
         self._undecided = True
 
     # --- the leadership ----------------------------------------------------------------------------------------
@@ -185,6 +188,7 @@ class Scheduler:
             self._renew_us = now_us
         self._sweep_us = now_us
         self._telling.next_us = now_us
+        self.guard.step_back(now_us)
         self._acts.step_back(back_us)
 
     def _take(self) -> tuple[list[Call], list[Delivery]]:
@@ -199,6 +203,8 @@ class Scheduler:
         due += [next_us for next_us in (self._acts.next_us(), self.mirror.next_us()) if next_us is not None]
         if self._telling.left:
             due.append(self._telling.next_us)
+        if self.guard.next_us is not None:
+            due.append(self.guard.next_us)
         return max(0.0, (min(due) - now_us) / 1e6)
 
     # --- reports: the truth first, then the mirror ---------------------------------------------------------------
@@ -288,19 +294,20 @@ class Scheduler:
         mirror = self.mirror
         if not mirror.waiting():
             self._telling.left = False
+            self.guard.next_us = None
             return None
-        plan = self._nothing_new
+        plan, last_event = self._nothing_new, None
         self._telling.left |= mirror.untold
         mirror.untold = False
-        if mirror.changed or self._undecided:
+        if (mirror.changed or self._undecided) and self.guard.due(mirror.changed, now_us):
             # Noted before anything can fail: a plan that was not written down is made again.
             self._undecided = True
-            plan = self._plan()
+            plan = self._plan(now_us)
+            last_event = self._tell_refusal(now_us)
         elif not self._telling.left or now_us < self._telling.next_us:
             return None
         waiting = chain(self._reasons.items(), mirror.untold_reasons(self._reasons))
         reasons = self._telling.choose(waiting, mirror, now_us)
-        last_event = None
         if plan.launch or plan.preempt or reasons:
             self._fail_at("decided")
             with self._parts.store.write(self.epoch) as writer:
@@ -315,18 +322,32 @@ class Scheduler:
             self._acts.stop(decided.stops, now_us)
             self._fail_at("stopped")
             self._acts.launch(decided.launches, now_us)
-            last_event = decided.last_event
-        self._undecided = False
+            last_event = decided.last_event or last_event
+        self._undecided = self.guard.next_us is not None  # else that round was refused
         return last_event
 
-    def _plan(self) -> Plan:
+    def _plan(self, now_us: int) -> Plan:
         plan = make_plan(self.mirror.snapshot)
         self.plans += 1
         if self._recorder is not None:
             self._recorder.take(self.mirror.snapshot, plan)
         self.mirror.changed = self.mirror.refilled = False
-        self._reasons = dict(deciding.wait_reasons(plan, self.mirror))
-        self.mirror.refuse(waiting.task for waiting in plan.wait)
         if self._check is not None:
             self._check(self.mirror.snapshot, plan)
-        return plan
+        passed = self.guard.judge(self.mirror.snapshot, plan, now_us)
+        if passed is None:
+            return self._nothing_new
+        self._reasons = dict(deciding.wait_reasons(passed, self.mirror))
+        self.mirror.refuse(waiting.task for waiting in passed.wait)
+        return passed
+
+    def _tell_refusal(self, now_us: int) -> int | None:
+        """An audit and an event of a plan that was refused."""
+        refusal = self.guard.untold
+        if refusal is None:
+            return None
+        with self._parts.store.write(self.epoch) as writer:
+            writer.audit(Audit(0, now_us, SYSTEM.name, "plan.refuse", "plan", None, None, refusal.plain()))
+            last_event = writer.emit([(now_us, "plan.refuse", None, None, None, refusal.plain())])
+        self.guard.untold = None
+        return last_event

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
@@ -72,6 +73,9 @@ class Settings(BaseSettings):
         7 * 86_400.0, ge=0, description="Seconds that ended tasks' sandboxes are kept on their node"
     )
 
+    certify: Literal["always", "sampled", "off"] = Field(
+        "always", description="Which plans are checked before they are carried out: all, one in ten, or none"
+    )
     record_mib: int = Field(
         0, ge=0, le=1_000_000, description="MiB of scheduling rounds kept for `priority replay`; 0: none is recorded"
     )
