@@ -107,7 +107,7 @@ class LocalBackend:
 
             def act() -> None:
                 self._ask({node: {"ack": tasks} for node, tasks in ends.items()})
-                self._inlet.acknowledge(self._client, delivery.token)
+                self._inlet.done(delivery.token)
 
             self._try(act)
 

@@ -28,7 +28,7 @@ LENGTH_MAX = 100_000
 BLOCK_S = 5.0
 """How long one read waits; then it is asked again, which shows a server that went away without a word."""
 ANSWER_S = 1.0
-"""For what must not hold a caller up: `publish` and `acknowledge`."""
+"""For what must not hold a caller up: `publish` and `alive`."""
 REST_S = 0.5
 """After a failure these do not try again for so long, so that a lost Redis costs a caller nothing."""
 EVENTS = "priority:events"
@@ -60,9 +60,7 @@ class RedisQueue:
 
     def acknowledge(self, calls: Sequence[Call]) -> None:
         """See `ports.Queue`."""
-        entries = [(stream(call.tier), call.token) for call in calls if call.token is not None]
-        if entries:
-            self._try(lambda: self._inlet.acknowledge(self._client, entries))
+        self._inlet.done((stream(call.tier), call.token) for call in calls if call.token is not None)
 
     def publish(self, last_event: int) -> None:
         """See `ports.Queue`."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import redis
@@ -11,6 +13,9 @@ from priority.wire.connection import Line
 
 GROUP = "scheduler"
 """The one consumer group: what one scheduler has acknowledged no other needs."""
+
+DONE_MAX = 10_000
+"""So many entries at most are deleted with one read."""
 
 
 class Inlet:
@@ -27,6 +32,7 @@ class Inlet:
         self._batch = batch
         self._again: dict[str, str] | None = None
         self._ready = False
+        self._done: deque[tuple[str, bytes]] = deque()
 
     def lost(self) -> None:
         """After an error: the server may have another memory now."""
@@ -46,25 +52,36 @@ class Inlet:
             self._again = None
         return self._read(client, dict.fromkeys(self._names, ">"), max(1, round(block_s * 1000)))
 
-    def acknowledge(self, client: redis.Redis, entries: Iterable[tuple[str, bytes]]) -> None:
-        """Done with these: they are deleted. From any thread, with a client of its own."""
-        ids: dict[str, list[bytes]] = {}
-        for name, entry in entries:
-            ids.setdefault(name, []).append(entry)
-        if not ids:
-            return
-        with client.pipeline(transaction=False) as pipeline:
-            for name, some in ids.items():
-                pipeline.xack(name, GROUP, *some)
-                pipeline.xdel(name, *some)
-            pipeline.execute(raise_on_error=False)
+    def done(self, entries: Iterable[tuple[str, bytes]]) -> None:
+        """From any thread: these are dealt with. They are deleted with the next read, as a message of its own for each
+        was a third of the scheduler's work in a flood; until then they may come again after a crash.
+        """
+        self._done.extend(entries)
 
     def _read(self, client: redis.Redis, since: dict[str, str], block_ms: int | None) -> list[tuple[str, bytes, Any]]:
-        streams: Any = since
-        found: Any = client.xreadgroup(GROUP, self._consumer, streams, count=self._batch, block=block_ms)
+        """One write, on the bare connection: the client's own way takes three times as long."""
+        connection: Any = client.connection
+        done = self._deletions()
+        wait = () if block_ms is None else ("BLOCK", block_ms)
+        head = ("XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", self._batch)
+        read = (*head, *wait, "STREAMS", *since.keys(), *since.values())
+        connection.send_packed_command(connection.pack_commands([*done, read]))
+        for _ in done:
+            with suppress(redis.exceptions.ResponseError):  # all was lost meanwhile: then these were too
+                connection.read_response()
+        found = connection.read_response()
         self._line.works()
-        by_name = {name.decode(): entries for name, entries in (found or {}).items()}
-        return [(name, entry, fields) for name in self._names for entry, fields in by_name.get(name, ())]
+        by_name = {name.decode(): entries for name, entries in found or ()}
+        return [(name, entry, _pairs(fields)) for name in self._names for entry, fields in by_name.get(name, ())]
+
+    def _deletions(self) -> list[tuple[Any, ...]]:
+        ids: dict[str, list[bytes]] = {}
+        for _ in range(min(len(self._done), DONE_MAX)):
+            name, entry = self._done.popleft()
+            ids.setdefault(name, []).append(entry)
+        return [
+            command for name, some in ids.items() for command in (("XACK", name, GROUP, *some), ("XDEL", name, *some))
+        ]
 
     def _prepare(self, client: redis.Redis) -> None:
         for name in self._names:
@@ -81,3 +98,8 @@ class Inlet:
                     break
         self._again = dict.fromkeys(self._names, "0")
         self._ready = True
+
+
+def _pairs(fields: Any) -> Any:
+    """`[name, value, ...]` as a dictionary; None for an entry that was cut off its stream meanwhile."""
+    return None if fields is None else dict(zip(fields[::2], fields[1::2], strict=True))
