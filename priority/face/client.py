@@ -10,20 +10,17 @@ answer. A submission always carries an idempotency key, so that after a lost con
 
 from __future__ import annotations
 
-import fcntl
 import http.client
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import quote
 
-import orjson
-
-from priority.errors import Malformed, PriorityError, Unauthenticated, Unavailable
-from priority.face.transport import BACKOFF_S, Transport
+from priority.errors import Malformed, Unavailable
+from priority.face import locate
+from priority.face.transport import BACKOFF_S, Transport, server_sent
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -34,10 +31,6 @@ if TYPE_CHECKING:
     from priority.service.settings import Settings
 
 _FEW = 10
-_GRACE_S = 1.0
-"""So long a `priority up` has to take hold of its folder before we say that nothing runs there."""
-API_FILE = "api.json"
-TOKEN_FILE = "admin.token"
 
 
 class Client:
@@ -64,13 +57,8 @@ class Client:
             from priority.service.settings import Settings as Read
 
             settings = Read()
-        url, token = settings.url, settings.token
-        if not url:
-            url = _await_url(settings.state, retry_s)
-        if not token:
-            token = _read(settings.state / TOKEN_FILE)
-            if not token and token_needed:
-                raise Unauthenticated(f"no token: set PRIORITY_TOKEN (there is none in {settings.state} to read)")
+        url = settings.url or locate.url(settings.state, retry_s)
+        token = settings.token or locate.token(settings.state, needed=token_needed)
         return cls(url, token, timeout_s=timeout_s, retry_s=retry_s)
 
     def __enter__(self) -> Client:
@@ -316,7 +304,7 @@ class Client:
                 query = {"after": after, "job": job}
                 left = None if deadline is None else max(0.01, deadline - time.monotonic())
                 with self._http.stream("/v1/events", query, left) as response:
-                    for event in _server_sent(response, deadline):
+                    for event in server_sent(response, deadline):
                         failures = 0
                         if event is not None:
                             after = event["id"]
@@ -452,66 +440,3 @@ def _pages(page: Callable[[str | None], Any]) -> Iterator[Any]:
         after = found["next"]
         if after is None:
             return
-
-
-def _server_sent(response: Any, deadline: float | None) -> Iterator[Any]:
-    """Parse server-sent events (WHATWG HTML, section 9.2.6): None for each heartbeat."""
-    data: list[bytes] = []
-    while line := response.readline():
-        line = line.rstrip(b"\r\n")
-        if line.startswith(b"data:"):
-            data.append(line[5:].removeprefix(b" "))
-        elif not line and data:
-            yield orjson.loads(b"\n".join(data))
-            data = []
-        elif line.startswith(b":"):
-            yield None
-        if deadline is not None and time.monotonic() >= deadline and not data:
-            return
-
-
-def _url_in(state: Path) -> str:
-    try:
-        document = orjson.loads(_read(state / API_FILE))
-        return str(document["url"])
-    except (ValueError, KeyError, TypeError):
-        raise Unavailable(
-            f"no service found: nothing runs on the state folder {state}; start one with `priority up`, "
-            "or say where one is with PRIORITY_URL"
-        ) from None
-
-
-def _await_url(state: Path, wait_s: float) -> str:
-    """As `_url_in`; while a `priority up` that holds the folder is still starting, it is waited for. One that was
-    called a moment before us may not even hold it yet.
-    """
-    began = time.monotonic()
-    while True:
-        try:
-            return _url_in(state)
-        except Unavailable:
-            waited = time.monotonic() - began
-            if waited > wait_s or (waited > min(_GRACE_S, wait_s) and not _held(state)):
-                raise
-        time.sleep(0.05)
-
-
-def _held(state: Path) -> bool:
-    """Whether a `priority up` has the state folder: by its lock, which nobody keeps longer than he lives."""
-    try:
-        with (state / "up.lock").open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        raise PriorityError(f"cannot read {path}: {error.strerror}") from None

@@ -181,6 +181,22 @@ class Transport:
         return Unavailable(f"no answer from {self.url} ({why}); does `priority up` run, and is PRIORITY_URL right?")
 
 
+def server_sent(response: Any, deadline: float | None = None) -> Iterator[Any]:
+    """Parse server-sent events (WHATWG HTML, section 9.2.6): None for each heartbeat."""
+    data: list[bytes] = []
+    while line := response.readline():
+        line = line.rstrip(b"\r\n")
+        if line.startswith(b"data:"):
+            data.append(line[5:].removeprefix(b" "))
+        elif not line and data:
+            yield orjson.loads(b"\n".join(data))
+            data = []
+        elif line.startswith(b":"):
+            yield None
+        if deadline is not None and time.monotonic() >= deadline and not data:
+            return
+
+
 def _readable(sock: Any) -> bool:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
