@@ -11,7 +11,18 @@ from typing import Annotated
 
 import typer
 
-from priority.face import cli_admin, cli_bench, cli_job, cli_replay, cli_role, cli_run, cli_simulate, cli_submit, shell
+from priority.face import (
+    cli_admin,
+    cli_bench,
+    cli_job,
+    cli_plan,
+    cli_replay,
+    cli_role,
+    cli_run,
+    cli_simulate,
+    cli_submit,
+    shell,
+)
 
 app = typer.Typer(
     cls=shell.Group,
@@ -57,6 +68,8 @@ for _name, _verb in (
     ("status", cli_job.status),
     ("logs", cli_job.logs),
     ("explain", cli_job.explain),
+    ("risk", cli_plan.risk),
+    ("preemptions", cli_plan.preemptions),
     ("watch", cli_job.watch),
     ("kill", cli_job.kill),
     ("restart", cli_job.restart),
@@ -81,6 +94,8 @@ for _name, _noun, _where in (
     if _name not in ("db", "bench", "audit"):
         # `priority roles diff` reads as well as `priority role diff`.
         app.add_typer(_noun, name=f"{_name}s", hidden=True)
+
+shell.let_flow(app)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -167,18 +168,48 @@ def _changed(done: list[Any], json: bool, what: str) -> None:
 
 
 @job.command("explain")
-def explain(ref: JobOrTask, json: Json = False) -> None:
+def explain(
+    ref: Annotated[
+        str | None,
+        typer.Argument(help="A job, or a task's id.", metavar="JOB|TASK", autocompletion=complete.jobs),
+    ] = None,
+    submit: Annotated[
+        Path | None, typer.Option(help="What would happen if this file were submitted now.", metavar="FILE")
+    ] = None,
+    json: Json = False,
+) -> None:
     """Say why a job waits, or why it was killed: by whom, for whom, at what cost.
 
     The cost of a preemption, in cpu-seconds, is what the victim held: its requested cpus x the time since its start.
+
+    With --submit: what would happen if a file of jobs were submitted now, without changing anything: where each
+    instance would run, whom it would displace at what cost, the quota after; or why it would wait, and until when at
+    the latest.
     """
+    if (ref is None) == (submit is None):
+        raise Invalid("JOB", "name a job or a task, or give --submit FILE")
+    if submit is not None:
+        return _forecast(submit, json)
     with shell.client() as client:
-        found = client.explain(ref)
+        found = client.explain(ref or "")
     if json:
         return shell.write_json(found)
     from priority.face import show
 
     return show.explanation(found)
+
+
+def _forecast(file: Path, json: bool) -> None:
+    from priority.face.cli_submit import specs_in
+
+    specs = specs_in([str(file)])
+    with shell.client() as client:
+        found = client.plan(*specs)
+    if json:
+        return shell.write_json(found)
+    from priority.face import show_plan
+
+    return show_plan.forecast(found)
 
 
 @job.command("schema")
@@ -270,7 +301,7 @@ def _follow_both(client: Client, ref: str, instance: int | None, offset: int, js
 @job.command("watch")
 def watch(
     ref: Annotated[
-        str | None, typer.Argument(help="Only this job.", metavar="[JOB]", autocompletion=complete.jobs)
+        str | None, typer.Argument(help="Only this job.", metavar="JOB", autocompletion=complete.jobs)
     ] = None,
     json: Json = False,
 ) -> None:

@@ -125,6 +125,11 @@ def _from_files(files: Sequence[str], fields: dict[str, Any]) -> list[JobSpec]:
     if fields:
         options = ", ".join(sorted(fields))
         raise Invalid(options, "goes with --name and a command; in a file it is a field of the job")
+    return specs_in(files)
+
+
+def specs_in(files: Sequence[str]) -> list[JobSpec]:
+    """The jobs of these files, in order."""
     specs: list[JobSpec] = []
     for file in files:
         path = Path(file)
@@ -168,13 +173,25 @@ def _parse_lines(text: str) -> list[JobSpec]:
 def _send(client: Client, specs: Sequence[JobSpec], key: str | None) -> Iterator[views.JobSummary]:
     key = key or secrets.token_hex(16)
     if len(specs) == 1:
-        yield client.submit(specs[0], key)
+        one = client.submit(specs[0], key)
+        _warn(one["warnings"])
+        yield one
         return
     chunks = list(_chunks(specs))
     if len(chunks) > 1:
         shell.warn(f"priority: {len(specs)} jobs go in {len(chunks)} requests: each is accepted whole or not at all")
     for number, chunk in enumerate(_progress(chunks, "submitting")):
-        yield from client.submit_many(chunk, key if number == 0 else f"{key}-{number}")["jobs"]
+        done = client.submit_many(chunk, key if number == 0 else f"{key}-{number}")
+        _warn(done["warnings"])
+        yield from done["jobs"]
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    if warnings:
+        from priority.face import show
+
+        for warning in warnings:
+            show.warn(warning)
 
 
 def _chunks(specs: Sequence[JobSpec]) -> Iterator[list[JobSpec]]:

@@ -25,6 +25,11 @@ WIDE = 120
 """In a narrower window, why tasks are where they are stands below the table, once for all that are alike."""
 
 
+def warn(text: str) -> None:
+    """A yellow line on standard error."""
+    console(error=True).print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=not is_terminal())
+
+
 def jobs(items: Iterable[views.JobSummary]) -> RenderableType:
     """One line a job, and how many of its instances are where."""
     rows = [
@@ -163,7 +168,7 @@ def quotas(view: views.QuotaView, *, users: bool) -> None:
     columns = ("ROLE", "TIER", "USER", "RESOURCE", ">QUOTA", ">RUNNING", ">WAITING", ">LEFT")
     out(table(columns, rows, "no quotas", quiet=("USER",), spare=("WAITING",)))
     for warning in view["warnings"]:
-        console(error=True).print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=not is_terminal())
+        warn(warning)
 
 
 def _of_quota(line: views.QuotaLine, name: str) -> tuple[Any, ...]:

@@ -126,7 +126,8 @@ def anonymous(text: Any, named: dict[str, str]) -> str:
     """An answer with the names of things taken out: what is left must not depend on whether they exist."""
     written = orjson.dumps(text).decode() if not isinstance(text, bytes) else text.decode()
     for name, value in sorted(named.items(), key=lambda pair: -len(pair[1])):
-        written = written.replace(value, f"<{name}>")
+        # not where a random id happens to hold it
+        written = re.sub(rf"(?<![A-Za-z0-9]){re.escape(value)}(?![A-Za-z0-9])", f"<{name}>", written)
     return written
 
 
