@@ -40,7 +40,7 @@ def list_roles(json: Json = False) -> None:
 @role.command("show")
 def show_role(
     name: Annotated[
-        str | None, typer.Argument(help="Only this one.", metavar="[ROLE]", autocompletion=complete.roles)
+        str | None, typer.Argument(help="Only this one.", metavar="ROLE", autocompletion=complete.roles)
     ] = None,
     json: Json = False,
 ) -> None:
@@ -121,7 +121,7 @@ def _read(file: Path) -> dict[str, RoleSpec]:
 @quota.command("show")
 def show_quota(
     name: Annotated[
-        str | None, typer.Argument(help="Only of this role.", metavar="[ROLE]", autocompletion=complete.roles)
+        str | None, typer.Argument(help="Only of this role.", metavar="ROLE", autocompletion=complete.roles)
     ] = None,
     json: Json = False,
 ) -> None:

@@ -197,7 +197,7 @@ def upgrade(state: StateOption = None, json: Json = False) -> None:
 @run.command("plan")
 def plan(
     files: Annotated[
-        list[Path] | None, typer.Argument(help="Snapshots in JSON; - for standard input.", metavar="SNAPSHOT...")
+        list[Path] | None, typer.Argument(help="Snapshots in JSON; - for standard input.", metavar="SNAPSHOT")
     ] = None,
     example: Annotated[bool, typer.Option("--example", help="Print a snapshot to begin with.")] = False,
     schema: Annotated[

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from inspect import cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -23,9 +24,18 @@ if TYPE_CHECKING:
 UNFINISHED = 8
 """The exit status of `--wait` when a job did not finish well."""
 
-EXIT_STATUSES = """Exit status: 0 done; 1 something went wrong; 2 the request is not valid; 3 there is no such thing, or
-you have no grant for it; 4 a valid token is needed; 5 it does not fit what is already there; 6 the quota does not
-allow it; 7 a part that is needed does not answer; 8 a job that was waited for did not finish well; 130 interrupted."""
+EXIT_STATUSES = """Exit status:
+
+ 0 done;
+ 1 something went wrong;
+ 2 the request is not valid;
+ 3 there is no such thing, or you have no grant for it;
+ 4 a valid token is needed;
+ 5 it does not fit what is already there;
+ 6 the quota does not allow it;
+ 7 a part that is needed does not answer;
+ 8 a job that was waited for did not finish well;
+ 130 interrupted."""
 
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output, for programs.")]
 Call = TypeVar("Call", bound=Callable[..., Any])
@@ -196,6 +206,21 @@ def _usage(error: typer.TyperException) -> int:
         return 2
     command = context.command_path if context is not None else "priority"
     return _say(f"{message}; see `{command} --help`", 2)
+
+
+def flowing(text: str) -> str:
+    """A docstring as paragraphs of one line each: broken where the window ends, not where the source does."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in cleandoc(text).split("\n\n"))
+
+
+def let_flow(tree: typer.Typer) -> None:
+    """The help of every command below."""
+    for command in tree.registered_commands:
+        if command.help is None and command.callback is not None:
+            command.help = flowing(command.callback.__doc__ or "")
+    for below in tree.registered_groups:
+        if below.typer_instance is not None:
+            let_flow(below.typer_instance)
 
 
 def group(help: str) -> typer.Typer:
