@@ -62,8 +62,9 @@ def simulate(
 
     cluster = read_cluster(nodes, policy)
     if generate:
-        written = write_trace(trace, generated(cluster.nodes, seed=seed, jobs=jobs, days=days, load=load))
-        return shell.write_json({"jobs": written}) if json else shell.write(f"{written} jobs written to {trace}")
+        works = list(generated(cluster.nodes, seed=seed, jobs=jobs, days=days, load=load))
+        write_trace(trace, works)
+        return _written(trace, works, cluster, days, json)
     queues = _queues(queue, tier, cluster.tiers)
     try:
         found, left_out = read_trace(trace, cluster, queues, tier)
@@ -81,6 +82,16 @@ def simulate(
     if json:
         return shell.write_json(report)
     return _show(report, tables, took_s)
+
+
+def _written(path: Path, works: Sequence[Work], cluster: Cluster, days: float, json: bool) -> None:
+    """What was made up, and how much that is: the load that was asked for may be out of reach of so few jobs."""
+    asked = sum(work.runtime_us * work.request.get("cpus", 0) for work in works)
+    there = sum(node.capacity.get("cpus", 0) for node in cluster.nodes) * days * 86_400e6
+    load = asked / there if there else 0.0
+    if json:
+        return shell.write_json({"jobs": len(works), "load": round(load, 4)})
+    return shell.write(f"{len(works)} jobs written to {path}; they ask for {_percent(load)} of what the cpus can do")
 
 
 def _check_plot(plot: Path | None) -> None:
