@@ -115,7 +115,7 @@ def test_files_are_rotated_by_size_and_the_oldest_forgotten(tmp_path: Path) -> N
     busy(recorder, jobs=150)
     recorder.close()
     files = recorded(tmp_path)
-    assert len(files) > 2
+    assert len(files) > 1
     assert sum(path.stat().st_size for path in files) <= limit
     lines = lines_of(tmp_path)
     assert lines[0]["round"] > 1, "the first ones are forgotten"
