@@ -72,6 +72,7 @@ def create(service: Service, settings: Settings) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     check_app(app)
     app.state.log_limiter = routes_tasks.limiter()
+    app.state.plan_limiter = routes_plan.limiter()
     app.state.submitter.start()
     app.state.bell.start()
     try:

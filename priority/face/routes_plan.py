@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import anyio
+from anyio.to_thread import run_sync
 from fastapi import Depends, Query, Request, Response
 from pydantic import TypeAdapter
 
@@ -16,6 +18,9 @@ from priority.face.routing import Permission, again, needs, parse, read_body, ro
 from priority.job import JobSpec
 
 routes = router()
+
+QUESTIONS = 1
+"""So many are answered at once; the others wait without a thread, so that they hold up nobody else."""
 
 _ONE: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 _MANY: TypeAdapter[tuple[JobSpec, ...]] = TypeAdapter(tuple[JobSpec, ...])
@@ -46,12 +51,13 @@ async def _specs(request: Request) -> tuple[JobSpec, ...]:
     openapi_extra=body_of("JobSpecOrSpecs", examples.SPEC),
 )
 @needs(Permission.USER)
-def ask_plan(actor: Actor, service: Verbs, specs: Annotated[Any, Depends(_specs)]) -> Response:
+async def ask_plan(request: Request, actor: Actor, service: Verbs, specs: Annotated[Any, Depends(_specs)]) -> Response:
     """If this job (or these, in one request) were submitted now: where each instance would run, whom it would displace
     and at what cost, the quotas after; or why it would wait, and until when at the latest; or that it would be
     refused. Nothing is changed.
     """
-    return answer(plain_plan.forecast(service.whatif.ask(actor, specs)))
+    found = await run_sync(service.whatif.ask, actor, specs, limiter=request.app.state.plan_limiter)
+    return answer(plain_plan.forecast(found))
 
 
 @routes.get(
@@ -121,3 +127,8 @@ for _path, _permission, _named in (
         dependencies=[Depends(_named)],
         operation_id=_name,
     )
+
+
+def limiter() -> anyio.CapacityLimiter:
+    """For the threads that answer questions; made on the event loop."""
+    return anyio.CapacityLimiter(QUESTIONS)

@@ -139,12 +139,12 @@ def _waits(found: Forecast) -> str:
     if all(one.reason is not None and one.reason.code in NEVER for one in waiting):
         until = "until there are other nodes"
     elif None in latest:
-        until = "nobody knows how long: not enough of what runs has a max_runtime"
+        until = "for how long is not known, as not enough of what runs has a max_runtime"
     else:
         left_s = (max(us for us in latest if us is not None) - found.at_us) / 1e6
-        until = f"for {left_s:.0f} s at the most, if nothing goes before it"
+        until = f"for {left_s:.0f} s at the most, if nothing new goes before"
     why = most.reason.message if most.reason is not None else ""
-    return f"{_count(count, 'instance')} {'waits' if count == 1 else 'wait'} {until} ({why})"
+    return f"{_count(count, 'instance')} {'waits' if count == 1 else 'wait'}, {until} ({why})"
 
 
 def _cost(displaced: Sequence[Displaced]) -> str:
