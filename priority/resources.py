@@ -123,6 +123,14 @@ def plain_amount(name: str, amount: int) -> int | float:
     return amount
 
 
+def written_amounts(amounts: Mapping[str, int]) -> dict[str, int | float | str]:
+    """As a person would write them in a file: `{"cpus": 2, "mem": "4GiB"}`. `parse` reads it back."""
+    return {
+        name: show_amount(name, amount) if name in MEBIBYTES else plain_amount(name, amount)
+        for name, amount in sorted(amounts.items())
+    }
+
+
 def show(amounts: Mapping[str, int]) -> str:
     """For people: `cpus 2, mem 4GiB`; `nothing` when empty."""
     return ", ".join(f"{name} {show_amount(name, amount)}" for name, amount in sorted(amounts.items())) or "nothing"

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from priority.document import Document, invalid
 from priority.errors import Invalid, Malformed
 from priority.job import Name, QuotaAmounts, Text, TierName
+from priority.resources import written_amounts
 
 _CLOSED: Any = Field(json_schema_extra={"additionalProperties": False})
 
@@ -43,7 +44,7 @@ class RoleSpec(Document):
     """Who may do what here; a user who is not there yet is made."""
 
 
-EXAMPLE: Mapping[str, Any] = {
+EXAMPLE: Any = {
     "roles": {
         "physics": {
             "description": "Reconstruction of what the detector saw",
@@ -121,8 +122,23 @@ def diff(before: Mapping[str, RoleSpec], after: Mapping[str, RoleSpec]) -> list[
 
 def dump_file(roles: Mapping[str, RoleSpec]) -> str:
     """The inverse of `parse_file`: what `priority roles show --yaml` prints."""
-    document = {"roles": {name: role.model_dump(mode="json", exclude_defaults=True) for name, role in roles.items()}}
+    document = {"roles": {name: _written(role) for name, role in roles.items()}}
     return yaml.safe_dump(document, sort_keys=True, allow_unicode=True)
+
+
+def _written(role: RoleSpec) -> dict[str, Any]:
+    """As people write it: amounts with their units."""
+    document = role.model_dump(mode="json", exclude_defaults=True)
+    if role.quota:
+        document["quota"] = _written_quotas(role.quota)
+    for name, member in role.users.items():
+        if member.quota:
+            document["users"][name]["quota"] = _written_quotas(member.quota)
+    return document
+
+
+def _written_quotas(quotas: Quotas) -> dict[str, Any]:
+    return {tier: written_amounts(amounts) for tier, amounts in quotas.items()}
 
 
 def _flat(role: RoleSpec) -> dict[str, Any]:

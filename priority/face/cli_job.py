@@ -14,6 +14,7 @@ from priority.face import complete, shell
 from priority.face.shell import Json
 
 if TYPE_CHECKING:
+    from priority.face import views
     from priority.face.client import Client
 
 job = shell.group("Jobs: submit, look, change.")
@@ -41,6 +42,8 @@ Instances = Annotated[
 Why = Annotated[str, typer.Option("--why", help="What others will read as the reason.", metavar="TEXT")]
 
 INSTANCES_MAX = 1_000_000
+PLACED = ("starting", "running", "preempting", "killing")
+"""States in which a task holds room on a node."""
 
 
 def instances_of(text: str | None) -> list[int] | None:
@@ -111,13 +114,25 @@ def status(
             items, more = list(client.all_tasks(view["uid"], limit=1000)), False
             items.sort(key=lambda task: (task["instance"], -task["attempt"]))
         else:
-            page = client.tasks(view["uid"], current=True, limit=100)
-            items, more = page["items"], page["next"] is not None
+            items, more = _current(client, view["uid"], 100)
     if json:
         return shell.write_json({**view, "tasks": items})
     from priority.face import show
 
     return show.job(view, items, more)
+
+
+def _current(client: Client, uid: str, limit: int) -> tuple[list[views.TaskView], bool]:
+    """The newest attempts, by instance, and whether there are more of them than `limit`. If so, those that hold room
+    rather than those that wait or have ended.
+    """
+    page = client.tasks(uid, current=True, limit=limit)
+    if page["next"] is None:
+        return page["items"], False
+    chosen = {task["id"]: task for task in client.tasks(uid, state=PLACED, current=True, limit=limit)["items"]}
+    for task in page["items"][: limit - len(chosen)]:
+        chosen.setdefault(task["id"], task)
+    return sorted(chosen.values(), key=lambda task: (task["instance"], task["attempt"])), True
 
 
 @job.command("kill")
@@ -335,7 +350,7 @@ def _live(client: Client, uid: str | None) -> None:
     def draw() -> Any:
         if uid is None:
             return show.jobs(client.jobs(state="active", limit=100)["items"])
-        return show.tasks(client.tasks(uid, current=True, limit=200)["items"])
+        return show.watched(client.job(uid), _current(client, uid, 100)[0], show.console().height)
 
     threading.Thread(target=listen, daemon=True).start()
     with Live(draw(), console=show.console(), auto_refresh=False, screen=True) as live:

@@ -162,7 +162,11 @@ def _named(request: Request) -> str:
     named = request.path_params
     if {"role", "tier", "name"} <= named.keys():
         return f"job {named['role']}/{named['tier']}/{named['name']}"
-    return f"role {named['role']}" if "role" in named else str(request.scope["path"])
+    if "role" in named:
+        return f"role {named['role']}"
+    path = str(request.scope["path"])
+    kind = {"nodes": "node", "users": "user"}.get(path.split("/")[2], "")
+    return f"{kind} {named['name']} that you may change" if kind and "name" in named else path
 
 
 class Gate:

@@ -102,16 +102,29 @@ def job(view: views.JobView, its_tasks: Sequence[views.TaskView], more: bool) ->
     """A job and its tasks."""
     spec = view["spec"]
     command = spec["command"] if isinstance(spec["command"], str) else " ".join(spec["command"])
-    numbers: Mapping[str, Any] = dict(view)
-    here = ", ".join(f"{numbers[name]} {name}" for name in COUNTS if numbers[name])
     many_of_it = f"{view['instances']} instance{'' if view['instances'] == 1 else 's'}"
     prose(f"[bold]{escape(view['key'])}[/] by {escape(view['user'])}, {age(view['submitted'])} ago ({view['uid']})")
     out(escape(command))
-    prose(f"{many_of_it} of {escape(amounts(view['resources']))}, priority {view['priority']}: {here}")
+    prose(f"{many_of_it} of {escape(amounts(view['resources']))}, priority {view['priority']}: {_here(view)}")
     out("")
     out(tasks(its_tasks))
     if more:
         prose("... and more instances; --all shows every attempt of every one")
+
+
+def _here(view: views.JobSummary) -> str:
+    """`3 running, 2 finished`."""
+    numbers: Mapping[str, Any] = dict(view)
+    return ", ".join(f"{numbers[name]} {name}" for name in COUNTS if numbers[name])
+
+
+def watched(view: views.JobSummary, its_tasks: Sequence[views.TaskView], height: int) -> RenderableType:
+    """A job and its tasks for a window of this height: what moves first, what waits or has ended as far as it fits."""
+    order = ("preempting", "killing", "starting", "running", "pending")
+    place = {name: number for number, name in enumerate(order)}
+    moving = sorted(its_tasks, key=lambda task: (place.get(task["state"], len(order)), task["instance"]))
+    head = Text.assemble((view["key"], "bold"), f": {_here(view)}")
+    return Group(head, "", tasks(moving[: max(1, height - 6)]))
 
 
 def explanation(found: views.ExplanationView) -> None:

@@ -11,11 +11,15 @@ import subprocess
 import sys
 import termios
 from collections.abc import Callable, Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from priority.face import show
+from priority.face.cli_job import _current
 from priority.face.terminal import amount
 from priority.service.access import SYSTEM
 
@@ -112,6 +116,21 @@ def test_a_list_tells_what_runs_from_what_waits(busy: Live, eventually: Eventual
     assert [line for line in piped if line != line.rstrip()] == []
     for job in busy.client().jobs(limit=100)["items"]:
         assert sum(job[name] for name in ("pending", "starting", "running", "dying")) == job["active"]
+
+
+def test_of_a_large_job_what_moves_is_watched_first(busy: Live, eventually: Eventually) -> None:
+    """However many wait before it."""
+    with busy.client() as client:
+        uid = client.job(f"physics/opportunistic/{LONG}")["uid"]
+        eventually(lambda: client.job(uid)["running"] == 4)
+        running = {task["id"] for task in client.tasks(uid, state=["running"])["items"]}
+        chosen, more = _current(client, uid, 5)
+        assert more and running <= {task["id"] for task in chosen} and len(chosen) == 5
+        screen = Console(width=200, record=True, file=StringIO())
+        screen.print(show.watched(client.job(uid), chosen, 10))
+    lines = screen.export_text().splitlines()
+    assert lines[0].startswith(f"physics/opportunistic/{LONG}: ") and "running" in lines[0]
+    assert [line.split()[2] for line in lines[3:7]] == ["running"] * 4
 
 
 def test_a_status_has_the_newest_attempts_and_all_of_them_newest_first(busy: Live, eventually: Eventually) -> None:
