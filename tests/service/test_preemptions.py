@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
+from priority import lifecycle
 from priority.backend.memory import Play
 from priority.errors import NotFound
 from priority.job import Job
-from priority.ports import Page, User
+from priority.ports import Page, PreemptionQuery, PreemptionRecord, Side, User
+from priority.reason import Reason
+from priority.service.ledger import Ledger
 from priority.service.preemptions import PreemptionView
 
 from .world import ADA, BEN, EVE, ROOT, World, node, spec
@@ -184,3 +187,74 @@ def test_totals_both_ways() -> None:
     assert told(EVE, role="physics") == ([], [])
     assert told(ROOT, role="web") == ([web], both[1:])
     assert told(ROOT, since_us=world.clock.now_us() + 1) == ([], [])
+
+
+ENDS: list[tuple[str, list[tuple[lifecycle.Event, dict[str, Any]]], tuple[str, str | None] | None]] = [
+    ("is starting", [(lifecycle.Event.PLACE, {})], None),
+    ("runs", [(lifecycle.Event.PLACE, {}), (lifecycle.Event.STARTED, {"started_us": 5})], ("started", None)),
+    (
+        "ran and failed",
+        [
+            *((lifecycle.Event.PLACE, {}), (lifecycle.Event.STARTED, {"started_us": 5})),
+            (lifecycle.Event.FAILED, {"exit_code": 1}),
+        ],
+        ("started", None),
+    ),
+    ("had finished", [(lifecycle.Event.PLACE, {}), (lifecycle.Event.SUCCEEDED, {"exit_code": 0})], ("started", None)),
+    ("had failed", [(lifecycle.Event.PLACE, {}), (lifecycle.Event.FAILED, {"exit_code": 3})], ("started", None)),
+    (
+        "could not begin",
+        [(lifecycle.Event.PLACE, {}), (lifecycle.Event.FAILED, {"reason": Reason("exec", "no such program")})],
+        ("failed", "no such program"),
+    ),
+    (
+        "its node was lost",
+        [(lifecycle.Event.PLACE, {}), (lifecycle.Event.GONE, {"reason": Reason("node-gone", "node n1 was lost")})],
+        ("lost", "node n1 was lost"),
+    ),
+    (
+        "stopped by others",
+        [(lifecycle.Event.PLACE, {}), (lifecycle.Event.STOPPED, {"reason": Reason("stopped", "not by us")})],
+        ("stopped", "not by us"),
+    ),
+    ("killed as it waited", [(lifecycle.Event.KILL, {"reason": Reason("killed", "by eve")})], ("killed", "by eve")),
+    (
+        "killed as it started",
+        [
+            (lifecycle.Event.PLACE, {}),
+            *((lifecycle.Event.KILL, {"reason": Reason("killed", "by eve")}), (lifecycle.Event.STOPPED, {})),
+        ],
+        ("killed", "by eve"),
+    ),
+    (
+        "preempted itself",
+        [
+            (lifecycle.Event.PLACE, {}),
+            *((lifecycle.Event.PREEMPT, {"reason": Reason("preempted", "for more")}), (lifecycle.Event.GONE, {})),
+        ],
+        ("preempted", "for more"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("moves", "fate"), [end[1:] for end in ENDS], ids=[end[0] for end in ENDS])
+def test_what_became_of_it(
+    moves: list[tuple[lifecycle.Event, dict[str, Any]]], fate: tuple[str, str | None] | None
+) -> None:
+    """By every way out, each in a transaction of its own."""
+    world = World([node("n1", 4)])
+    job = world.submit(spec("web/prod/shop"))
+    task = world.tasks(job)[0].id
+    side = Side(task, job.uid, "web", "prod", "shop", "root")
+    with world.store.write() as writer:
+        writer.add_preemptions(
+            [PreemptionRecord(1, Side("v-0-1", "v", "physics", "devel", "sim", "ada"), side, "n1", "tier", 1)]
+        )
+    for event, values in moves:
+        with world.store.write() as writer:
+            book = Ledger(writer, 7, writer.tasks_of([task]).values(), {job.uid: job})
+            assert book.move(task, event, **values) is not None
+            book.write()
+    with world.store.read() as reader:
+        (found,), _ = reader.preemptions(PreemptionQuery(), Page())
+    assert (None if found.fate is None else (found.fate.code, found.fate.cause)) == fate
