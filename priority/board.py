@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from priority.claim import Claim
 from priority.cover import Cover, Effort
-from priority.herd import Herd
+from priority.herd import Beast, Herd
 from priority.resources import Resources
 from priority.rules import Mask, Rules
 from priority.snapshot import Plane, Snapshot
@@ -40,6 +40,13 @@ class Shape:
     columns: tuple[int, ...]
     sizes: tuple[int, ...]
     """`asked` and `amounts` once more, as plain integers."""
+
+
+SHAPES_MAX = 500
+"""Of so many shapes it is remembered at a time where they fit."""
+
+ROWS_MAX = 64
+"""Where more nodes than this have changed, all are looked at anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +90,8 @@ class Board:
         self.prices: dict[Hashable, Any] = {}
         """See `prices`."""
         self._levels: dict[tuple[int, int], Plane] | None = None
-        self._there: dict[int, list[int]] = {}
+        self._fits: dict[int, Fits] = {}
+        self._there: dict[int, list[Beast]] = {}
         self._snapshot = snapshot
         self._column = {name: column for column, name in enumerate(self.axis)}
         self._asks: Plane = np.zeros(self.capacity.shape, np.int64, order="F")
@@ -106,13 +114,13 @@ class Board:
         """See `Stock.levels`: of those that are no victims."""
         return self._snapshot.settled().stock.levels if self._levels is None else self._levels
 
-    def tasks_on(self, node: int) -> list[int]:
-        """Places in the herd of all that is on a node."""
+    def beasts_on(self, node: int) -> list[Beast]:
+        """Of the herd all that is on a node, victims too."""
         there = self._there.get(node)
         if there is None:
             stock = self._snapshot.settled().stock
             places = (stock.place(claim.id) for claim in self._snapshot.tasks_on(self.names[node]))
-            there = self._there[node] = [place for place in places if place >= 0]
+            there = self._there[node] = [self.herd.beast(place) for place in places if place >= 0]
         return there
 
     # --- questions ---
@@ -161,6 +169,31 @@ class Board:
             fit = plane[:, column] >= amount
             mask = fit if mask is None else np.logical_and(mask, fit, out=mask)
         return np.ones(len(plane), np.bool_) if mask is None else mask
+
+    def room(self, claim: Claim, *, now: bool) -> Mask | None:
+        """Nodes where a task may go and has room, now or with what is coming; None: there are none."""
+        mask = self.fitting(claim, now=now)
+        if mask is None:
+            return None
+        mask = mask & self.allowed(claim)
+        return mask if mask.any() else None
+
+    def fitting(self, claim: Claim, *, now: bool) -> Mask | None:
+        """Nodes with room for it, whether it may go there or not, to be read only; None: there are none."""
+        return self._fitting(claim).mask(now=now)
+
+    def free(self, claim: Claim) -> Mask | None:
+        """The same of what is free now, whatever is reserved."""
+        return self._fitting(claim).free()
+
+    def _fitting(self, claim: Claim) -> Fits:
+        shape = self.shape(claim)
+        known = self._fits.get(id(shape))
+        if known is None:
+            while len(self._fits) >= SHAPES_MAX:
+                del self._fits[next(iter(self._fits))]
+            known = self._fits[id(shape)] = Fits(self, shape)
+        return known
 
     def best(self, mask: Mask, shape: Shape, plane: Plane) -> int:
         """Of the nodes in the mask (at least one) the one that it fills best, the first by name of equals."""
@@ -301,6 +334,49 @@ class Board:
                 self.spare(victim)
                 spared.append(victim)
         return spared
+
+
+class Fits:
+    """Where one shape has room on the board, kept up as that changes."""
+
+    def __init__(self, board: Board, shape: Shape) -> None:
+        self._board, self._shape = board, shape
+        self._look()
+
+    def _look(self) -> None:
+        board = self._board
+        self._seen = len(board.log)
+        self._total = board.fits(self._shape, board.total)
+        self._now = board.fits(self._shape, board.now)
+        self._any, self._any_now = int(self._total.sum()), int(self._now.sum())
+
+    def mask(self, *, now: bool) -> Mask | None:
+        """`[N]`, to be read only; None: nowhere."""
+        log = self._board.log
+        if self._seen != len(log):
+            rows = set(log[self._seen :])
+            if len(rows) > ROWS_MAX:
+                self._look()
+            else:
+                self._seen = len(log)
+                for row in rows:
+                    self._look_at(row)
+        if not self._any or (now and not self._any_now):
+            return None
+        return self._now & self._total if now else self._total
+
+    def free(self) -> Mask | None:
+        """The same of what is free now, whatever is reserved."""
+        self.mask(now=False)
+        return self._now if self._any_now else None
+
+    def _look_at(self, row: int) -> None:
+        board, asked = self._board, tuple(zip(self._shape.columns, self._shape.sizes, strict=True))
+        total = all(board.total.item(row, column) >= size for column, size in asked)
+        now = all(board.now.item(row, column) >= size for column, size in asked)
+        self._any += total - self._total.item(row)
+        self._any_now += now - self._now.item(row)
+        self._total[row], self._now[row] = total, now
 
 
 Extra = Callable[[Iterable[Claim]], Plane]

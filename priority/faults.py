@@ -16,6 +16,7 @@ from priority import place, preempt
 from priority.board import Board, Spot
 from priority.claim import Claim
 from priority.fairness import Unit
+from priority.rules import Mask
 from priority.snapshot import Plane
 
 COMPARED_MAX = 64
@@ -85,8 +86,8 @@ def could_launch(board: Board, unit: Unit) -> bool:
     if spot.launch:
         return False
     if unit.gang is None:
-        mask = board.fits(board.shape(spot.claim), board.now)  # of which a reservation takes nothing
-        if not (mask & board.rules.up & board.rules.matches(spot.claim)).any():
+        mask = board.free(spot.claim)  # of which a reservation takes nothing
+        if mask is None or not (mask & board.rules.may_take(spot.claim)).any():
             return False
     with lifted(board, unit):
         return place.could(board, unit, now=True)
@@ -117,9 +118,14 @@ def _room_anywhere(board: Board, unit: Unit) -> bool:
     own = board.total[node] - board.herd.request[victims_of(board, unit)].sum(axis=0)
     if (own[shape.asked] >= 0).all():
         return True
-    mask = board.fits(shape, board.total)
-    mask[node] = False
-    return bool(mask.any())
+    mask = board.fitting(claim, now=False)
+    return mask is not None and elsewhere(mask, node)
+
+
+def elsewhere(mask: Mask, node: int) -> bool:
+    """Whether there is another node in the mask than this one."""
+    first = int(np.argmax(mask))
+    return bool(mask[first]) and (first != node or bool(mask[first + 1 :].any()))
 
 
 def _overtaken(board: Board, unit: Unit, free: Sequence[Spot], turns: Mapping[str, int]) -> bool:

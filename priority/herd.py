@@ -8,6 +8,7 @@ P may take V's room if and only if
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -34,8 +35,20 @@ def work_lost(claim: Claim, now_us: int) -> int:
     return claim.request.get("cpus", 0) * max(0, now_us - claim.since_us)
 
 
-SAFE = 2**62
-"""A product below this fits 64 bits."""
+@dataclass(frozen=True, slots=True)
+class Beast:
+    """One of the herd, with all that is compared."""
+
+    place: int
+    soft: int
+    """The rank of its tier, `HARD` if that is not preemptible."""
+    rank: int
+    priority: int
+    work: int
+    id: str
+    owner: tuple[str, str]
+    """Tier and role."""
+    request: list[int]
 
 
 class Herd:
@@ -57,11 +70,19 @@ class Herd:
         self._soft: Plane = stock.soft[:size]
         self._live: Flags = stock.live[:size]
         self._lawful: dict[tuple[str, str, int], Flags] = {}
-        self._exact: Plane | bool | None = None
+        self._works: Plane | bool | None = False
+        """False: not asked for yet."""
 
     def key(self, victim: int) -> tuple[int, int, int, str]:
         """Sorts the least important first."""
         return int(self.rank[victim]), int(self.priority[victim]), self.work(victim), self.claims[victim].id
+
+    def beast(self, place: int) -> Beast:
+        """One of them."""
+        claim = self.claims[place]
+        rank, priority, work, id = self.key(place)
+        owner = claim.tier, claim.role
+        return Beast(place, int(self._soft[place]), rank, priority, work, id, owner, self.request[place].tolist())
 
     def work(self, victim: int) -> int:
         """The work lost with it, exact."""
@@ -69,21 +90,27 @@ class Herd:
 
     def works(self) -> Plane | None:
         """`[K]`: the work lost with each, if that fits 64 bits."""
-        if self._exact is None:
-            stock, size = self._stock, self._stock.size
-            age = np.maximum(self._now_us - stock.since[:size], 0)
-            cpus = stock.cpus[:size]
-            safe = int(cpus.max(initial=0)) * int(age.max(initial=0)) < SAFE
-            self._exact = cpus * age if safe else False
-        return None if isinstance(self._exact, bool) else self._exact
+        if self._works is False:
+            self._works = self._stock.works(self._now_us)
+        return None if isinstance(self._works, bool) else self._works
 
-    def least(self, picks: Picks) -> int:
-        """Of some (at least one) the one with the least work lost; of equals the first by node, then by key."""
+    def needs(self, need: Plane) -> Plane:
+        """`[K]`: of each its node's `need`. The next call writes over it."""
+        return need.take(self.node, out=self._stock.scratch("needs"), mode="clip")
+
+    def least(self, flags: Flags) -> int | None:
+        """Of some the one with the least work lost; of equals the first by node, then by key. None of none."""
         works = self.works()
         if works is None:
-            return min(map(int, picks), key=lambda one: (self.work(one), self.node[one], self.key(one)))
-        mine = works[picks]
-        picks = picks[mine == mine.min()]
+            picks = np.flatnonzero(flags)
+            return min(map(int, picks), key=lambda one: (self.work(one), self.node[one], self.key(one)), default=None)
+        mine = self._stock.scratch("least")
+        mine.fill(HARD)
+        np.copyto(mine, works, where=flags)
+        least = mine[mine.argmin()] if len(mine) else HARD
+        if least == HARD:
+            return None
+        picks = np.flatnonzero(mine == least)
         if len(picks) > 1:
             nodes = self.node[picks]
             picks = picks[nodes == nodes.min()]

@@ -65,7 +65,9 @@ def _small(done: Round) -> bool:
 def _faults(snapshot: Snapshot, done: Round, moved: bool) -> tuple[int, int, int]:
     """Victims to give back (irreducible goes first), what else the whole breaks, what is broken at the turns."""
     board = done.board
-    found = faults.unsettled(board, done.units)
+    now = len(board.log)
+    changed = [unit for unit in done.units if done.decided_at.get(id(unit)) != now]
+    found = faults.unsettled(board, changed)
     if moved or (done.lost and done.waiting):
         found += faults.launchable(board, [unit for unit in done.units if not done.stays(unit)])
         turns = {claim.id: done.turn[id(unit)] for unit in done.units for claim in unit.members}
@@ -153,9 +155,8 @@ class _Mending:
         if unit.gang is not None:
             return True
         claim, board = unit.members[0], self.board
-        mask = board.fits(board.shape(claim), board.total) & board.rules.up & board.rules.matches(claim)
-        mask[board.spots[claim.id].node] = False
-        return bool(mask.any())
+        mask = board.fitting(claim, now=False)
+        return mask is not None and faults.elsewhere(mask & board.rules.may_take(claim), board.spots[claim.id].node)
 
     def _move(self, unit: Unit, search: bool) -> bool:
         """Lift a unit with its victims and place it without any, or with cheaper ones; else all is as before."""

@@ -25,20 +25,14 @@ def launch(board: Board, unit: Unit, kept: Mapping[str, list[int]], only: Mask |
     """Put the unit in room that is free now, on its kept node if it can; `only` narrows the nodes of a single task."""
     if unit.gang is not None:
         return _put_gang(board, unit, True, kept)
-    claim = unit.members[0]
-    shape = board.shape(claim)
-    mask = board.allowed(claim) & board.fits(shape, board.total) & board.fits(shape, board.now)
-    return _put_one(board, claim, mask if only is None else mask & only, True, kept)
+    return _put_one(board, unit.members[0], only, True, kept)
 
 
 def reserve(board: Board, unit: Unit, kept: Mapping[str, list[int]], only: Mask | None) -> bool:
     """Put the unit where room is free or coming."""
     if unit.gang is not None:
         return _put_gang(board, unit, False, kept)
-    claim = unit.members[0]
-    shape = board.shape(claim)
-    mask = board.allowed(claim) & board.fits(shape, board.total)
-    return _put_one(board, claim, mask if only is None else mask & only, False, kept)
+    return _put_one(board, unit.members[0], only, False, kept)
 
 
 def could(board: Board, unit: Unit, *, now: bool) -> bool:
@@ -47,15 +41,15 @@ def could(board: Board, unit: Unit, *, now: bool) -> bool:
         return False
     if unit.gang is not None:
         return pack(board, unit.members, now) is not None
-    claim = unit.members[0]
-    shape = board.shape(claim)
-    mask = board.fits(shape, board.total)
-    if now:
-        mask &= board.fits(shape, board.now)
-    return bool(mask.any() and (mask & board.allowed(claim)).any())
+    return board.room(unit.members[0], now=now) is not None
 
 
-def _put_one(board: Board, claim: Claim, mask: Mask, now: bool, kept: Mapping[str, list[int]]) -> bool:
+def _put_one(board: Board, claim: Claim, only: Mask | None, now: bool, kept: Mapping[str, list[int]]) -> bool:
+    mask = board.room(claim, now=now)
+    if mask is None:
+        return False
+    if only is not None:
+        mask &= only
     mine = [node for node in kept.get(claim.id, ()) if mask[node]]
     if not mine and not mask.any():
         return False

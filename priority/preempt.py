@@ -111,10 +111,11 @@ def _one_victim(board: Board, claim: Claim, picks: Picks, need: Plane) -> Choice
     """The victim that suffices alone with the least work lost; then the first node by name, then the first task."""
     herd, asked = board.herd, board.shape(claim).asked
     alone = (herd.request[picks][:, asked] >= need[herd.node[picks]]).all(axis=1)
-    picks = picks[alone]
-    if not len(picks):
+    flags = np.zeros(len(herd.alive), np.bool_)
+    flags[picks[alone]] = True
+    best = herd.least(flags)
+    if best is None:
         return None
-    best = herd.least(picks)
     node = int(herd.node[best])
     return Choice([(claim, node)], {node: (best,)})
 

@@ -1,45 +1,37 @@
 """What room costs on each node for tasks of one kind, in victims: worked out once, then only where something changed.
 
 Of each node first its level: the lowest tier rank, then the lowest priority, up to which all lawful victims together
-would make room. Only nodes of the lowest level count, there the least single victim; and where no single one is enough, the
-least cover (see `cover`). Covers are looked for lazily: a node has a bound below its cost until its turn comes, and
-the node of the lowest bound is looked at first, so that few covers are ever worked out.
+would make room. Only nodes of the lowest level count, there the least single victim; and where no single one is
+enough, the least cover (see `cover`). Covers are looked for lazily: a node has a bound below its cost until its turn
+comes, and the node of the lowest bound is looked at first, so that few covers are ever worked out.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 
 import numpy as np
 
 from priority.board import Board
 from priority.claim import Claim
 from priority.cover import Cover, least_cover
+from priority.herd import Beast
 from priority.rules import Mask
-from priority.stock import Picks, Plane
+from priority.stock import HARD, Picks, Plane
 
 NONE = np.iinfo(np.int64).max
 BELOW = 1 - 1e-12
 """Makes a rounded sum a bound."""
 
+ROWS_MAX = 40
+"""Where more nodes than this have changed, all are priced anew."""
+
 KINDS_MAX = 24
 """So many kinds are remembered at a time."""
 
 Level = tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Prey:
-    """One that may be taken, with what is compared."""
-
-    place: int
-    rank: int
-    priority: int
-    work: int
-    id: str
-    amounts: tuple[int, ...]
 
 
 def prices(board: Board, claim: Claim) -> Prices | None:
@@ -65,6 +57,7 @@ class Prices:
     def __init__(self, board: Board, claim: Claim) -> None:
         self.board, self.claim = board, claim
         self.shape = board.shape(claim)
+        self._rank, self._own = board.herd.tier_rank(claim), board.herd.own(claim)
         self._reset()
 
     def _reset(self) -> None:
@@ -111,6 +104,9 @@ class Prices:
         self._code = {level: code for code, level in enumerate(self._sorted)}
         codes = np.full(len(self.board.names), NONE)
         left = np.ones(len(codes), np.bool_)
+        if len(ranks) == 1 and priorities:
+            self._price_rank(ranks[0], priorities, codes, None)
+            return codes
         sums = [np.zeros(len(codes), np.int64) for _ in self.shape.columns]
         for rank in ranks:
             mine = [level for level in self._levels if level[0] == rank]
@@ -122,24 +118,25 @@ class Prices:
                     break
         return codes
 
-    def _price_rank(self, rank: int, priorities: Sequence[int], codes: Plane, nodes: Mask) -> None:
-        """Set the codes of nodes of which the lowest rank that suffices is known."""
-        left = nodes.copy()
+    def _price_rank(self, rank: int, priorities: Sequence[int], codes: Plane, nodes: Mask | None) -> None:
+        """Set the codes of nodes of which the lowest rank that suffices is known; None: it may not suffice."""
+        left = np.ones(len(codes), np.bool_) if nodes is None else nodes.copy()
         sums = [np.zeros(len(codes), np.int64) for _ in self.shape.columns]
-        for priority in priorities[:-1]:
+        for priority in priorities if nodes is None else priorities[:-1]:
             mine = [level for level in self._levels if level[0] <= rank and level[1] == priority]
             if mine:
                 enough = self._enough(sums, mine) & left
                 codes[enough] = self._code[rank, priority]
                 left &= ~enough
-        codes[left] = self._code[rank, priorities[-1]]
+        if nodes is not None:
+            codes[left] = self._code[rank, priorities[-1]]
 
     def _enough(self, sums: list[Plane], levels: Iterable[Level]) -> Mask:
         """Add these levels to the sums; where they make room."""
         mask: Mask = np.ones(len(self.board.names), np.bool_)
         for level in levels:
             for total, column in zip(sums, self.shape.columns, strict=True):
-                total += self._levels[level][: len(total), column]
+                np.add(total, self._levels[level][: len(total), column], out=total)
         for total, column, size in zip(sums, self.shape.columns, self.shape.sizes, strict=True):
             room = self.board.total[:, column]
             mask &= (total + room >= size) | (room >= size)
@@ -159,48 +156,40 @@ class Prices:
         if works[least] == NONE:
             return None
         need = self._need(least)
-        alone = [one for one in self._prey(least, level) if _covers(one.amounts, need)]
+        alone = [one for one in self._prey(least, level) if self._covers(one, need)]
         best = min(alone, key=lambda one: (one.work, one.rank, one.priority, one.id))
         return least, (best.place,)
 
-    def _alone(self, nodes: Mask | None) -> Picks:
-        """Lawful victims that are enough alone, on these nodes."""
+    def _alone(self, nodes: Mask | None) -> Mask:
+        """`[K]`: lawful victims that are enough alone, on these nodes."""
         herd, board = self.board.herd, self.board
         flags = herd.lawful(self.claim) & herd.alive
         if nodes is not None and not nodes.all():
-            flags &= nodes[herd.node]
-        if not flags.all():
-            picks = np.flatnonzero(flags)
-            rows = herd.node[picks]
-        else:
-            picks, rows = np.arange(len(flags)), herd.node
+            flags &= nodes.take(herd.node)
         for column, size in zip(self.shape.columns, self.shape.sizes, strict=True):
-            need = size - board.total[:, column]
-            enough = herd.request[picks, column] >= np.maximum(need, 0)[rows]
-            if not enough.all():
-                picks, rows = picks[enough], rows[enough]
-        return picks
+            need = np.maximum(size - board.total[:, column], 0)
+            flags &= herd.request[:, column] >= herd.needs(need)
+        return flags
 
     def _first_single(self, nodes: Mask, level: Level) -> tuple[int, tuple[int, ...]] | None:
         herd = self.board.herd
-        picks = self._alone(nodes)
+        flags = self._alone(nodes)
         if level != self._sorted[-1]:
-            picks = picks[(herd.rank[picks] <= level[0]) & (herd.priority[picks] <= level[1])]
-        if not len(picks):
-            return None
-        best = herd.least(picks)
-        return int(herd.node[best]), (best,)
+            flags &= (herd.rank <= level[0]) & (herd.priority <= level[1])
+        best = herd.least(flags)
+        return None if best is None else (int(herd.node[best]), (best,))
 
     def _all_singles(self) -> Plane:
         herd = self.board.herd
         works = herd.works()
         assert works is not None
-        picks = self._alone(None)
+        picks = np.flatnonzero(self._alone(None))
         single = np.full(len(self._codes), NONE)
-        ranks = np.array([rank for rank, _ in self._sorted] + [-1])
-        priorities = np.array([priority for _, priority in self._sorted] + [-1])
-        code = np.minimum(self._codes, len(self._sorted))[herd.node[picks]]
-        picks = picks[(herd.rank[picks] <= ranks[code]) & (herd.priority[picks] <= priorities[code])]
+        if len(self._sorted) > 1:
+            ranks = np.array([rank for rank, _ in self._sorted] + [-HARD])
+            priorities = np.array([priority for _, priority in self._sorted] + [-HARD])
+            code = np.minimum(self._codes, len(self._sorted))[herd.node[picks]]
+            picks = picks[(herd.rank[picks] <= ranks[code]) & (herd.priority[picks] <= priorities[code])]
         np.minimum.at(single, herd.node[picks], works[picks])
         return single
 
@@ -282,7 +271,7 @@ class Prices:
             cover, tried = known
             if cover is not None or tried is None or (limit is not None and limit <= tried):
                 return cover
-        amounts = [one.amounts for one in prey]
+        amounts = [[one.request[column] for column in self.shape.columns] for one in prey]
         found = least_cover(amounts, [one.work for one in prey], need, limit, self.board.effort)
         cover = None if found is None else Cover(tuple(prey[item].place for item in found.items), found.work)
         self.board.covers[key] = cover, limit
@@ -295,17 +284,18 @@ class Prices:
         pairs = zip(self.shape.columns, self.shape.sizes, strict=True)
         return tuple(max(size - room[column], 0) for column, size in pairs)
 
-    def _prey(self, row: int, level: Level | None = None) -> list[Prey]:
+    def _prey(self, row: int, level: Level | None = None) -> list[Beast]:
         """Who may be taken on a node, up to a level."""
-        herd, columns = self.board.herd, self.shape.columns
+        board, rank, own = self.board, self._rank, self._own
+        alive = board.herd.alive
         found = []
-        for place in self.board.tasks_on(row):
-            if not herd.alive[place] or not herd.may(self.claim, place):
-                continue
-            rank, priority, work, id = herd.key(place)
-            if level is None or (rank <= level[0] and priority <= level[1]):
-                request = herd.request[place].tolist()
-                found.append(Prey(place, rank, priority, work, id, tuple(request[column] for column in columns)))
+        for one in board.beasts_on(row):
+            if (
+                alive[one.place]
+                and (one.soft < rank or (own is not None and one.owner == own[:2] and one.priority < own[2]))
+                and (level is None or (one.rank <= level[0] and one.priority <= level[1]))
+            ):
+                found.append(one)
         return found
 
     def update(self) -> None:
@@ -315,13 +305,13 @@ class Prices:
             return
         rows = set(log[self._seen :])
         self._seen = len(log)
-        if not all(self._price(row) for row in rows):
+        if len(rows) > ROWS_MAX or not all(self._price(row) for row in rows):
             self._reset()
 
     def _price(self, row: int) -> bool:
         """False: of a level that was not there."""
         prey, need = self._prey(row), self._need(row)
-        level = _level(prey, need)
+        level = self._level(prey, need)
         if level is not None and level not in self._code:
             return False
         code = NONE if level is None else self._code[level]
@@ -330,34 +320,36 @@ class Prices:
             single = NONE
             if level is not None:
                 within = [one for one in prey if one.rank <= level[0] and one.priority <= level[1]]
-                single = min((one.work for one in within if _covers(one.amounts, need)), default=NONE)
+                single = min((one.work for one in within if self._covers(one, need)), default=NONE)
             self._single[row] = single
         if code in self._bounds:
             heapq.heappush(self._bounds[code], (1, 0.0, row))
         return True
 
+    def _covers(self, one: Beast, need: Sequence[int]) -> bool:
+        return all(one.request[column] >= lack for column, lack in zip(self.shape.columns, need, strict=True))
 
-def _covers(amounts: Sequence[int], need: Sequence[int]) -> bool:
-    return all(amount >= lack for amount, lack in zip(amounts, need, strict=True))
+    def _level(self, prey: list[Beast], need: Sequence[int]) -> Level | None:
+        """The lowest rank, then the lowest priority, up to which they suffice together."""
+        prey.sort(key=BY_RANK)
+        rank = self._first(prey, need, BY_RANK)
+        if rank is None:
+            return None
+        some = sorted((one for one in prey if one.rank <= rank), key=BY_PRIORITY)
+        priority = self._first(some, need, BY_PRIORITY)
+        assert priority is not None
+        return rank, priority
 
-
-def _level(prey: Sequence[Prey], need: Sequence[int]) -> Level | None:
-    """The lowest rank, then the lowest priority, up to which they suffice together."""
-    rank = _first(prey, need, [one.rank for one in prey])
-    if rank is None:
+    def _first(self, prey: Sequence[Beast], need: Sequence[int], value: Callable[[Beast], int]) -> int | None:
+        """The value of the last one that is needed, if all of them are enough."""
+        left, columns = list(need), self.shape.columns
+        if not any(left):
+            return None
+        for one in prey:
+            left = [lack - one.request[column] for lack, column in zip(left, columns, strict=True)]
+            if max(left) <= 0:
+                return value(one)
         return None
-    some = [one for one in prey if one.rank <= rank]
-    priority = _first(some, need, [one.priority for one in some])
-    assert priority is not None
-    return rank, priority
 
 
-def _first(prey: Sequence[Prey], need: Sequence[int], values: Sequence[int]) -> int | None:
-    left = list(need)
-    reached: int | None = None
-    for value, one in sorted(zip(values, prey, strict=True), key=lambda pair: pair[0]):
-        if max(left, default=0) <= 0:
-            break
-        reached = value
-        left = [lack - amount for lack, amount in zip(left, one.amounts, strict=True)]
-    return reached if max(left, default=0) <= 0 else None
+BY_RANK, BY_PRIORITY = attrgetter("rank"), attrgetter("priority")

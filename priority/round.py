@@ -51,6 +51,8 @@ class Round:
         self.units = fairness.units(snapshot.pending())
         self.turn: dict[int, int] = {}
         """By `id(unit)`."""
+        self.decided_at: dict[int, int] = {}
+        """By `id(unit)`: how long the board's log was when the unit took its victims, of all that there were."""
         self.way = way
         self._snapshot = snapshot
         self._shares = Shares(snapshot)
@@ -114,6 +116,8 @@ class Round:
         choice = preempt.cheapest(board, unit, only)
         if choice is not None:
             self.commit(choice)
+            if only is None:
+                self.decided_at[id(unit)] = len(board.log)
         return choice is not None
 
     def kind(self, unit: Unit) -> Hashable:

@@ -20,7 +20,10 @@ Flags = npt.NDArray[np.bool_]
 Picks = npt.NDArray[np.intp]
 
 HARD = np.iinfo(np.int64).max
-"""The rank that counts against a victim of a tier that is not preemptible: no rank is higher."""
+"""The rank of a tier that is not preemptible, to those above it: no rank is higher."""
+
+SAFE = 2**62
+"""A product below this fits 64 bits."""
 
 Level = tuple[int, int]
 """Tier rank and priority."""
@@ -59,6 +62,8 @@ class Stock:
         self.levels: dict[Level, Plane] | None = {}
         """Of each rank and priority: what live tasks of preemptible tiers hold, `[N, R]`; None: there are too many."""
         self._rows = 8
+        self._oldest_us, self._widest = HARD, 0
+        self._scratch: dict[str, Plane] = {}
 
     def put(self, claim: Claim, row: int, columns: Sequence[int], live: bool) -> None:
         """A task is on a node. (`columns` are those of its request, in its order.)"""
@@ -91,6 +96,8 @@ class Stock:
             if name == "cpus":
                 cpus = amount
         self.cpus[place] = cpus
+        self._widest = max(self._widest, cpus)
+        self._oldest_us = min(self._oldest_us, claim.since_us)
         if live:
             self.live[place] = True
             self._priorities.setdefault(owner, Counter())[claim.priority] += 1
@@ -119,6 +126,25 @@ class Stock:
     def has_below(self, tier: str, role: str, priority: int) -> bool:
         """Whether some running task of that role and tier has a lower priority."""
         return any(one < priority for one in self._priorities.get((tier, role), ()))
+
+    def works(self, now_us: int) -> Plane | None:
+        """`[K]`: milli-cores times microseconds since each started, if that fits 64 bits. The next call reuses it."""
+        size = self.size
+        if self._widest * (now_us - self._oldest_us) >= SAFE:
+            age = np.maximum(now_us - self.since[:size], 0)
+            if int(self.cpus[:size].max(initial=0)) * int(age.max(initial=0)) >= SAFE:
+                return None
+        works = self.scratch("works")
+        np.subtract(now_us, self.since[:size], out=works)
+        np.maximum(works, 0, out=works)
+        return np.multiply(works, self.cpus[:size], out=works)
+
+    def scratch(self, name: str) -> Plane:
+        """`[K]` of whatever was there: large arrays that every round needs are not made anew each time."""
+        plane = self._scratch.get(name)
+        if plane is None or len(plane) < self.size:
+            plane = self._scratch[name] = np.empty(len(self.live), np.int64)
+        return plane[: self.size]
 
     def place(self, id: str) -> int:
         """A task's place in the columns; -1: it has none."""
@@ -151,7 +177,7 @@ class Stock:
             self._levels()[key] = plane
 
     def move_rows(self, new: Picks, old: Picks, rows: int) -> None:
-        """The node of row `n` has row `new[n]` from now on: `old` has those that remain, and there is room for `rows`."""
+        """The node of row `n` has row `new[n]` from now on; `old` are those that remain, with room for `rows`."""
         self.row[: self.size] = new[self.row[: self.size]]
         self._rows = rows
         for key, former in (self.levels or {}).items():
