@@ -100,7 +100,7 @@ def test_parts_are_brought_back_work_goes_on_and_a_second_start_finds_it(up: Up,
     for name in ("api", "scheduler", "valkey", "agent-node-1"):
         before = up.parts()[name]
         os.kill(before, signal.SIGKILL)
-        eventually(lambda name=name, before=before: up.parts()[name] != before and up.well(), name, READY_S)
+        eventually(lambda name=name, before=before: up.parts().get(name, before) != before and up.well(), name, READY_S)
     with up.client() as client:
         done = client.submit(job("after", "true"))["uid"]
         assert client.wait(done, timeout_s=60)[0]["finished"] == 1
