@@ -4,18 +4,21 @@ Tasks that are alike in all but their age are a kind. The engine takes them in t
 of them finds no room, those behind it find none either. So only the oldest of a kind are shown, and as long as
 one of those shown is left waiting, the plan is the one that a look at all of them would have given. If all that are
 shown find room, more are shown and the round is made again (`short`).
+
+A kind of which all were refused sleeps: it is not shown again until something has happened that may help it (`wake`).
+What may is for the owner to say: see `simulate`.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from dataclasses import dataclass, field
 
 from priority.claim import Claim
 
-SHOWN = 4
-"""Of each kind at first: most rounds of a simulation have room for one or two."""
+SHOWN = 2
+"""Of each kind at first: most rounds of a simulation have room for one, and the next one is then refused."""
 
 
 def kind_of(claim: Claim) -> Hashable:
@@ -36,7 +39,7 @@ class Kind:
     """No shown one is younger."""
     size: int = SHOWN
     refused: tuple[int, str] | None = None
-    """The oldest that the last plan left waiting."""
+    """The oldest that the last plan that looked at the kind left waiting."""
 
     @property
     def sample(self) -> Claim:
@@ -45,74 +48,82 @@ class Kind:
 
 
 class Crowd:
-    """Every single task that waits. What it answers is to be put into the snapshot at once."""
+    """Every single task that waits."""
 
     def __init__(self, shown: int = SHOWN) -> None:
         self.kinds: dict[Hashable, Kind] = {}
-        self._shown = shown
+        self.awake: dict[Hashable, Kind] = {}
+        """Those that the next round looks at."""
+        self._size = shown
         self._kind: dict[str, Hashable] = {}
 
-    def enter(self, claim: Claim) -> tuple[list[Claim], bool]:
-        """A task begins to wait: what is to be shown now, and whether it may find room while nothing else changes."""
+    def enter(self, claim: Claim) -> bool:
+        """A task begins to wait; whether it may find room while nothing else changes."""
         key = kind_of(claim)
         kind = self.kinds.get(key)
         if kind is None:
-            kind = self.kinds[key] = Kind(size=self._shown)
+            kind = self.kinds[key] = Kind(size=self._size)
         age = (claim.since_us, claim.id)
-        hopeless = kind.refused is not None and age > kind.refused
+        hope = kind.refused is None or age < kind.refused
         if (len(kind.shown) < kind.size and not kind.hidden) or age < kind.last:
-            self._kind[claim.id] = key
-            self._show(kind, claim)
-            return [claim], not hopeless
-        heapq.heappush(kind.hidden, (*age, claim))
-        return [], not hopeless
+            self._show(key, kind, claim)
+        else:
+            heapq.heappush(kind.hidden, (*age, claim))
+        if hope:
+            self.awake[key] = kind
+        return hope
 
-    def leave(self, id: str) -> list[Claim]:
-        """A shown task waits no longer; those that are to be shown in its place."""
-        key = self._kind.pop(id, None)
-        if key is None:
-            return []
+    def leave(self, id: str) -> None:
+        """A shown task waits no longer."""
+        key = self._kind.pop(id)
         kind = self.kinds[key]
         del kind.shown[id]
-        more = list(self._fill(key, kind))
+        self._fill(key, kind)
         if not kind.shown:
             del self.kinds[key]
-        return more
+            self.awake.pop(key, None)
 
-    def refuse(self, waiting: Iterable[str]) -> None:
-        """What the last plan left waiting."""
-        for kind in self.kinds.values():
-            kind.refused = None
-        for id in waiting:
-            key = self._kind.get(id)
-            if key is not None:
-                kind = self.kinds[key]
-                age = (kind.shown[id].since_us, id)
-                if kind.refused is None or age < kind.refused:
-                    kind.refused = age
-
-    def short(self, waiting: Collection[str]) -> list[Claim]:
-        """What is to be shown besides, before a plan that leaves these waiting may be carried out; none: it may."""
-        more: list[Claim] = []
+    def wake(self, concerned: Callable[[Claim], bool] | None = None) -> bool:
+        """Look again at the kinds that something concerns, or at all; whether there are any."""
+        woken = False
         for key, kind in self.kinds.items():
+            if concerned is None or concerned(kind.sample):
+                self.awake[key] = kind
+                woken = True
+        return woken
+
+    def shown(self) -> Iterator[Claim]:
+        """What the next round looks at."""
+        for kind in self.awake.values():
+            yield from kind.shown.values()
+
+    def short(self, waiting: Collection[str]) -> bool:
+        """Whether a plan that leaves these waiting looked at too few; then more are shown, and another is due."""
+        more = False
+        for key, kind in self.awake.items():
             if kind.hidden and not any(id in waiting for id in kind.shown):
                 kind.size *= 4
-                more.extend(self._fill(key, kind))
+                self._fill(key, kind)
+                more = True
         return more
 
-    def settle(self) -> None:
-        """A plan stands: from now on few are shown again."""
-        for kind in self.kinds.values():
-            kind.size = self._shown
+    def settle(self, waiting: Collection[str], kept: Collection[str]) -> list[Claim]:
+        """A plan stands that leaves these waiting and keeps room that is coming for some; what is not shown now."""
+        asleep: list[Claim] = []
+        for key, kind in list(self.awake.items()):
+            kind.size = self._size
+            ages = [(claim.since_us, claim.id) for claim in kind.shown.values() if claim.id in waiting]
+            kind.refused = min(ages, default=None)
+            if ages and not any(id in kept for id in kind.shown):
+                del self.awake[key]
+                asleep.extend(kind.shown.values())
+        return asleep
 
-    def _fill(self, key: Hashable, kind: Kind) -> Iterator[Claim]:
+    def _fill(self, key: Hashable, kind: Kind) -> None:
         while kind.hidden and len(kind.shown) < kind.size:
-            claim = heapq.heappop(kind.hidden)[2]
-            self._kind[claim.id] = key
-            self._show(kind, claim)
-            yield claim
+            self._show(key, kind, heapq.heappop(kind.hidden)[2])
 
-    @staticmethod
-    def _show(kind: Kind, claim: Claim) -> None:
+    def _show(self, key: Hashable, kind: Kind, claim: Claim) -> None:
+        self._kind[claim.id] = key
         kind.shown[claim.id] = claim
         kind.last = max(kind.last, (claim.since_us, claim.id))

@@ -112,8 +112,11 @@ class Launches(Sequence[Placement]):
         return repr(self._all())
 
 
-def make_plan(snapshot: Snapshot) -> Plan:
-    """Decide one round. Pure: the snapshot stays as it is."""
+def make_plan(snapshot: Snapshot, *, reasons: bool = True) -> Plan:
+    """Decide one round. Pure: the snapshot stays as it is.
+
+    Without `reasons` nobody is told why they wait: a third of the work in a crowd, where only the moves are wanted.
+    """
     if snapshot.waiting() >= FEWEST:
         swept = sweep(Board(snapshot), snapshot)
         if swept is not None:
@@ -131,8 +134,16 @@ def make_plan(snapshot: Snapshot) -> Plan:
         launch=tuple(Placement(spot.claim.id, names[spot.node]) for spot in spots if spot.launch),
         reserve=tuple(Placement(spot.claim.id, names[spot.node]) for spot in spots if not spot.launch),
         preempt=tuple(sorted(victims, key=lambda one: one.task)),
-        wait=_reasons(decided, decided.waiting),
+        wait=_reasons(decided, decided.waiting) if reasons else _untold(decided.waiting),
     )
+
+
+_UNSAID = Reason("unsaid", "was not asked for")
+
+
+def _untold(waiting: Sequence[Unit]) -> tuple[Waiting, ...]:
+    ids = sorted(claim.id for unit in waiting for claim in unit.members)
+    return tuple(Waiting(id, _UNSAID) for id in ids)
 
 
 def _reasons(decided: Round, waiting: Sequence[Unit]) -> tuple[Waiting, ...]:

@@ -12,13 +12,13 @@ The model, where it is simpler than the world:
 - A gang's pending members are shown to the engine together, once all of them are ready.
 
 A round is made when something has changed by which a waiting task may find room, and once for all that happens at the
-same instant. What cannot change a decision costs no round: see `crowd`, and `_worth_a_round`.
+same instant. It looks only at the tasks that this may help: see `crowd`, and `_stir`.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -29,7 +29,7 @@ from priority.history import Attempt, Cluster, History, Loss, Outcome, Wait
 from priority.lifecycle import backoff_s
 from priority.plan import Plan, make_plan
 from priority.quota import Refused, admit
-from priority.resources import Resources, times
+from priority.resources import Resources, minus, times, total
 from priority.snapshot import Snapshot
 from priority.trace import Work, micros
 
@@ -94,9 +94,14 @@ class Simulation:
         self._events: list[tuple[int, int, int, _Run | None, int]] = []
         self._number = count()
         self._use: dict[tuple[str, ...], Resources] = {}
+        self._present: set[str] = set()
+        """Those of the crowd that are in the snapshot, waiting."""
+        self._kept: dict[str, str] = {}
+        """For whom the last plan keeps room that is coming, and where."""
         self._dirty = False
+        """Whether a round is due."""
         self._changed: set[str] = set()
-        """Nodes with more room than at the last round."""
+        """Nodes with more room than when those who wait were last looked at."""
         self._looking = False
         self._next_round_us = 0
 
@@ -158,6 +163,8 @@ class Simulation:
         if run is None:
             self._looking = False
             self._dirty = True
+            if self._cluster.policy:
+                self._crowd.wake()
         elif token == run.token:
             if what == _END:
                 self._end(run, now_us)
@@ -272,9 +279,7 @@ class Simulation:
     def _enter(self, run: _Run) -> None:
         claim = run.claim
         if claim.gang is None:
-            show, hope = self._crowd.enter(claim)
-            self._dirty = self._dirty or hope
-            self._show(show)
+            self._dirty = self._crowd.enter(claim) or self._dirty
             return
         gang = self._gangs[claim.gang]
         gang.unready -= 1
@@ -289,7 +294,8 @@ class Simulation:
 
     def _leave_queue(self, claim: Claim) -> None:
         if claim.gang is None:
-            self._show(self._crowd.leave(claim.id))
+            self._present.discard(claim.id)
+            self._crowd.leave(claim.id)
             return
         gang = self._gangs[claim.gang]
         del gang.ready[claim.id]
@@ -299,17 +305,15 @@ class Simulation:
     # --- rounds ---
 
     def _maybe_round(self, now_us: int) -> None:
+        if self._changed:
+            self._dirty = self._stir() or self._dirty
+            self._changed.clear()
         if not (self._crowd.kinds or self._gangs):
             self._dirty = False
-            self._changed.clear()
-        elif not (self._dirty or self._worth_a_round()):
-            self._changed.clear()
-        elif now_us < self._next_round_us:
-            self._dirty = True
+        elif self._dirty and now_us < self._next_round_us:
             self._look_at(self._next_round_us)
-        else:
+        elif self._dirty:
             self._dirty = False
-            self._changed.clear()
             self._next_round_us = now_us + self._every_us
             self._round(now_us)
             if self._cluster.policy and self._events and (self._crowd.kinds or self._gangs):
@@ -321,22 +325,51 @@ class Simulation:
             self._later(at_us, _LOOK, None)
 
     def _round(self, now_us: int) -> None:
-        while True:
-            plan = make_plan(self.snapshot)
-            self.history.rounds += 1
-            waiting = {one.task for one in plan.wait}
-            more = self._crowd.short(waiting)
-            if not more:
-                break
-            self._show(more)
+        if self._gangs:
+            self._crowd.wake()
+        plan, waiting = self._decide()
         if self._check is not None:
             self._check(self.snapshot, plan)
-        self._crowd.settle()
-        self._crowd.refuse(waiting)
+        self._kept = {placed.task: placed.node for placed in plan.reserve}
+        asleep = self._crowd.settle(waiting, self._kept.keys())
         for placed in plan.launch:
             self._launch(self._runs[placed.task], placed.node, now_us)
         for taken in plan.preempt:
             self._preempt(self._runs[taken.task], taken.preemptor, now_us)
+        for claim in asleep:
+            if claim.id in self._present:
+                self._present.discard(claim.id)
+                self.snapshot.drop_task(claim.id)
+
+    def _decide(self) -> tuple[Plan, set[str]]:
+        """The plan that a look at everybody would have given, and whom it leaves waiting."""
+        while True:
+            for claim in self._crowd.shown():
+                if claim.id not in self._present:
+                    self._present.add(claim.id)
+                    self.snapshot.put_task(claim)
+            plan = make_plan(self.snapshot, reasons=False)
+            self.history.rounds += 1
+            waiting = {one.task for one in plan.wait}
+            if self._crowd.short(waiting):
+                continue
+            if not self._wake_beside(plan):
+                return plan, waiting
+
+    def _wake_beside(self, plan: Plan) -> bool:
+        """Wake those who sleep and might find room by what the plan does: beside victims, or where room was kept."""
+        before = len(self._crowd.awake)
+        if before == len(self._crowd.kinds):
+            return False
+        arrivals = (*plan.launch, *plan.reserve)
+        spots = {placed.task: placed.node for placed in arrivals}
+        nodes = {node for task, node in self._kept.items() if spots.get(task) != node}
+        nodes.update(taken.node for taken in plan.preempt)
+        victims = {taken.task for taken in plan.preempt}
+        for name in sorted(nodes):
+            coming = [self._runs[placed.task].claim for placed in arrivals if placed.node == name]
+            self._crowd.wake(self._could_be_on(name, victims, coming))
+        return len(self._crowd.awake) > before
 
     def _launch(self, run: _Run, node: str, now_us: int) -> None:
         work = self._works[run.work]
@@ -364,43 +397,53 @@ class Simulation:
             self._unready(run)
         self._later(min(now_us + work.notice_us, run.started_us + runtime_us), _GONE, run)
 
-    # --- what cannot change a decision ---
+    # --- whom a change may help ---
 
     def _frees_by_rule(self, gone: Claim) -> bool:
-        """Whether an end may help somebody beyond the room on its node: by a ceiling, a limit, a gang, a policy."""
+        """Wake those whom an end may help beyond the room on its node: by a ceiling, a limit, a gang, a policy."""
         if self._gangs or self._cluster.policy:
+            self._crowd.wake()
             return True
         rules = self._cluster.roles.get(gone.role)
         capped = rules is not None and (gone.tier in rules.quota or gone.tier in rules.users.get(gone.user, {}))
-        for kind in self._crowd.kinds.values():
-            claim = kind.sample
-            if claim.role == gone.role and (
-                (capped and claim.tier == gone.tier)
-                or (claim.job == gone.job and any(one.limit is not None for one in claim.constraints))
-            ):
-                return True
-        return False
 
-    def _worth_a_round(self) -> bool:
-        """Whether anybody who waits could have room on a node where something ended, if all that it may take made way.
+        def concerned(claim: Claim) -> bool:
+            if claim.role != gone.role:
+                return False
+            limited = claim.job == gone.job and any(one.limit is not None for one in claim.constraints)
+            return limited or (capped and claim.tier == gone.tier)
 
-        All of them were refused by the last plan, or have room kept elsewhere; nothing else has changed since.
+        return self._crowd.wake(concerned)
+
+    def _stir(self) -> bool:
+        """Wake those who could have room on a node where something ended, if all that they may take made way.
+
+        All who sleep were refused by the last plan that looked at them, and only on these nodes there is more room now.
         """
-        waiting = [kind.sample for kind in self._crowd.kinds.values()]
+        stirred = False
         for name in self._changed:
-            node = self.snapshot.node(name)
-            assert node is not None
-            there = [claim for claim in self.snapshot.tasks_on(name) if claim.state not in DYING]
-            rooms: dict[tuple[str, str, int], Resources] = {}
-            for claim in waiting:
-                key = claim.tier, claim.role, claim.priority
-                room = rooms.get(key)
-                if room is None:
-                    room = rooms[key] = dict(node.capacity)
-                    for other in there:
-                        if rule(claim, other, self._cluster.tiers) is None:
-                            for resource, amount in other.request.items():
-                                room[resource] = room.get(resource, 0) - amount
-                if all(room.get(resource, 0) >= amount for resource, amount in claim.request.items()):
-                    return True
-        return False
+            stirred = self._crowd.wake(self._could_be_on(name)) or stirred
+        return stirred
+
+    def _could_be_on(
+        self, name: str, victims: Collection[str] = (), coming: Sequence[Claim] = ()
+    ) -> Callable[[Claim], bool]:
+        """Whether a task fits on a node once these victims are gone, all that dies there, and all that it may take;
+        of what is coming there, only that of a higher tier is sure to be before it.
+        """
+        node = self.snapshot.node(name)
+        assert node is not None
+        capacity, tiers = node.capacity, self._cluster.tiers
+        there = [one for one in self.snapshot.tasks_on(name) if one.state not in DYING and one.id not in victims]
+        rooms: dict[tuple[str, str, int], Resources] = {}
+
+        def fits(claim: Claim) -> bool:
+            key = claim.tier, claim.role, claim.priority
+            room = rooms.get(key)
+            if room is None:
+                stay = [other for other in there if rule(claim, other, tiers) is None]
+                stay += [other for other in coming if tiers[other.tier].rank > tiers[claim.tier].rank]
+                room = rooms[key] = minus(capacity, total(other.request for other in stay))
+            return all(room.get(resource, 0) >= amount for resource, amount in claim.request.items())
+
+        return fits
