@@ -115,7 +115,7 @@ def _matches(context: Mapping[str, Any]) -> str:
         return "must be letters, digits, '_', '.' or '-', at most 63 of them, the first a letter or digit"
     if pattern == VARIABLE_PATTERN:
         return "must be letters, digits or '_', at most 255 of them, the first no digit"
-    return f"must be as the pattern {pattern} says"
+    return "must be made of the characters that can stand there"
 
 
 def _one_of(context: Mapping[str, Any]) -> str:

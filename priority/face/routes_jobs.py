@@ -10,6 +10,7 @@ from fastapi import Depends, Query, Request, Response
 from pydantic import TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 
+from priority.document import shown
 from priority.errors import Invalid, TooLarge
 from priority.face import examples, plain, views
 from priority.face.openapi import Scale, Which, body_of, page_of, says
@@ -130,7 +131,9 @@ def _parse_lines(body: bytes) -> tuple[JobSpec, ...]:
 def _label(text: str | None) -> tuple[str, str] | None:
     if text is None:
         return None
-    name, _, value = text.partition("=")
+    name, equals, value = text.partition("=")
+    if not name or not equals or "\0" in text:
+        raise Invalid("label", f"must be such as run=4711: a name, an equals sign and a value, not {shown(text)}")
     return name, value
 
 
@@ -153,7 +156,8 @@ def list_jobs(
     user: NameQuery = None,
     state: JobState | None = None,
     label: Annotated[
-        str | None, Query(description="`name=value`", max_length=400, pattern=r"^[^=\x00]+=[^\x00]*$")
+        str | None,
+        Query(description="`name=value`", max_length=400, json_schema_extra={"pattern": r"^[^=\x00]+=[^\x00]*$"}),
     ] = None,
 ) -> Response:
     """Newest first, of the roles in which one may submit."""

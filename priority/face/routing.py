@@ -235,7 +235,7 @@ def reads(kind: Any) -> Callable[[Request], Awaitable[Any]]:
 
 def field_of(location: Iterable[Any]) -> str:
     """FastAPI's location of a fault in a request, as the name of the field."""
-    parts = [str(part) for part in location]
+    parts = [str(part) for part in location if not isinstance(part, int)]
     return ".".join(parts[1:] if parts and parts[0] in ("query", "path", "header", "body", "cookie") else parts)
 
 

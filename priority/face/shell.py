@@ -200,12 +200,26 @@ def _fault(error: Exception) -> int:
 
 def _usage(error: typer.TyperException) -> int:
     context = getattr(error, "ctx", None)
-    message = error.format_message().strip().rstrip(".")
+    message = _in_our_words(error).strip().rstrip(".")
     if not message or type(error).__name__ == "NoArgsIsHelpError":
         warn(context.get_help() if context is not None else str(error))
         return 2
     command = context.command_path if context is not None else "priority"
     return _say(f"{message}; see `{command} --help`", 2)
+
+
+def _in_our_words(error: typer.TyperException) -> str:
+    """Values are read by pydantic, whose words are not ours."""
+    from pydantic import ValidationError
+
+    from priority.document import wording
+
+    message, cause = error.format_message(), error.__cause__
+    if isinstance(cause, ValidationError):
+        fault: Any = cause.errors(include_url=False)[0]
+        whose = message.partition(": ")[0].removeprefix("Invalid value for ").replace("'", "")
+        return f"{whose}: {wording(fault)}"
+    return message
 
 
 def flowing(text: str) -> str:

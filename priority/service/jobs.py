@@ -64,7 +64,9 @@ class Jobs:
             return reader.jobs(replace(query, roles=_narrow(query.roles, actor)), page)
 
     def look(self, actor: User, query: JobQuery, page: Page) -> LookPage:
-        """As `list`, and where the instances of each job are."""
+        """As `list`, and where the instances of each job are. `Invalid` for a tier that is none."""
+        if query.tier is not None and query.tier not in self._parts.tiers:
+            raise Invalid("tier", f"{query.tier!r} is not a tier; there are {', '.join(self._parts.tiers)}")
         with self._parts.store.read() as reader:
             jobs, after = reader.jobs(replace(query, roles=_narrow(query.roles, actor)), page)
             return _standing(reader, jobs), after
