@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from priority.backend.memory import Play
+from priority.task import ranges
 
 from .world import ADA, ROOT, World, node, spec
 
@@ -103,3 +104,29 @@ def test_a_lost_node() -> None:
     world.move(70.0)
     assert "waits" in summary(world, job.uid)
     assert world.service.explain(ROOT, job.uid).lines[-1].message == "lost: node n1 was lost"
+
+
+def test_victims_of_one_job_are_told_together() -> None:
+    world = World([node("n1", 4)], play=lambda _: Play(obeys_s=0.0))
+    devel = world.submit(spec("physics/devel/sim", instances=4, cpus=1))
+    world.settle()
+    world.move(10.0)
+    world.submit(spec("physics/prod/reco", instances=3, cpus=1), actor=ADA)
+    world.settle()
+    lines = world.service.explain(ROOT, devel.uid).lines
+    (lost,) = [line for line in lines if line.state == "preempted"]
+    assert (lost.alike, lost.message) == (
+        3, "preempted: 3 attempts gave way to physics/prod/reco of ada; 30.0 cpu-seconds of work were lost"
+    )  # fmt: skip
+    (waits,) = [line for line in lines if line.state == "pending"]
+    assert (waits.alike, waits.instances) == (3, lost.instances)
+    assert waits.message.endswith("(preempted once before)")
+    assert "each waits: no room" in summary(world, devel.uid)
+    assert "once before" not in summary(world, devel.uid)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"), [([], ""), ([3], "3"), ([2, 0, 1], "0-2"), ([5, 0, 1, 3, 4, 4, 9], "0-1,3-5,9")]
+)
+def test_instances_as_people_write_them(numbers: list[int], text: str) -> None:
+    assert ranges(numbers) == text
