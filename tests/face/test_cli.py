@@ -358,6 +358,10 @@ def test_what_the_system_refuses_is_one_plain_line(tmp_path: Path) -> None:
     for command in (["up"], ["api", "--port", "0"], ["db", "upgrade"]):
         done = process(*command, PRIORITY_STATE=str(file), PRIORITY_CONFIG=os.devnull)
         assert (done.returncode, done.stderr) == (1, f"priority: cannot use {file}: File exists\n"), command
+    missing = tmp_path / "missing"
+    done = process("scheduler", PRIORITY_STATE=str(missing), PRIORITY_CONFIG=os.devnull)
+    assert done.returncode == 7 and f"the database {missing}/priority.db cannot be opened: No such file" in done.stderr
+    assert "`priority db upgrade` makes it" in done.stderr and len(done.stderr.splitlines()) == 1
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "priority", "job", "schema"], stdout=full, stderr=subprocess.PIPE,
