@@ -14,7 +14,7 @@ Everything here can be undone, because gangs are tried before they are placed.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +87,8 @@ class Board:
         """Least covers that are known, see `preempt`: the cover; or None, and the bound below which there is none."""
         self.log: list[int] = []
         """Nodes, each time that something has changed there."""
+        self.gains: list[int] = []
+        """Nodes, each time that room has become free there, or a victim was spared."""
         self.prices: dict[Hashable, Any] = {}
         """See `prices`."""
         self._levels: dict[tuple[int, int], Plane] | None = None
@@ -219,11 +221,30 @@ class Board:
             self.reserved[node][claim.id] = claim
         self.rules.give(claim, node)
 
+    def launch_all(self, claims: Sequence[Claim], nodes: Sequence[int]) -> None:
+        """Launch tasks of one shape, each on its node."""
+        shape = self.shape(claims[0])
+        for claim, node in zip(claims, nodes, strict=True):
+            self.spots[claim.id] = Spot(claim, node, True)
+            self.launched[node][claim.id] = claim
+            self.rules.give(claim, node)
+        rows, counts = np.unique(np.array(nodes, np.intp), return_counts=True)
+        for column, size in zip(shape.columns, shape.sizes, strict=True):
+            self.total[rows, column] -= counts * size
+            self.now[rows, column] -= counts * size
+            self._asks[rows, column] += counts
+        self.log += rows.tolist()
+
+    def keeps(self) -> bool:
+        """Whether room is held for some task until its turn."""
+        return bool(self._kept)
+
     def lift(self, claim: Claim) -> Spot:
         """The inverse of `put`; answers where it was."""
         spot = self.spots.pop(claim.id)
         shape = self.shape(claim)
         self.log.append(spot.node)
+        self.gains.append(spot.node)
         self.total[spot.node] += shape.request
         self._asks[spot.node, shape.asked] -= 1
         if spot.launch:
@@ -267,6 +288,8 @@ class Board:
                     self.rules.take_back(claim, nodes[0])
                 shape = self.shape(claim)
                 self.log += nodes
+                # what its job's limits let go of may be anywhere
+                self.gains += nodes if self.rules.job(claim) is None else range(len(self.names))
                 for node in nodes:
                     self.total[node] += shape.request
                     self._asks[node, shape.asked] -= 1
@@ -286,6 +309,7 @@ class Board:
 
     def _relevel(self, victim: int, node: int, sign: int) -> None:
         self.log.append(node)
+        self.gains.append(node)
         levels, herd = self.levels, self.herd
         if levels is None or not herd.soft(victim):
             return

@@ -84,13 +84,17 @@ class Shares:
 _Entry = tuple[Fraction, int, int, str, str]
 """(share, -priority, since, id, role): the head of a role's queue."""
 
+Level = dict[str, list[tuple[int, int, str, Unit]]]
+"""By role its tasks of one tier rank: (-priority, since, id, unit)."""
+
 
 class Turns:
     """Iterate to get each unit once, in pending order; call `shares.give` for what is given room on the way."""
 
     def __init__(self, waiting: Iterable[Unit], shares: Shares, ranks: Mapping[str, int]) -> None:
         self.shares = shares
-        queues: dict[int, dict[str, list[tuple[int, int, str, Unit]]]] = {}
+        self._seen: set[int] = set()
+        queues: dict[int, Level] = {}
         for unit in waiting:
             for claim in unit.members:
                 queue = queues.setdefault(ranks[claim.tier], {}).setdefault(claim.role, [])
@@ -98,25 +102,38 @@ class Turns:
         self._levels = [queues[rank] for rank in sorted(queues, reverse=True)]
 
     def __iter__(self) -> Iterator[Unit]:
-        seen: set[int] = set()
-        for level in self._levels:
-            queues = {role: deque(sorted(queue, key=lambda entry: entry[:3])) for role, queue in level.items()}
-            heap = [self._entry(role, queue[0]) for role, queue in queues.items()]
-            heapq.heapify(heap)
-            while heap:
-                share, *_, role = heap[0]
-                queue = queues[role]
-                if share != self.shares.of(role):  # it grew since: shares never shrink, so a later look is enough
-                    heapq.heapreplace(heap, self._entry(role, queue[0]))
-                    continue
-                unit = queue.popleft()[3]
-                if id(unit) not in seen:
-                    seen.add(id(unit))
-                    yield unit
-                if queue:
-                    heapq.heapreplace(heap, self._entry(role, queue[0]))
-                else:
-                    heapq.heappop(heap)
+        for level in self.levels():
+            yield from self.of(level)
+
+    def levels(self) -> Iterator[Level]:
+        """The tiers' ranks, high first: of each role its queue."""
+        return iter(self._levels)
+
+    def fresh(self, level: Level) -> list[Unit]:
+        """The units of a level that have not had their turn, in no order of importance."""
+        units = {id(entry[3]): entry[3] for queue in level.values() for entry in queue}
+        return [unit for key, unit in units.items() if key not in self._seen]
+
+    def of(self, level: Level) -> Iterator[Unit]:
+        """The units of a level that have not had their turn, in their order."""
+        seen = self._seen
+        queues = {role: deque(sorted(queue, key=lambda entry: entry[:3])) for role, queue in level.items()}
+        heap = [self._entry(role, queue[0]) for role, queue in queues.items()]
+        heapq.heapify(heap)
+        while heap:
+            share, *_, role = heap[0]
+            queue = queues[role]
+            if share != self.shares.of(role):  # it grew since: shares never shrink, so a later look is enough
+                heapq.heapreplace(heap, self._entry(role, queue[0]))
+                continue
+            unit = queue.popleft()[3]
+            if id(unit) not in seen:
+                seen.add(id(unit))
+                yield unit
+            if queue:
+                heapq.heapreplace(heap, self._entry(role, queue[0]))
+            else:
+                heapq.heappop(heap)
 
     def _entry(self, role: str, head: tuple[int, int, str, Unit]) -> _Entry:
         return self.shares.of(role), head[0], head[1], head[2], role

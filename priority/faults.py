@@ -57,12 +57,17 @@ def reducible(board: Board) -> int:
     return sum(board.spareable(node) for node, victims in board.killed_on.items() if victims)
 
 
-def unsettled(board: Board, units: Sequence[Unit]) -> int:
-    """How many units have victims that they could do without, or that are not the least important."""
+def unsettled(board: Board, units: Sequence[Unit], decided_at: Mapping[int, int]) -> int:
+    """How many units have victims that they could do without, or that are not the least important.
+
+    `decided_at`: of a unit, by id, how many `board.gains` there were when it took its victims, which are still the
+    same. Since then prices have only risen, save where there was a gain, so only those nodes are looked at.
+    """
     takers = {claim.id for claim in board.killed.values()}
     with_victims = [unit for unit in units if any(claim.id in takers for claim in unit.members)]
     search = len(with_victims) <= COMPARED_MAX
-    return sum(not _settled(board, unit, search) for unit in with_victims)
+    gains = list(board.gains)
+    return sum(not _settled(board, unit, search, gains, decided_at.get(id(unit))) for unit in with_victims)
 
 
 def launchable(board: Board, units: Sequence[Unit]) -> int:
@@ -98,8 +103,10 @@ def whole(board: Board, node: int) -> bool:
     return all((board.total[node, board.shape(claim).asked] >= 0).all() for claim in board.arrivals(node))
 
 
-def _settled(board: Board, unit: Unit, search: bool) -> bool:
+def _settled(board: Board, unit: Unit, search: bool, gains: Sequence[int], since: int | None) -> bool:
     """Whether a unit with victims could not do without them, nor with less important ones."""
+    if since == len(gains):
+        return True
     if not search and unit.gang is None and not _room_anywhere(board, unit):
         return True
     with lifted(board, unit) as victims:
@@ -107,7 +114,14 @@ def _settled(board: Board, unit: Unit, search: bool) -> bool:
             return True  # others hang on them
         if place.could(board, unit, now=False):
             return False
-        choice = preempt.cheapest(board, unit) if search else None
+        if not search:
+            return True
+        only: Mask | None = None
+        if since is not None:
+            only = np.zeros(len(board.names), np.bool_)
+            only[gains[since:]] = True
+            only[[board.herd.node[victim] for victim in victims]] = True
+        choice = preempt.cheapest(board, unit, only)
         return choice is None or board.herd.cost(choice.all_victims()) >= board.herd.cost(victims)
 
 

@@ -65,9 +65,7 @@ def _small(done: Round) -> bool:
 def _faults(snapshot: Snapshot, done: Round, moved: bool) -> tuple[int, int, int]:
     """Victims to give back (irreducible goes first), what else the whole breaks, what is broken at the turns."""
     board = done.board
-    now = len(board.log)
-    changed = [unit for unit in done.units if done.decided_at.get(id(unit)) != now]
-    found = faults.unsettled(board, changed)
+    found = faults.unsettled(board, done.units, {} if moved else done.decided_at)
     if moved or (done.lost and done.waiting):
         found += faults.launchable(board, [unit for unit in done.units if not done.stays(unit)])
         turns = {claim.id: done.turn[id(unit)] for unit in done.units for claim in unit.members}

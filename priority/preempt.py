@@ -25,9 +25,12 @@ from priority.cover import Cover, least_cover
 from priority.fairness import Unit
 from priority.herd import Picks
 from priority.place import pack, same
-from priority.prices import prices
+from priority.prices import few, prices
 from priority.rules import Mask
 from priority.snapshot import Plane
+
+FEW = 16
+"""Of no more nodes than this each is looked at by itself."""
 
 STEPS_MAX = 4_000
 """How many covers the search for the cheapest spread of a gang looks at."""
@@ -51,9 +54,10 @@ def cheapest(board: Board, unit: Unit, only: Mask | None = None) -> Choice | Non
         return _cheapest_gang(board, unit)
     claim = unit.members[0]
     mask = board.allowed(claim) if only is None else board.allowed(claim) & only
-    known = prices(board, claim)
-    if known is not None:
-        found = known.choose(mask)
+    rows = np.flatnonzero(mask)
+    known = None if len(rows) <= FEW else prices(board, claim)
+    if len(rows) <= FEW or known is not None:
+        found = few(board, claim, rows.tolist()) if known is None else known.choose(mask)
         return None if found is None else Choice([(claim, found[0])], {found[0]: found[1]})
     return _unpriced(board, claim, mask)
 

@@ -46,9 +46,21 @@ def prices(board: Board, claim: Claim) -> Prices | None:
         while len(board.prices) >= KINDS_MAX:
             del board.prices[next(iter(board.prices))]
         known = Prices(board, claim)
+        known.reset()
     board.prices[key] = known
     known.update()
     return known
+
+
+def few(board: Board, claim: Claim, rows: Iterable[int]) -> tuple[int, tuple[int, ...]] | None:
+    """The cheapest victims that make room on one of few nodes, or None; nothing is worked out for the others."""
+    kind = Prices(board, claim)
+    best: tuple[Level, tuple[int, int], int, tuple[int, ...]] | None = None
+    for row in rows:
+        found = kind.on(row, None if best is None else best[:2])
+        if found is not None and (best is None or (*found[:2], row) < best[:3]):
+            best = found[0], found[1], row, found[2]
+    return None if best is None else (best[2], best[3])
 
 
 class Prices:
@@ -58,9 +70,9 @@ class Prices:
         self.board, self.claim = board, claim
         self.shape = board.shape(claim)
         self._rank, self._own = board.herd.tier_rank(claim), board.herd.own(claim)
-        self._reset()
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """Price all nodes, from the board as it is now."""
         self._seen = len(self.board.log)
         self._levels = self._planes()
         self._codes = self._price_all()
@@ -80,6 +92,22 @@ class Prices:
             return None
         nodes = codes == code
         return self._one(nodes, self._sorted[code]) or self._several(nodes, code)
+
+    def on(
+        self, row: int, bound: tuple[Level, tuple[int, int]] | None
+    ) -> tuple[Level, tuple[int, int], tuple[int, ...]] | None:
+        """The cheapest victims on one node: their level, how many and the work lost, and who; if at most `bound`."""
+        prey, need = self._prey(row), self._need(row)
+        level = self._level(prey, need)
+        if level is None or (bound is not None and level > bound[0]):
+            return None
+        within = [one for one in prey if one.rank <= level[0] and one.priority <= level[1]]
+        alone = [one for one in within if self._covers(one, need)]
+        if alone:
+            best = min(alone, key=BY_WORK)
+            return level, (1, best.work), (best.place,)
+        cover = self._cover(row, level, bound[1] if bound is not None and bound[0] == level else None)
+        return None if cover is None else (level, cover.cost, cover.items)
 
     # --- levels ---
 
@@ -157,7 +185,7 @@ class Prices:
             return None
         need = self._need(least)
         alone = [one for one in self._prey(least, level) if self._covers(one, need)]
-        best = min(alone, key=lambda one: (one.work, one.rank, one.priority, one.id))
+        best = min(alone, key=BY_WORK)
         return least, (best.place,)
 
     def _alone(self, nodes: Mask | None) -> Mask:
@@ -306,7 +334,7 @@ class Prices:
         rows = set(log[self._seen :])
         self._seen = len(log)
         if len(rows) > ROWS_MAX or not all(self._price(row) for row in rows):
-            self._reset()
+            self.reset()
 
     def _price(self, row: int) -> bool:
         """False: of a level that was not there."""
@@ -353,3 +381,4 @@ class Prices:
 
 
 BY_RANK, BY_PRIORITY = attrgetter("rank"), attrgetter("priority")
+BY_WORK = attrgetter("work", "rank", "priority", "id")

@@ -3,7 +3,8 @@
     1. Room kept by `for` is held for its pending task until its turn, and for longer while it waits.
     2. Each unit in its turn: launch in free room; else reserve where room is kept for it; else reserve in room that
        is free or coming; else take the cheapest lawful victims; else it waits.
-    3. Whenever more room is coming than was known (a victim larger than the need, kept room let go), the waiting
+    3. A tier of which very many tasks wait is launched in one sweep if there is free room for all of them.
+    4. Whenever more room is coming than was known (a victim larger than the need, kept room let go), the waiting
        units are looked at again, in their order, before the next one has its turn.
 
 That is right at each turn. Where the whole is not (a victim that a later one made needless, victims beside room
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from priority import fairness, place, preempt
+from priority import fairness, place, preempt, sweep
 from priority.board import Board
 from priority.claim import PENDING
 from priority.fairness import Shares, Turns, Unit
@@ -52,7 +53,7 @@ class Round:
         self.turn: dict[int, int] = {}
         """By `id(unit)`."""
         self.decided_at: dict[int, int] = {}
-        """By `id(unit)`: how long the board's log was when the unit took its victims, of all that there were."""
+        """By `id(unit)`: how long the board's `gains` was when the unit took its victims, of all that there were."""
         self.way = way
         self._snapshot = snapshot
         self._shares = Shares(snapshot)
@@ -64,15 +65,25 @@ class Round:
     def run(self) -> None:
         """Decide everything."""
         self.held = keep(self.board, self._snapshot, self._shares, self.way.let_go)
-        for unit in self._turns:
-            self.turn[id(unit)] = len(self.turn)
-            kept = self.board.kept(unit.members)
-            if self._try(unit):
-                self._shares.give(unit.members)
-            else:
-                self.waiting.append(unit)
-            self.lost.update(pair for pair in kept if self._in_vain(*pair))
-            self.look_again()
+        for level in self._turns.levels():
+            fresh = self._turns.fresh(level)
+            if len(fresh) >= sweep.LEVEL and sweep.level(self.board, fresh):
+                for unit in fresh:
+                    self.turn[id(unit)] = len(self.turn)
+                    self._shares.give(unit.members)
+                continue
+            for unit in self._turns.of(level):
+                self._take_turn(unit)
+
+    def _take_turn(self, unit: Unit) -> None:
+        self.turn[id(unit)] = len(self.turn)
+        kept = self.board.kept(unit.members)
+        if self._try(unit):
+            self._shares.give(unit.members)
+        else:
+            self.waiting.append(unit)
+        self.lost.update(pair for pair in kept if self._in_vain(*pair))
+        self.look_again()
 
     def _in_vain(self, id: str, row: int) -> bool:
         """Whether a task did not start where room was held for it, while others that it kept out may wait."""
@@ -117,7 +128,7 @@ class Round:
         if choice is not None:
             self.commit(choice)
             if only is None:
-                self.decided_at[id(unit)] = len(board.log)
+                self.decided_at[id(unit)] = len(board.gains)
         return choice is not None
 
     def kind(self, unit: Unit) -> Hashable:

@@ -18,8 +18,13 @@ import numpy as np
 
 from priority.board import Board
 from priority.claim import Claim
+from priority.constraint import Constraint
+from priority.fairness import Unit
 from priority.snapshot import Snapshot
 from priority.stock import Flags, Picks, Plane
+
+LEVEL = 64
+"""With fewer tasks of a tier than this, each in its turn goes where it fits best."""
 
 FEWEST = 256
 """With fewer tasks than this, each in its turn goes where it fits best."""
@@ -83,6 +88,37 @@ def sweep(board: Board, snapshot: Snapshot) -> Sweep | None:
     return Sweep(board.names, found)
 
 
+def level(board: Board, units: Sequence[Unit]) -> bool:
+    """Launch all of these, which nobody of a higher tier waits behind, if there is free room for all; else nothing.
+
+    Only single tasks, none of which a limit or kept room holds.
+    """
+    claims = [unit.members[0] for unit in units]
+    if any(claim.gang is not None or board.rules.job(claim) is not None for claim in claims):
+        return False
+    if board.keeps() or not len(board.names) or board.rules.over(claims) is not None:
+        return False
+    kinds: dict[tuple[int, tuple[Constraint, ...]], dict[str, Claim]] = {}
+    for claim in claims:
+        kinds.setdefault((id(board.shape(claim)), claim.constraints), {})[claim.id] = claim
+    filling = _Filling(board)
+
+    def order(kind: dict[str, Claim]) -> tuple[float, str]:
+        claim = next(iter(kind.values()))
+        return -float((board.shape(claim).request * board.scale).max(initial=0.0)), min(kind)
+
+    found = []
+    for kind in sorted(kinds.values(), key=order):
+        filled = filling.fill(kind)
+        if filled is None:
+            return False
+        found.append((kind, filled))
+    for kind, filled in found:
+        nodes = np.repeat(filled.rows, filled.counts).tolist()
+        board.launch_all([kind[id] for id in sorted(kind)], nodes)
+    return True
+
+
 class _Filling:
     """Free room by column, nodes in the order in which they are filled."""
 
@@ -90,7 +126,7 @@ class _Filling:
         self._board = board
         size = (board.capacity * board.scale).sum(axis=1)
         self._order: Picks = np.argsort(size, kind="stable")
-        self._free = [np.ascontiguousarray(column) for column in board.now[self._order].T]
+        self._free = [np.ascontiguousarray(column) for column in np.minimum(board.now, board.total)[self._order].T]
         self._column = {name: column for column, name in enumerate(board.axis)}
         self._all = bool(board.rules.up.all())
         self._at = 0

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from engine_worlds import Dice, shuffled, world
 
-from priority import plan
+from priority import plan, sweep
 from priority.certify import certify
 from priority.plan import Launches, Placement, make_plan
 from priority.snapshot import Snapshot
@@ -37,6 +37,21 @@ def test_a_sweep_is_certified_and_is_the_same_in_any_order(group: int) -> None:
         assert again.document() == made.document(), seed
         seen += isinstance(made.launch, Launches)
     assert seen > 20
+
+
+@pytest.mark.parametrize("group", range(4))
+def test_a_tier_at_a_time_is_certified_and_is_the_same_in_any_order(
+    group: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "FEWEST", 10**9)
+    monkeypatch.setattr(sweep, "LEVEL", 1)
+    for seed in range(group * 200, group * 200 + 200):
+        document = Dice(seed + 10_000, full=bool(seed % 2)).document()
+        snapshot = Snapshot.parse(document)
+        made = make_plan(snapshot)
+        assert certify(snapshot, made) == [], seed
+        again = make_plan(Snapshot.parse(shuffled(document, seed)))
+        assert again.document() == made.document(), seed
 
 
 def test_a_large_sweep_is_certified() -> None:
