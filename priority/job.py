@@ -161,7 +161,7 @@ class Backoff(Document):
     """Never longer."""
 
 
-EXAMPLE: Mapping[str, Any] = {
+EXAMPLE: Any = {
     "role": "simulation",
     "tier": "opportunistic",
     "name": "mc",
