@@ -151,6 +151,8 @@ class PreemptionQuery:
     job: str | None = None
     """One side is of this job: its uid."""
     since_us: int | None = None
+    started: bool | None = None
+    """Whether the preemptor has started."""
 
 
 @dataclass(frozen=True, slots=True)

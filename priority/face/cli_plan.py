@@ -25,6 +25,9 @@ def preemptions(
     since: Annotated[
         str | None, typer.Option(help="Not older: 2h, 7d, or a time such as 2026-08-23T12:00:00Z.", metavar="WHEN")
     ] = None,
+    unstarted: Annotated[
+        bool, typer.Option("--unstarted", help="Only those for which nobody has started: in vain, or not yet.")
+    ] = False,
     totals: Annotated[bool, typer.Option("--totals", help="What roles took of each other, both ways.")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")] = 50,
     json: Json = False,
@@ -36,12 +39,13 @@ def preemptions(
     """
     with shell.client() as client:
         if totals:
-            if of_job is not None:
-                raise Invalid("--totals", "goes by role; it does not go with --job")
+            if of_job is not None or unstarted:
+                raise Invalid("--totals", "goes by role; it does not go with --job or --unstarted")
             summed = client.preemption_totals(role=role, since=since)
         else:
-            found = client.all_preemptions(role=role, job=of_job, since=since, limit=min(limit, 1000))
-            items = list(islice(found, limit))
+            started = False if unstarted else None
+            query = {"role": role, "job": of_job, "since": since, "started": started, "limit": min(limit, 1000)}
+            items = list(islice(client.all_preemptions(**query), limit))
     if json:
         return shell.write_json(summed if totals else items)
     from priority.face import show, show_plan

@@ -187,11 +187,15 @@ class Client:
         role: str | None = None,
         job: str | None = None,
         since: str | None = None,
+        started: bool | None = None,
         limit: int | None = None,
         after: str | None = None,
     ) -> views.PreemptionPage:
-        """Who gave way to whom, newest first; `role` and `job` may be either side, `since` is a time or an age."""
-        query = {"role": role, "job": job, "since": since, "limit": limit, "after": after}
+        """Who gave way to whom, newest first; `role` and `job` may be either side, `since` is a time or an age.
+        `started`: only those whose preemptor has started, or has not.
+        """
+        which = None if started is None else str(started).lower()
+        query = {"role": role, "job": job, "since": since, "started": which, "limit": limit, "after": after}
         return cast("views.PreemptionPage", self._http.json("GET", "/v1/preemptions", query=query))
 
     def all_preemptions(self, **query: Any) -> Iterator[views.PreemptionView]:

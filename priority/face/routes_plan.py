@@ -76,10 +76,11 @@ def list_preemptions(
     role: NameQuery = None,
     job: Job = None,
     since: Since = None,
+    started: Annotated[bool | None, Query(description="Only those whose preemptor has started, or has not")] = None,
 ) -> Response:
     """Newest first: those with one side of a role in which one may submit. `role` and `job` may be either side's."""
     from_us = since_us(since, service.parts.clock.now_us())
-    found, after = service.preemptions.list(actor, page, role=role, job=job, since_us=from_us)
+    found, after = service.preemptions.list(actor, page, role=role, job=job, since_us=from_us, started=started)
     return answer({"items": [plain_plan.preemption(one) for one in found], "next": after})
 
 

@@ -94,13 +94,22 @@ class Preemptions:
         self._parts = parts
 
     def list(
-        self, actor: User, page: Page, *, role: str | None = None, job: str | None = None, since_us: int | None = None
+        self,
+        actor: User,
+        page: Page,
+        *,
+        role: str | None = None,
+        job: str | None = None,
+        since_us: int | None = None,
+        started: bool | None = None,
     ) -> tuple[list[PreemptionView], str | None]:
         """Newest first, and the next page's cursor: of a role or of a job (a ref; `NotFound` if there is none or no
-        grant) on either side, since a moment; only those that the actor has to do with.
+        grant) on either side, since a moment, whose preemptor has started or has not; only those that the actor has to
+        do with.
         """
         with self._parts.store.read() as reader:
-            records, after = reader.preemptions(_query(reader, actor, role, job, since_us), page)
+            query = replace(_query(reader, actor, role, job, since_us), started=started)
+            records, after = reader.preemptions(query, page)
             tasks = reader.tasks_of({side.task for one in records for side in (one.victim, one.preemptor)})
         return [_view(actor, record, tasks) for record in records], after
 

@@ -278,6 +278,8 @@ class SqlReader:
             select.where("(victim_job = ? OR preemptor_job = ?)", query.job, query.job)
         if query.since_us is not None:
             select.where("at_us >= ?", query.since_us)
+        if query.started is not None:
+            select.where("fate = 'started'" if query.started else "(fate IS NULL OR fate <> 'started')")
 
     def nodes(self) -> list[NodeRecord]:
         """See `Reader`."""

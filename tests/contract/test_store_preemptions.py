@@ -120,6 +120,8 @@ def test_queries(store: Store) -> None:
     assert found(role="physics") == ["w", "v"]
     assert found(job="q") == ["w"] and found(job="x") == ["x"]
     assert found(since_us=2) == ["x", "w"]
+    settle(store, {"p-0-1": Fate("started", 9), "q-0-1": Fate("killed", 9)})
+    assert (found(started=True), found(started=False)) == (["v"], ["x", "w"])
 
 
 def test_sums_are_exact_and_do_not_run_over(store: Store) -> None:

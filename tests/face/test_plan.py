@@ -157,6 +157,7 @@ def test_who_gave_way_to_whom(live: Live, story: dict[str, Any]) -> None:
     assert len(root.preemptions(role="chem", job="physics/devel/sim", since="1h")["items"]) == 1
     assert root.preemptions(since="2099-01-01T00:00:00Z")["items"] == root.preemptions(role="none")["items"] == []
     assert len(list(root.all_preemptions(limit=1))) == 1
+    assert (len(root.preemptions(started=True)["items"]), root.preemptions(started=False)["items"]) == (1, [])
     with pytest.raises(Invalid, match="since"):
         root.preemptions(since="yesterday")
     for user, job in (("root", "chem/prod/none"), ("ada", story["prod"]["uid"])):
@@ -185,6 +186,7 @@ def test_the_command_line_lists_them(run: Run, story: dict[str, Any]) -> None:
     assert one["outcome"] == "started"
     shown = run("preemptions", "--job", "chem/prod/reco").stdout
     assert "physics/devel/sim[" in shown and "chem/prod/reco[0]" in shown and "started" in shown
+    assert run("preemptions", "--unstarted").stdout.strip() == "no preemptions"
     assert run("preemptions", user="nil").stdout.strip() == "no preemptions"
 
 
