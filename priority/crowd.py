@@ -12,7 +12,7 @@ What may is for the owner to say: see `simulate`.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Hashable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from priority.claim import Claim
@@ -41,10 +41,25 @@ class Kind:
     refused: tuple[int, str] | None = None
     """The oldest that the last plan that looked at the kind left waiting."""
 
+    _oldest: Claim | None = None
+
     @property
-    def sample(self) -> Claim:
-        """One of those shown."""
-        return next(iter(self.shown.values()))
+    def oldest(self) -> Claim:
+        """Whose turn comes first."""
+        if self._oldest is None:
+            self._oldest = min(self.shown.values(), key=lambda claim: (claim.since_us, claim.id))
+        return self._oldest
+
+    def show(self, claim: Claim) -> None:
+        """One more."""
+        self.shown[claim.id] = claim
+        self.last = max(self.last, (claim.since_us, claim.id))
+        self._oldest = None
+
+    def drop(self, id: str) -> None:
+        """One less."""
+        del self.shown[id]
+        self._oldest = None
 
 
 class Crowd:
@@ -77,7 +92,7 @@ class Crowd:
         """A shown task waits no longer."""
         key = self._kind.pop(id)
         kind = self.kinds[key]
-        del kind.shown[id]
+        kind.drop(id)
         self._fill(key, kind)
         if not kind.shown:
             del self.kinds[key]
@@ -85,12 +100,19 @@ class Crowd:
 
     def wake(self, concerned: Callable[[Claim], bool] | None = None) -> bool:
         """Look again at the kinds that something concerns, or at all; whether there are any."""
-        woken = False
+        found = [key for key, kind in self.kinds.items() if concerned is None or concerned(kind.oldest)]
+        self.rouse(found)
+        return bool(found)
+
+    def rouse(self, keys: Iterable[Hashable]) -> None:
+        """Look again at these kinds."""
+        self.awake.update((key, self.kinds[key]) for key in keys)
+
+    def sleepers(self) -> Iterator[tuple[Hashable, Claim]]:
+        """The oldest of each kind that the next round does not look at."""
         for key, kind in self.kinds.items():
-            if concerned is None or concerned(kind.sample):
-                self.awake[key] = kind
-                woken = True
-        return woken
+            if key not in self.awake:
+                yield key, kind.oldest
 
     def shown(self) -> Iterator[Claim]:
         """What the next round looks at."""
@@ -125,5 +147,4 @@ class Crowd:
 
     def _show(self, key: Hashable, kind: Kind, claim: Claim) -> None:
         self._kind[claim.id] = key
-        kind.shown[claim.id] = claim
-        kind.last = max(kind.last, (claim.since_us, claim.id))
+        kind.show(claim)

@@ -18,12 +18,15 @@ same instant. It looks only at the tasks that this may help: see `crowd`, and `_
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import count
 
 from priority.claim import DYING, Claim
 from priority.crowd import SHOWN, Crowd
+from priority.fairness import Shares
 from priority.herd import rule, work_lost
 from priority.history import Attempt, Cluster, History, Loss, Outcome, Wait
 from priority.lifecycle import backoff_s
@@ -102,6 +105,8 @@ class Simulation:
         """Whether a round is due."""
         self._changed: set[str] = set()
         """Nodes with more room than when those who wait were last looked at."""
+        self._open: set[str] = set()
+        """Those of them that the next round is for."""
         self._looking = False
         self._next_round_us = 0
 
@@ -307,9 +312,11 @@ class Simulation:
     def _maybe_round(self, now_us: int) -> None:
         if self._changed:
             self._dirty = self._stir() or self._dirty
+            self._open |= self._changed
             self._changed.clear()
         if not (self._crowd.kinds or self._gangs):
             self._dirty = False
+            self._open.clear()
         elif self._dirty and now_us < self._next_round_us:
             self._look_at(self._next_round_us)
         elif self._dirty:
@@ -330,6 +337,7 @@ class Simulation:
         plan, waiting = self._decide()
         if self._check is not None:
             self._check(self.snapshot, plan)
+        self._open.clear()
         self._kept = {placed.task: placed.node for placed in plan.reserve}
         asleep = self._crowd.settle(waiting, self._kept.keys())
         for placed in plan.launch:
@@ -343,6 +351,7 @@ class Simulation:
 
     def _decide(self) -> tuple[Plan, set[str]]:
         """The plan that a look at everybody would have given, and whom it leaves waiting."""
+        more = 1
         while True:
             for claim in self._crowd.shown():
                 if claim.id not in self._present:
@@ -353,23 +362,11 @@ class Simulation:
             waiting = {one.task for one in plan.wait}
             if self._crowd.short(waiting):
                 continue
-            if not self._wake_beside(plan):
+            missed = self._missed(plan)
+            if not missed:
                 return plan, waiting
-
-    def _wake_beside(self, plan: Plan) -> bool:
-        """Wake those who sleep and might find room by what the plan does: beside victims, or where room was kept."""
-        before = len(self._crowd.awake)
-        if before == len(self._crowd.kinds):
-            return False
-        arrivals = (*plan.launch, *plan.reserve)
-        spots = {placed.task: placed.node for placed in arrivals}
-        nodes = {node for task, node in self._kept.items() if spots.get(task) != node}
-        nodes.update(taken.node for taken in plan.preempt)
-        victims = {taken.task for taken in plan.preempt}
-        for name in sorted(nodes):
-            coming = [self._runs[placed.task].claim for placed in arrivals if placed.node == name]
-            self._crowd.wake(self._could_be_on(name, victims, coming))
-        return len(self._crowd.awake) > before
+            more *= 4
+            self._crowd.rouse(missed[:more])
 
     def _launch(self, run: _Run, node: str, now_us: int) -> None:
         work = self._works[run.work]
@@ -416,20 +413,46 @@ class Simulation:
         return self._crowd.wake(concerned)
 
     def _stir(self) -> bool:
-        """Wake those who could have room on a node where something ended, if all that they may take made way.
-
-        All who sleep were refused by the last plan that looked at them, and only on these nodes there is more room now.
+        """Wake whose turn comes first of those who could have room on a node where something ended, if all that they
+        may take made way; whether there are any. The others are looked for once there is a plan, see `_missed`.
         """
         stirred = False
+        order = _Order(self.snapshot, ())
         for name in self._changed:
-            stirred = self._crowd.wake(self._could_be_on(name)) or stirred
+            fits = self._fits_on(name)
+            stirred = stirred or any(fits(kind.oldest) for kind in self._crowd.awake.values())
+            found = [(order.first(claim), key) for key, claim in self._crowd.sleepers() if fits(claim)]
+            if found:
+                stirred = True
+                self._crowd.rouse([min(found, key=lambda one: one[0])[1]])
         return stirred
 
-    def _could_be_on(
-        self, name: str, victims: Collection[str] = (), coming: Sequence[Claim] = ()
+    def _missed(self, plan: Plan) -> list[Hashable]:
+        """The kinds that sleep and might find room although the plan is carried out, in the order of their turns.
+
+        All who sleep were refused by the last plan that looked at them. Since then there is more room only on nodes
+        where something has ended; and by this plan beside its victims, and where it gives up room that was kept.
+        """
+        if len(self._crowd.awake) == len(self._crowd.kinds):
+            return []
+        arrivals = (*plan.launch, *plan.reserve)
+        spots = {placed.task: placed.node for placed in arrivals}
+        nodes = {node for task, node in self._kept.items() if spots.get(task) != node}
+        nodes.update(self._open, (taken.node for taken in plan.preempt))
+        victims = {taken.task for taken in plan.preempt}
+        order = _Order(self.snapshot, [self._runs[placed.task].claim for placed in arrivals])
+        found: dict[Hashable, Turn] = {}
+        for name in nodes:
+            coming = [self._runs[placed.task].claim for placed in arrivals if placed.node == name]
+            fits = self._fits_on(name, victims, coming, order)
+            found.update((key, order.first(claim)) for key, claim in self._crowd.sleepers() if fits(claim))
+        return sorted(found, key=lambda key: found[key])
+
+    def _fits_on(
+        self, name: str, victims: Collection[str] = (), coming: Sequence[Claim] = (), order: _Order | None = None
     ) -> Callable[[Claim], bool]:
-        """Whether a task fits on a node once these victims are gone, all that dies there, and all that it may take;
-        of what is coming there, only that of a higher tier is sure to be before it.
+        """Whether a task has room on a node once these victims are gone, all that dies there, and all that it may take;
+        beside that which comes there and is sure to have its turn before it.
         """
         node = self.snapshot.node(name)
         assert node is not None
@@ -441,9 +464,48 @@ class Simulation:
             key = claim.tier, claim.role, claim.priority
             room = rooms.get(key)
             if room is None:
-                stay = [other for other in there if rule(claim, other, tiers) is None]
-                stay += [other for other in coming if tiers[other.tier].rank > tiers[claim.tier].rank]
-                room = rooms[key] = minus(capacity, total(other.request for other in stay))
-            return all(room.get(resource, 0) >= amount for resource, amount in claim.request.items())
+                stay = [other.request for other in there if rule(claim, other, tiers) is None]
+                room = rooms[key] = minus(capacity, total(stay))
+            if not _within(claim.request, room):
+                return False
+            ahead = [one.request for one in coming if order is not None and order.ahead(one, claim)]
+            return not ahead or _within(claim.request, minus(room, total(ahead)))
 
         return fits
+
+
+Turn = tuple[int, Fraction | int, int, int, str]
+"""(-rank, share, -priority, since, id): the less, the earlier its turn."""
+
+
+class _Order:
+    """Who has a turn before whom, as far as that is sure whatever room a round gives to whom."""
+
+    def __init__(self, snapshot: Snapshot, arrivals: Sequence[Claim]) -> None:
+        self._ranks = {name: tier.rank for name, tier in snapshot.tiers.items()}
+        self._before = self._after = Shares(snapshot)
+        roles = Counter(claim.role for claim in arrivals)
+        several = [claim for claim in arrivals if roles[claim.role] > 1]
+        if several:  # a task has its turn before its own room counts, but the last of several after all the others
+            self._after = Shares(snapshot)
+            self._after.give(several)
+
+    def first(self, claim: Claim) -> Turn:
+        """As things stand before the round: no turn of the task is earlier."""
+        return self._turn(claim, self._before)
+
+    def ahead(self, one: Claim, other: Claim) -> bool:
+        """Whether `one`, which is given room, has its turn before `other`, which is not."""
+        if one.role == other.role:
+            return self._turn(one, self._before) < self._turn(other, self._before)
+        return self._turn(one, self._after) < self._turn(other, self._before)
+
+    def _turn(self, claim: Claim, shares: Shares) -> Turn:
+        return -self._ranks[claim.tier], shares.of(claim.role), -claim.priority, claim.since_us, claim.id
+
+
+def _within(request: Resources, room: Resources) -> bool:
+    for name, amount in request.items():  # noqa: SIM110 - asked very often, and a loop is quicker
+        if room.get(name, 0) < amount:
+            return False
+    return True
