@@ -24,7 +24,7 @@ from priority.facts import Facts, Unit
 from priority.market import Cost, Market, Search
 from priority.packing import Packing, alike
 from priority.prey import Prey, work_of
-from priority.shape import Flags, Picks, anywhere, scatter
+from priority.shape import Flags, Picks, anywhere, grouped, scatter
 from priority.snapshot import Plane
 
 PREY_MAX, PLACES_MAX = 10, 300
@@ -170,12 +170,8 @@ class _Level:
             self._reach(np.flatnonzero(lawful & flags)) for flags in (prey.rank < rank, prey.priority < priority)
         ]
         """What there would be with all of a lower rank, and with all of a lower priority."""
-        picks = np.flatnonzero(lawful & (prey.priority <= priority))
-        self.picks: Picks = picks[np.argsort(prey.work[picks], kind="stable")]
-        """The least work first."""
+        self.picks: Picks = np.flatnonzero(lawful & (prey.priority <= priority))
         self.work: Plane = prey.work[self.picks]
-        self._several: Market | None = None
-        self._rows: Picks = np.zeros(0, np.intp)
 
     def _reach(self, picks: Picks) -> Plane:
         if not len(picks):
@@ -190,9 +186,7 @@ class _Level:
             for found in np.flatnonzero(anywhere(shapes, room)).tolist():
                 yield from self._on(kinds[found][0], np.flatnonzero(shapes[found].fits(room)))
         yield from self._by_one([kind for kind in kinds if kind[1][2] == 1])
-        for claim, bound in kinds:
-            if bound[2] > 1:
-                yield from self._by_several(claim, bound, search)
+        yield from self._by_several([kind for kind in kinds if kind[1][2] > 1], search)
 
     def _on(self, claim: Claim, rows: Picks) -> Iterator[tuple[Claim, int]]:
         within = self.facts.within_limits(claim)
@@ -202,12 +196,17 @@ class _Level:
 
     def _by_one(self, kinds: Sequence[tuple[Claim, Cost]]) -> Iterator[tuple[Claim, int]]:
         """A single victim that makes room and loses less: the largest of the first ones rule most kinds out."""
-        if not kinds or not len(self.picks):
+        if not kinds:
             return
-        nodes = self.prey.node[self.picks]
-        alone = self.facts.open[:, nodes] + self.prey.request[:, self.picks]
+        some = np.flatnonzero(self.work < max(bound[3] for _, bound in kinds))
+        some = some[np.argsort(self.work[some], kind="stable")]
+        if not len(some):
+            return
+        picks, work = self.picks[some], self.work[some]
+        nodes = self.prey.node[picks]
+        alone = self.facts.open[:, nodes] + self.prey.request[:, picks]
         peaks = np.maximum.accumulate(alone, axis=1)
-        less = np.searchsorted(self.work, np.array([bound[3] for _, bound in kinds], self.work.dtype))
+        less = np.searchsorted(work, np.array([bound[3] for _, bound in kinds], work.dtype))
         asks = self.facts.vectors([claim for claim, _ in kinds])
         could = (less > 0) & ((peaks[:, np.maximum(less - 1, 0)] >= asks) | (asks == 0)).all(axis=0)
         for index in np.flatnonzero(could).tolist():
@@ -215,22 +214,50 @@ class _Level:
             fits = self.facts.shape(claim).fits(alone[:, : less[index]])
             yield from self._on(claim, nodes[: less[index]][fits])
 
-    def _by_several(self, claim: Claim, bound: Cost, search: Search) -> Iterator[tuple[Claim, int]]:
-        facts = self.facts
-        within = facts.within_limits(claim)
-        nodes = self.nodes if within is None else self.nodes & within
-        if self._several is None:
-            self._rows = np.unique(self.prey.node[self.picks])
-            slot = np.full(len(facts.names), -1, np.intp)
-            slot[self._rows] = np.arange(len(self._rows))
-            self._several = Market(self.prey, self.picks, slot[self.prey.node[self.picks]], None, None)
-        vector = facts.shape(claim).vector
-        need = np.maximum(np.where(vector > 0, vector, 0)[:, np.newaxis] - facts.open[:, self._rows], 0)
-        need[vector == 0] = 0
-        market = self._several.wanting(need, bound, nodes[self._rows])
-        for found in search.several(market):
-            yield claim, int(self._rows[found])
+    def _by_several(self, kinds: Sequence[tuple[Claim, Cost]], search: Search) -> Iterator[tuple[Claim, int]]:
+        """As many victims with less work, each of them less than all; and fewer, where the largest would do."""
+        if not kinds:
             return
+        light = self._market(np.flatnonzero(self.work < max(bound[3] for _, bound in kinds)))
+        heavy = self._market(self._large(kinds))
+        for claim, bound in kinds:
+            for (rows, market), less in ((light, 0), (heavy, 1)):
+                if len(rows):
+                    need = self._need(claim, rows)
+                    within = self.facts.within_limits(claim)
+                    open_ = np.ones(len(rows), np.bool_) if within is None else within[rows]
+                    found = next(search.several(market.wanting(need, bound, open_), less), None)
+                    if found is not None:
+                        yield claim, int(rows[found])
+                        break
+
+    def _need(self, claim: Claim, rows: Picks) -> Plane:
+        vector = self.facts.shape(claim).vector[:, np.newaxis]
+        return np.where(vector > 0, np.maximum(vector - self.facts.open[:, rows], 0), 0)
+
+    def _large(self, kinds: Sequence[tuple[Claim, Cost]]) -> Picks:
+        """Victims on nodes where one less than some kind has could do, were all as large as the largest there."""
+        count = len(self.facts.names)
+        nodes = self.prey.node[self.picks]
+        order = grouped(nodes)
+        starts = np.flatnonzero(np.r_[True, nodes[order][1:] != nodes[order][:-1]]) if len(order) else order
+        rows = nodes[order][starts]
+        requests = self.prey.request[:, self.picks[order]]
+        largest = np.array([np.maximum.reduceat(line, starts) for line in requests]) if len(order) else requests
+        could = np.zeros(len(rows), np.bool_)
+        for claim, bound in kinds:
+            could |= (largest * (bound[2] - 1) >= self._need(claim, rows)).all(axis=0)
+        wanted = np.zeros(count, np.bool_)
+        wanted[rows[could]] = True
+        return np.flatnonzero(wanted[nodes])
+
+    def _market(self, some: Picks) -> tuple[Picks, Market]:
+        """Some of the victims, and the rows of the nodes that they are on."""
+        nodes = self.prey.node[self.picks[some]]
+        rows = np.flatnonzero(np.bincount(nodes, minlength=len(self.facts.names)))
+        slot = np.full(len(self.facts.names), -1, np.intp)
+        slot[rows] = np.arange(len(rows))
+        return rows, Market(self.prey, self.picks[some], slot[nodes], None, None)
 
 
 # --- gangs -----------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from priority.prey import Prey
-from priority.shape import Flags, Picks, scatter
+from priority.shape import Flags, Picks, grouped, scatter
 from priority.snapshot import Plane
 
 SETS_MAX = 4_000_000
@@ -30,7 +30,7 @@ class Market:
         self, prey: Prey, items: Picks, slots: Picks, need: Plane | None, bounds: Sequence[Cost] | None
     ) -> None:
         self.prey = prey
-        order = np.argsort(slots, kind="stable")
+        order = grouped(slots)
         self.items, self.slots = items[order], slots[order]
         self.bounds = bounds
         self.need = np.zeros((0, 0), np.int64) if need is None else need
@@ -99,27 +99,22 @@ class Search:
         keep = within & (prey.priority[items] <= priority)
         rest = Market(prey, items[keep], slots[keep], market.need, market.bounds)
         rest.open = ~done
-        yield from self.several(rest)
+        for less in (1, 0):
+            yield from self.several(rest, less)
 
-    def several(self, market: Market) -> Iterator[int]:
-        """Slots where fewer items, or as many with less work, would do."""
+    def several(self, market: Market, less: int) -> Iterator[int]:
+        """Slots where fewer items (`less` 1), or as many with less work (0), would do."""
         size = market.need.shape[1]
         _, work, held, largest, least = market.padded(size)
-        length = work.shape[1]
-        rows = np.arange(size)
-        as_many = market.open & (held >= market.count)
-        last = np.clip(market.count - 1, 0, length - 1)
-        as_many &= least[rows, last] < market.work
-        as_many &= (largest[:, rows, last] >= market.need).all(axis=0)
-        fewer = market.open & (market.count > 1) & (held > 0)
-        before = np.clip(market.count - 2, 0, length - 1)
-        fewer &= (largest[:, rows, before] >= market.need).all(axis=0)
-        for mask, less in ((fewer, 1), (as_many, 0)):
-            some = np.flatnonzero(mask)
-            some = some[np.argsort(least[some, last[some]], kind="stable")]
-            sizes = np.minimum(market.count[some] - less, held[some])
-            for many in np.unique(sizes).tolist():
-                yield from self._sets(market, some[sizes == many], many, work_too=not less)
+        rows, last = np.arange(size), np.clip(market.count - 1 - less, 0, work.shape[1] - 1)
+        mask = market.open & (held > 0) & (market.count > less) & (largest[:, rows, last] >= market.need).all(axis=0)
+        if not less:
+            mask &= (held >= market.count) & (least[rows, last] < market.work)
+        some = np.flatnonzero(mask)
+        some = some[np.argsort(least[some, last[some]], kind="stable")]
+        sizes = np.minimum(market.count[some] - less, held[some])
+        for many in np.unique(sizes).tolist():
+            yield from self._sets(market, some[sizes == many], many, work_too=not less)
 
     def _sets(self, market: Market, slots: Picks, many: int, *, work_too: bool) -> Iterator[int]:
         requests, work, held, _, _ = market.padded(market.need.shape[1])

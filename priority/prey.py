@@ -37,7 +37,7 @@ class Prey:
         self.owners: Mapping[tuple[str, str], int] = stock.owners
         self.request: Plane = stock.request[:size, :width].T
         """`[R, K]`."""
-        places = (stock._place.get(one.id, -1) for one in facts.victims)
+        places = (stock.place(one.id) for one in facts.victims)
         taken = [place if place >= 0 and self.runs[place] else -1 for place in places]
         self.taken: Picks = np.array(taken, np.intp)
         """By victim: its place here (-1 if its node is not up)."""
@@ -46,7 +46,8 @@ class Prey:
         self.alive[self.taken[self.taken >= 0]] = False
         self._lawful: dict[Power, Flags] = {}
         self._sums: dict[Power, Plane] = {}
-        self._by_rank: dict[int, tuple[Flags, Plane]] = {}
+        self._flags: dict[int, Flags] = {}
+        self._base: dict[int, Plane] = {}
 
     @cached_property
     def work(self) -> Plane:
@@ -67,7 +68,7 @@ class Prey:
         flags = self._lawful.get(power)
         if flags is None:
             tier, role, priority = power
-            flags = self._lower(tier)[0]
+            flags = self.lower(tier)
             if (tier, role) in self.owners and priority > self._least:
                 flags = flags | ((self.owner == self.owners[tier, role]) & (self.priority < priority))
             self._lawful[power] = flags
@@ -75,7 +76,10 @@ class Prey:
 
     def lower(self, tier: str) -> Flags:
         """`[K]`: whom a tier may take whatever the roles and priorities."""
-        return self._lower(tier)[0]
+        rank = self._tiers[tier].rank
+        if rank not in self._flags:
+            self._flags[rank] = self.soft_rank < rank
+        return self._flags[rank]
 
     def may_take(self, claims: Sequence[Claim], whose: Picks, items: Picks) -> Flags:
         """Of each item whether the claim that it is for may take it."""
@@ -89,11 +93,11 @@ class Prey:
         """`[R, N]`: the room of all that is alive and that those of this power may take."""
         sums = self._sums.get(power)
         if sums is None:
-            lower, base = self._lower(power[0])
-            inside = np.flatnonzero(self.lawful(power) & ~lower & self.alive)
-            sums = base
+            sums = self._sums_below(power[0])
+            lawful, lower = self.lawful(power), self.lower(power[0])
+            inside = np.flatnonzero(lawful & ~lower & self.alive) if lawful is not lower else ()
             if len(inside):
-                sums = base + scatter(self.node[inside], self.request[:, inside], len(self.facts.names))
+                sums = sums + scatter(self.node[inside], self.request[:, inside], len(self.facts.names))
             self._sums[power] = sums
         return sums
 
@@ -101,14 +105,13 @@ class Prey:
     def _least(self) -> int:
         return int(self.priority[self.runs].min(initial=2**62))
 
-    def _lower(self, tier: str) -> tuple[Flags, Plane]:
-        """Whom a tier may take whatever the roles, and the room of those that are alive."""
+    def _sums_below(self, tier: str) -> Plane:
+        """The room of all that a tier may take whatever the roles and priorities."""
         rank = self._tiers[tier].rank
-        if rank not in self._by_rank:
-            flags = self.soft_rank < rank
-            picks = np.flatnonzero(flags & self.alive)
-            self._by_rank[rank] = flags, scatter(self.node[picks], self.request[:, picks], len(self.facts.names))
-        return self._by_rank[rank]
+        if rank not in self._base:
+            picks = np.flatnonzero(self.lower(tier) & self.alive)
+            self._base[rank] = scatter(self.node[picks], self.request[:, picks], len(self.facts.names))
+        return self._base[rank]
 
 
 def work_of(claim: Claim, now_us: int) -> int:

@@ -36,6 +36,15 @@ class Shape:
         return np.maximum(counts, 0)
 
 
+def grouped(slots: Picks) -> Picks:
+    """An order in which equal slots stand together, in rising order: by radix, sixteen bits at a time."""
+    order = np.argsort((slots & 0x7FFF).astype(np.int16), kind="stable")
+    high = slots >> 15
+    if high.any():
+        order = order[np.argsort(high[order].astype(np.int16), kind="stable")]
+    return order
+
+
 CELLS = 1_000_000
 """So many comparisons are made in one pass: what is in memory at once."""
 
