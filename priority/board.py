@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from priority.claim import Claim
 from priority.cover import Cover, Effort
-from priority.herd import Beast, Herd
+from priority.herd import Beast, Herd, Picks
 from priority.resources import Resources
 from priority.rules import Mask, Rules
 from priority.snapshot import Plane, Snapshot
@@ -93,6 +93,7 @@ class Board:
         """See `prices`."""
         self._levels: dict[tuple[int, int], Plane] | None = None
         self._fits: dict[int, Fits] = {}
+        self._places: dict[int, Picks] = {}
         self._there: dict[int, list[Beast]] = {}
         self._snapshot = snapshot
         self._column = {name: column for column, name in enumerate(self.axis)}
@@ -123,6 +124,13 @@ class Board:
             stock = self._snapshot.settled().stock
             places = (stock.place(claim.id) for claim in self._snapshot.tasks_on(self.names[node]))
             there = self._there[node] = [self.herd.beast(place) for place in places if place >= 0]
+        return there
+
+    def places_on(self, node: int) -> Picks:
+        """The same as places in the herd."""
+        there = self._places.get(node)
+        if there is None:
+            there = self._places[node] = np.array([one.place for one in self.beasts_on(node)], np.intp)
         return there
 
     # --- questions ---

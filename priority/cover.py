@@ -76,6 +76,8 @@ def least_cover(
             kinds.setdefault(useful, []).append(item)
     for members in kinds.values():
         members.sort(key=lambda item: (work[item], item))
+    if len(kinds) == 1:
+        return _alike(next(iter(kinds.items())), work, goal, bound)
     order = sorted(kinds.items(), key=lambda kind: (work[kind[1][0]], -sum(kind[0]), kind[1][0]))
     wide = [(useful + _joint(useful, scales), members) for useful, members in order]
     effort = effort or Effort()
@@ -83,6 +85,18 @@ def least_cover(
     cover = search.run(bound)
     effort.left -= search.steps
     return cover
+
+
+def _alike(
+    kind: tuple[Amounts, list[int]], work: Sequence[int], goal: Amounts, bound: tuple[int, int] | None
+) -> Cover | None:
+    """Where all items bring the same: as many as it takes of those with the least work."""
+    useful, members = kind
+    count = max(-(-amount // size) if size else len(members) + 1 for amount, size in zip(goal, useful, strict=True))
+    if count > len(members):
+        return None
+    cover = Cover(tuple(sorted(members[:count])), sum(work[item] for item in members[:count]))
+    return cover if bound is None or cover.cost < bound else None
 
 
 def _joint(amounts: Amounts, scales: Sequence[int]) -> Amounts:

@@ -63,14 +63,23 @@ class Shares:
         self._snapshot = snapshot
         self._held: dict[str, Resources] = {}
         self._keys: dict[str, Fraction] = {}
+        self._inverses: dict[str, Fraction | None] = {}
 
     def of(self, role: str) -> Fraction:
         """The role's share over its weight, times a number that is the same for all roles."""
         if role not in self._keys:
             held = self._held.setdefault(role, dict(self._snapshot.held(role)))
             largest = max((held.get(name, 0) * factor for name, factor in self._factors.items()), default=0)
-            self._keys[role] = Fraction(largest) / Fraction(str(self._snapshot.role(role).weight))
+            inverse = self._inverse(role)
+            self._keys[role] = Fraction(largest) if inverse is None else largest * inverse
         return self._keys[role]
+
+    def _inverse(self, role: str) -> Fraction | None:
+        """One over the weight; None where that is 1, as it mostly is."""
+        if role not in self._inverses:
+            weight = self._snapshot.role(role).weight
+            self._inverses[role] = None if weight == 1 else 1 / Fraction(str(weight))
+        return self._inverses[role]
 
     def give(self, claims: Iterable[Claim]) -> None:
         """Count tasks that are given room."""

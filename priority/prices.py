@@ -25,7 +25,10 @@ NONE = np.iinfo(np.int64).max
 BELOW = 1 - 1e-12
 """Makes a rounded sum a bound."""
 
-ROWS_MAX = 40
+ROWS_MIN = 5
+"""Fewer nodes than this are priced one by one."""
+
+ROWS_MAX = 200
 """Where more nodes than this have changed, all are priced anew."""
 
 KINDS_MAX = 24
@@ -75,7 +78,8 @@ class Prices:
         """Price all nodes, from the board as it is now."""
         self._seen = len(self.board.log)
         self._levels = self._planes()
-        self._codes = self._price_all()
+        self._know_levels()
+        self._codes = self._codes_of(slice(0, len(self.board.names)))
         """By node: its level as a place in `_sorted`; NONE: no victims make room."""
         self._single: Plane | None = None
         """By node: the least work of a single victim that is enough, within the level; NONE: none is."""
@@ -125,57 +129,66 @@ class Prices:
                 planes[rank, priority] = plane
         return planes
 
-    def _price_all(self) -> Plane:
-        ranks = sorted({rank for rank, _ in self._levels})
-        priorities = sorted({priority for _, priority in self._levels})
-        self._sorted = [(rank, priority) for rank in ranks for priority in priorities]
+    def _know_levels(self) -> None:
+        self._ranks = sorted({rank for rank, _ in self._levels})
+        self._priorities = sorted({priority for _, priority in self._levels})
+        self._sorted = [(rank, priority) for rank in self._ranks for priority in self._priorities]
         self._code = {level: code for code, level in enumerate(self._sorted)}
-        codes = np.full(len(self.board.names), NONE)
-        left = np.ones(len(codes), np.bool_)
-        if len(ranks) == 1 and priorities:
-            self._price_rank(ranks[0], priorities, codes, None)
+        self._up_to = (
+            np.array([rank for rank, _ in self._sorted] + [-HARD]),
+            np.array([priority for _, priority in self._sorted] + [-HARD]),
+        )
+
+    def _codes_of(self, rows: Picks | slice) -> Plane:
+        """The codes of some nodes."""
+        left = np.ones(len(self.board.total[rows, 0]), np.bool_)
+        codes = np.full(len(left), NONE)
+        if len(self._ranks) == 1:
+            self._code_rank(self._ranks[0], codes, None, rows)
             return codes
         sums = [np.zeros(len(codes), np.int64) for _ in self.shape.columns]
-        for rank in ranks:
+        for rank in self._ranks:
             mine = [level for level in self._levels if level[0] == rank]
-            enough = self._enough(sums, mine) & left
+            enough = self._enough(sums, mine, rows) & left
             if enough.any():
-                self._price_rank(rank, priorities, codes, enough)
+                self._code_rank(rank, codes, enough, rows)
                 left &= ~enough
                 if not left.any():
                     break
         return codes
 
-    def _price_rank(self, rank: int, priorities: Sequence[int], codes: Plane, nodes: Mask | None) -> None:
+    def _code_rank(self, rank: int, codes: Plane, nodes: Mask | None, rows: Picks | slice) -> None:
         """Set the codes of nodes of which the lowest rank that suffices is known; None: it may not suffice."""
         left = np.ones(len(codes), np.bool_) if nodes is None else nodes.copy()
         sums = [np.zeros(len(codes), np.int64) for _ in self.shape.columns]
+        priorities = self._priorities
         for priority in priorities if nodes is None else priorities[:-1]:
             mine = [level for level in self._levels if level[0] <= rank and level[1] == priority]
             if mine:
-                enough = self._enough(sums, mine) & left
+                enough = self._enough(sums, mine, rows) & left
                 codes[enough] = self._code[rank, priority]
                 left &= ~enough
         if nodes is not None:
             codes[left] = self._code[rank, priorities[-1]]
 
-    def _enough(self, sums: list[Plane], levels: Iterable[Level]) -> Mask:
+    def _enough(self, sums: list[Plane], levels: Iterable[Level], rows: Picks | slice) -> Mask:
         """Add these levels to the sums; where they make room."""
-        mask: Mask = np.ones(len(self.board.names), np.bool_)
+        mask: Mask | None = None
         for level in levels:
             for total, column in zip(sums, self.shape.columns, strict=True):
-                np.add(total, self._levels[level][: len(total), column], out=total)
+                np.add(total, self._levels[level][rows, column], out=total)
         for total, column, size in zip(sums, self.shape.columns, self.shape.sizes, strict=True):
-            room = self.board.total[:, column]
-            mask &= (total + room >= size) | (room >= size)
-        return mask
+            room = self.board.total[rows, column]
+            enough = (total + room >= size) | (room >= size)
+            mask = enough if mask is None else mask & enough
+        return np.ones(len(self.board.total[rows, 0]), np.bool_) if mask is None else mask
 
     # --- one victim ---
 
     def _one(self, nodes: Mask, level: Level) -> tuple[int, tuple[int, ...]] | None:
         if self._single is None:
             found = self._first_single(nodes, level)
-            self._single = None if found is None else np.zeros(0, np.int64)
+            self._single = np.zeros(0, np.int64)
             return found
         if not len(self._single):
             self._single = self._all_singles()
@@ -213,13 +226,17 @@ class Prices:
         assert works is not None
         picks = np.flatnonzero(self._alone(None))
         single = np.full(len(self._codes), NONE)
-        if len(self._sorted) > 1:
-            ranks = np.array([rank for rank, _ in self._sorted] + [-HARD])
-            priorities = np.array([priority for _, priority in self._sorted] + [-HARD])
-            code = np.minimum(self._codes, len(self._sorted))[herd.node[picks]]
-            picks = picks[(herd.rank[picks] <= ranks[code]) & (herd.priority[picks] <= priorities[code])]
+        picks = self._within(picks)
         np.minimum.at(single, herd.node[picks], works[picks])
         return single
+
+    def _within(self, picks: Picks) -> Picks:
+        """Those that are within the level of their node."""
+        if len(self._sorted) < 2:
+            return picks
+        herd, (ranks, priorities) = self.board.herd, self._up_to
+        code = np.minimum(self._codes, len(self._sorted))[herd.node[picks]]
+        return picks[(herd.rank[picks] <= ranks[code]) & (herd.priority[picks] <= priorities[code])]
 
     # --- several victims ---
 
@@ -333,8 +350,32 @@ class Prices:
             return
         rows = set(log[self._seen :])
         self._seen = len(log)
-        if len(rows) > ROWS_MAX or not all(self._price(row) for row in rows):
+        if len(rows) > ROWS_MAX:
             self.reset()
+        elif len(rows) >= ROWS_MIN and self._own is None:
+            self._price_rows(np.fromiter(rows, np.intp, len(rows)))
+        elif not all(self._price(row) for row in rows):
+            self.reset()
+
+    def _price_rows(self, rows: Picks) -> None:
+        board, herd = self.board, self.board.herd
+        self._levels = {level: plane for level, plane in (board.levels or {}).items() if level in self._levels}
+        codes = self._codes[rows] = self._codes_of(rows)
+        if self._single is not None and len(self._single):
+            works = herd.works()
+            assert works is not None
+            picks = np.concatenate([board.places_on(row) for row in rows.tolist()])
+            flags = herd.lawful(self.claim)[picks] & herd.alive[picks]
+            nodes = herd.node[picks]
+            for column, size in zip(self.shape.columns, self.shape.sizes, strict=True):
+                flags &= herd.request[picks, column] >= np.maximum(size - board.total[nodes, column], 0)
+            picks = self._within(picks[flags])
+            self._single[rows] = NONE
+            np.minimum.at(self._single, herd.node[picks], works[picks])
+        if self._bounds:
+            for row, code in zip(rows.tolist(), codes.tolist(), strict=True):
+                if code in self._bounds:
+                    heapq.heappush(self._bounds[code], (1, 0.0, row))
 
     def _price(self, row: int) -> bool:
         """False: of a level that was not there."""
