@@ -201,3 +201,33 @@ def test_weights_reach_the_engine() -> None:
     jobs = [world.submit(spec(f"{name}/devel/j", instances=4)) for name in ("a", "b")]
     world.settle()
     assert [world.count(job, State.RUNNING) for job in jobs] == [1, 3]
+
+
+def test_audits_are_found_by_role_user_action_and_time_of_what_one_may_see() -> None:
+    world = World()
+    roles = world.service.roles
+    world.move(10.0)
+    since_us = world.clock.now_us()
+    roles.set_quota(ROOT, "physics", "prod", {"cpus": 9000})
+    roles.set_quota(ROOT, "chem", "devel", {"cpus": 1000})
+
+    def found(actor: User, **fits: Any) -> list[tuple[str, str]]:
+        return [(row.action, row.subject) for row in roles.audits(actor, Page(100), **fits)[0]]
+
+    new = [("quota.set", "role:chem"), ("quota.set", "role:physics")]
+    assert found(ROOT, since_us=since_us) == new
+    assert found(ROOT, action="quota") == new and found(ROOT, action="quota.set", role="chem") == new[:1]
+    assert found(ROOT, who="nobody") == []
+    assert found(BEN, action="quota") == new[1:], "BEN is admin of physics"
+    assert found(BEN, role="chem") == [], "what one may not see is not found by asking for it"
+
+
+def test_a_review_tells_each_role_that_would_be_refused() -> None:
+    world = World([node("n1")])
+    world.submit(spec("physics/prod/a", cpus=2))
+    desired = {name: RoleSpec() for name in ("physics", "chem")}
+    changes, refused = world.service.roles.review(ROOT, desired)
+    assert changes and len(refused) == 1
+    assert refused[0].startswith("the new quota of role physics, tier prod is below its use by cpus 2")
+    with pytest.raises(Conflict, match="below its use"):
+        world.service.roles.apply(ROOT, desired)
