@@ -182,7 +182,7 @@ def needless_kill(case: Case) -> Found:
     for index in np.flatnonzero(fits_here & ~takers.hung).tolist():
         yield takers.claims[index].id, f"kills {takers.names(index)} beside room for it"
     place = {claim.id: index for index, claim in enumerate(takers.claims)}
-    for kind in facts.fitting(facts.kinds(takers.claims), lambda _: facts.open):
+    for kind in facts.fitting(facts.kinds(takers.claims), lambda _: facts.open, lambda _: None):
         for claim in kind:
             there = facts.shape(claim).fits(facts.open) & facts.may_be(claim)
             there[facts.placed[claim.id]] = False
@@ -202,7 +202,7 @@ def needless_wait(case: Case) -> Found:
     def reach(claim: Claim) -> Plane:
         return facts.room_for((claim,)) + case.prey.sums(facts.power(claim))
 
-    for claim, *_ in facts.fitting(facts.kinds(waiting), reach):
+    for claim, *_ in facts.fitting(facts.kinds(waiting), reach, facts.finds):
         rows = facts.shape(claim).fits(reach(claim)) & facts.may_be(claim)
         if rows.any() and not facts.over_ceiling((claim,)):
             yield claim.id, f"waits ({facts.waiting[claim.id].code}) though there is room for it"

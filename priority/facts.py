@@ -148,17 +148,18 @@ class Facts:
                 found.setdefault(self._kind(claim), []).append(claim)
         return iter(found.values())
 
-    def fitting(self, kinds: Iterable[list[Claim]], room: Callable[[Claim], Plane]) -> list[list[Claim]]:
-        """Kinds that find room on a node that they match; `room` is asked once for all of the same power."""
+    def fitting(
+        self, kinds: Iterable[list[Claim]], room: Callable[[Claim], Plane], same: Callable[[Claim], object]
+    ) -> list[list[Claim]]:
+        """Kinds that find room on a node that they match; `room` is asked once for all for whom it is the `same`."""
         groups: dict[object, list[list[Claim]]] = {}
         for kind in kinds:
-            claim = kind[0]
-            keeper = claim.id if claim.id in self.keepers else None
-            groups.setdefault((self.power(claim), claim.constraints, keeper), []).append(kind)
+            groups.setdefault((same(kind[0]), kind[0].constraints), []).append(kind)
         found = []
         for some in groups.values():
             claim = some[0][0]
-            flags = anywhere([self.shape(kind[0]) for kind in some], room(claim)[:, self.matches(claim)])
+            mask, plane = self.matches(claim), room(claim)
+            flags = anywhere([self.shape(kind[0]) for kind in some], plane if mask.all() else plane[:, mask])
             found += [some[index] for index in np.flatnonzero(flags).tolist()]
         return found
 
@@ -175,13 +176,15 @@ class Facts:
         """The same object for equal requests."""
         known = self._shapes.get(id(claim.request))  # requests live as long as the snapshot does not change
         if known is None:
-            key = tuple(sorted((name, amount) for name, amount in claim.request.items() if amount))
+            key = tuple(claim.request.items())
             known = self._shapes.get(key)
             if known is None:
                 vector = np.zeros(len(self._axis), np.int64)
                 for name, amount in key:
                     vector[self._axis[name]] = amount
-                known = self._shapes[key] = Shape(vector, tuple((self._axis[name], amount) for name, amount in key))
+                asks = tuple((resource, int(vector[resource])) for resource in np.flatnonzero(vector).tolist())
+                known = self._shapes.setdefault(asks, Shape(vector, asks))
+                self._shapes[key] = known
             self._shapes[id(claim.request)] = known
         return known
 
@@ -354,6 +357,10 @@ class Facts:
     def power(claim: Claim) -> Power:
         """What decides whom it may take."""
         return claim.tier, claim.role, claim.priority
+
+    def finds(self, claim: Claim) -> object:
+        """Those of whom this is the same find the same room, whatever they may take counted in."""
+        return self.power(claim), claim.id if claim.id in self.keepers else None
 
 
 def _owns(key: tuple[str, ...], claim: Claim) -> bool:

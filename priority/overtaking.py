@@ -32,7 +32,7 @@ def overtaken(facts: Facts, prey: Prey, packing: Packing) -> Iterator[tuple[str,
     look = _Look(facts, prey)
     if not look.free.any():
         return
-    for kind in facts.fitting(facts.kinds(facts.pending[id] for id in facts.waiting), look.all_undone):
+    for kind in facts.fitting(facts.kinds(facts.pending[id] for id in facts.waiting), look.all_undone, facts.power):
         claim = min(kind, key=lambda one: look.turns[one.id])
         room, rows = look.undone((claim,))
         rows &= facts.shape(claim).fits(room) & facts.matches(claim)

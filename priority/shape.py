@@ -23,8 +23,11 @@ class Shape:
 
     def fits(self, room: Plane) -> Flags:
         """Nodes (columns of `room`) with room for it."""
-        mask = np.ones(room.shape[1], np.bool_)
-        for resource, amount in self.asks:
+        if not self.asks:
+            return np.ones(room.shape[1], np.bool_)
+        resource, amount = self.asks[0]
+        mask: Flags = room[resource] >= amount
+        for resource, amount in self.asks[1:]:
             mask &= room[resource] >= amount
         return mask
 
@@ -55,8 +58,9 @@ def anywhere(shapes: Sequence[Shape], room: Plane) -> Flags:
         return np.zeros(len(shapes), np.bool_)
     asks = np.array([shape.vector for shape in shapes]).T
     least = asks.min(axis=1)
-    for resource in np.flatnonzero(least).tolist():
-        room = room[:, room[resource] >= least[resource]]
+    if least.any():
+        could = np.logical_and.reduce([room[resource] >= least[resource] for resource in np.flatnonzero(least)])
+        room = room[:, could]
     found = np.zeros(len(shapes), np.bool_)
     step = max(1, CELLS // max(1, room.shape[1]))
     for start in range(0, len(shapes), step):
