@@ -93,6 +93,8 @@ class Board:
         """See `prices`."""
         self._levels: dict[tuple[int, int], Plane] | None = None
         self._fits: dict[int, Fits] = {}
+        self._relevels: list[tuple[int, int]] = []
+        """Victims that came (-1) and went (1) since the levels were last asked for."""
         self._places: dict[int, Picks] = {}
         self._there: dict[int, list[Beast]] = {}
         self._snapshot = snapshot
@@ -115,7 +117,17 @@ class Board:
     @property
     def levels(self) -> dict[tuple[int, int], Plane] | None:
         """See `Stock.levels`: of those that are no victims."""
-        return self._snapshot.settled().stock.levels if self._levels is None else self._levels
+        stock = self._snapshot.settled().stock
+        if stock.levels is None or not (self._relevels or self._levels):
+            return stock.levels
+        if self._levels is None:  # the first time that a victim counts
+            self._levels = {level: plane.copy(order="F") for level, plane in stock.levels.items()}
+        herd, width = self.herd, len(self.axis)
+        for victim, sign in self._relevels:
+            level = self._levels[int(herd.rank[victim]), int(herd.priority[victim])]
+            level[herd.node[victim], :width] += sign * herd.request[victim]
+        self._relevels.clear()
+        return self._levels
 
     def beasts_on(self, node: int) -> list[Beast]:
         """Of the herd all that is on a node, victims too."""
@@ -318,13 +330,8 @@ class Board:
     def _relevel(self, victim: int, node: int, sign: int) -> None:
         self.log.append(node)
         self.gains.append(node)
-        levels, herd = self.levels, self.herd
-        if levels is None or not herd.soft(victim):
-            return
-        if self._levels is None:
-            levels = self._levels = {level: plane.copy(order="F") for level, plane in levels.items()}
-        width = len(self.axis)
-        levels[int(herd.rank[victim]), int(herd.priority[victim])][node, :width] += sign * herd.request[victim]
+        if self.herd.soft(victim):
+            self._relevels.append((victim, sign))
 
     def spare(self, victim: int) -> None:
         """The inverse of `kill`."""

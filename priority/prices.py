@@ -205,18 +205,23 @@ class Prices:
         """`[K]`: lawful victims that are enough alone, on these nodes."""
         herd, board = self.board.herd, self.board
         flags = herd.lawful(self.claim) & herd.alive
-        if nodes is not None and not nodes.all():
-            flags &= nodes.take(herd.node)
+        out = None if nodes is None or nodes.all() else ~nodes
         for column, size in zip(self.shape.columns, self.shape.sizes, strict=True):
             need = np.maximum(size - board.total[:, column], 0)
+            if out is not None:
+                need[out], out = HARD, None
             flags &= herd.request[:, column] >= herd.needs(need)
+        if out is not None:
+            flags &= ~out.take(herd.node)
         return flags
 
     def _first_single(self, nodes: Mask, level: Level) -> tuple[int, tuple[int, ...]] | None:
         herd = self.board.herd
         flags = self._alone(nodes)
-        if level != self._sorted[-1]:
-            flags &= (herd.rank <= level[0]) & (herd.priority <= level[1])
+        if level[0] != self._ranks[-1]:
+            flags &= herd.rank <= level[0]
+        if level[1] != self._priorities[-1]:
+            flags &= herd.priority <= level[1]
         best = herd.least(flags)
         return None if best is None else (int(herd.node[best]), (best,))
 
@@ -235,7 +240,7 @@ class Prices:
         if len(self._sorted) < 2:
             return picks
         herd, (ranks, priorities) = self.board.herd, self._up_to
-        code = np.minimum(self._codes, len(self._sorted))[herd.node[picks]]
+        code = np.minimum(self._codes[herd.node[picks]], len(self._sorted))
         return picks[(herd.rank[picks] <= ranks[code]) & (herd.priority[picks] <= priorities[code])]
 
     # --- several victims ---
