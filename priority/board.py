@@ -42,8 +42,8 @@ class Shape:
     """`asked` and `amounts` once more, as plain integers."""
 
 
-SHAPES_MAX = 500
-"""Of so many shapes it is remembered at a time where they fit."""
+FITS_MAX = 20_000_000
+"""Of so many shapes, times nodes, it is remembered at a time where they fit."""
 
 ROWS_MAX = 64
 """Where more nodes than this have changed, all are looked at anew."""
@@ -208,11 +208,15 @@ class Board:
         """The same of what is free now, whatever is reserved."""
         return self._fitting(claim).free()
 
+    def most_free(self) -> list[int]:
+        """Of each resource the most that any node has free now."""
+        return [int(most) for most in self.now.max(axis=0, initial=0)]
+
     def _fitting(self, claim: Claim) -> Fits:
         shape = self.shape(claim)
         known = self._fits.get(id(shape))
         if known is None:
-            while len(self._fits) >= SHAPES_MAX:
+            while len(self._fits) * len(self.names) >= FITS_MAX:
                 del self._fits[next(iter(self._fits))]
             known = self._fits[id(shape)] = Fits(self, shape)
         return known
@@ -398,8 +402,7 @@ class Fits:
                 self._look()
             else:
                 self._seen = len(log)
-                for row in rows:
-                    self._look_at(row)
+                self._look_at(list(rows))
         if not self._any or (now and not self._any_now):
             return None
         return self._now & self._total if now else self._total
@@ -409,10 +412,25 @@ class Fits:
         self.mask(now=False)
         return self._now if self._any_now else None
 
-    def _look_at(self, row: int) -> None:
-        board, asked = self._board, tuple(zip(self._shape.columns, self._shape.sizes, strict=True))
-        total = all(board.total.item(row, column) >= size for column, size in asked)
-        now = all(board.now.item(row, column) >= size for column, size in asked)
+    def _look_at(self, rows: list[int]) -> None:
+        if len(rows) < 3:
+            for row in rows:
+                self._look_at_one(row)
+            return
+        board = self._board
+        total = now = np.ones(len(rows), np.bool_)
+        for column, size in zip(self._shape.columns, self._shape.sizes, strict=True):
+            total = total & (board.total[rows, column] >= size)
+            now = now & (board.now[rows, column] >= size)
+        self._any += int(total.sum()) - int(self._total[rows].sum())
+        self._any_now += int(now.sum()) - int(self._now[rows].sum())
+        self._total[rows], self._now[rows] = total, now
+
+    def _look_at_one(self, row: int) -> None:
+        board, total, now = self._board, True, True
+        for column, size in zip(self._shape.columns, self._shape.sizes, strict=True):
+            total = total and board.total.item(row, column) >= size
+            now = now and board.now.item(row, column) >= size
         self._any += total - self._total.item(row)
         self._any_now += now - self._now.item(row)
         self._total[row], self._now[row] = total, now

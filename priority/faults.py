@@ -7,7 +7,7 @@ since its turn, a reservation that could be a launch, and a unit that waits whil
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -72,7 +72,22 @@ def unsettled(board: Board, units: Sequence[Unit], decided_at: Mapping[int, int]
 
 def launchable(board: Board, units: Sequence[Unit]) -> int:
     """How many units are reserved and could be launched."""
-    return sum(could_launch(board, unit) for unit in units if unit.members[0].id in board.spots)
+    return sum(could_launch(board, unit) for unit in maybe_launchable(board, units))
+
+
+def maybe_launchable(board: Board, units: Iterable[Unit]) -> list[Unit]:
+    """Those that are reserved, less those that ask for more of something than any node has free now."""
+    most = board.most_free()
+
+    def small(unit: Unit) -> bool:
+        spot = board.spots.get(unit.members[0].id)
+        if spot is None or spot.launch:
+            return False
+        shape = board.shape(spot.claim)
+        sizes = zip(shape.columns, shape.sizes, strict=True)
+        return unit.gang is not None or all(size <= most[column] for column, size in sizes)
+
+    return [unit for unit in units if small(unit)]
 
 
 def overtaken(

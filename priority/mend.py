@@ -225,9 +225,9 @@ class _Mending:
     def _promote(self) -> bool:
         """Launch what is reserved and fits in free room; True if anything was."""
         done = False
-        for unit in sorted(self.round.units, key=lambda unit: self.round.turn[id(unit)]):
-            placed = unit.members[0].id in self.board.spots and not self.round.stays(unit)
-            if placed and faults.could_launch(self.board, unit) and self._launch(unit):
+        maybe = faults.maybe_launchable(self.board, self.round.units)
+        for unit in sorted(maybe, key=lambda unit: self.round.turn[id(unit)]):
+            if not self.round.stays(unit) and faults.could_launch(self.board, unit) and self._launch(unit):
                 done = True
                 self.round.look_again()
         return done
