@@ -87,6 +87,8 @@ class Board:
         """Least covers that are known, see `preempt`: the cover; or None, and the bound below which there is none."""
         self.log: list[int] = []
         """Nodes, each time that something has changed there."""
+        self.changed: dict[int, int] = {}
+        """Of each node that has changed: how long the log was then."""
         self.gains: list[int] = []
         """Nodes, each time that room has become free there, or a victim was spared."""
         self.prices: dict[Hashable, Any] = {}
@@ -229,13 +231,17 @@ class Board:
         left = ((plane[rows] - shape.request) * self.scale).sum(axis=1)
         return int(rows[np.argmin(left)])
 
+    def _note(self, node: int) -> None:
+        self.log.append(node)
+        self.changed[node] = len(self.log)
+
     # --- placing ---
 
     def put(self, claim: Claim, node: int, launch: bool) -> None:
         """Give a task its place."""
         shape = self.shape(claim)
         self.spots[claim.id] = Spot(claim, node, launch)
-        self.log.append(node)
+        self._note(node)
         self.total[node] -= shape.request
         self._asks[node, shape.asked] += 1
         if launch:
@@ -257,7 +263,8 @@ class Board:
             self.total[rows, column] -= counts * size
             self.now[rows, column] -= counts * size
             self._asks[rows, column] += counts
-        self.log += rows.tolist()
+        for row in rows.tolist():
+            self._note(row)
 
     def keeps(self) -> bool:
         """Whether room is held for some task until its turn."""
@@ -267,7 +274,7 @@ class Board:
         """The inverse of `put`; answers where it was."""
         spot = self.spots.pop(claim.id)
         shape = self.shape(claim)
-        self.log.append(spot.node)
+        self._note(spot.node)
         self.gains.append(spot.node)
         self.total[spot.node] += shape.request
         self._asks[spot.node, shape.asked] -= 1
@@ -294,7 +301,7 @@ class Board:
         if not held and claim.gang is None:  # it will be on one of them only
             self.rules.give(claim, node)
         held.append(node)
-        self.log.append(node)
+        self._note(node)
         self.total[node] -= shape.request
         self._asks[node, shape.asked] += 1
 
@@ -311,7 +318,8 @@ class Board:
                 if claim.gang is None:
                     self.rules.take_back(claim, nodes[0])
                 shape = self.shape(claim)
-                self.log += nodes
+                for node in nodes:
+                    self._note(node)
                 # what its job's limits let go of may be anywhere
                 self.gains += nodes if self.rules.job(claim) is None else range(len(self.names))
                 for node in nodes:
@@ -332,7 +340,7 @@ class Board:
         self._relevel(victim, node, -1)
 
     def _relevel(self, victim: int, node: int, sign: int) -> None:
-        self.log.append(node)
+        self._note(node)
         self.gains.append(node)
         if self.herd.soft(victim):
             self._relevels.append((victim, sign))

@@ -102,6 +102,8 @@ class _Mending:
         self._unit_of = {claim.id: unit for unit in done.units for claim in unit.members}
         self._cheaper: set[int] = set()
         """Units that moved to cheaper victims once: two could each make the other's cheaper without end."""
+        self._stuck: dict[int, dict[int, int]] = {}
+        """Units whose victims others need, by id: when the nodes had last changed on which that was so."""
         self._orphans: set[int] = set()
         """Victims whose taker went elsewhere."""
 
@@ -136,7 +138,11 @@ class _Mending:
             if self.round.stays(unit):
                 continue
             search = few and id(unit) not in self._cheaper
-            if faults.victims_of(self.board, unit) and (search or self._could_move(unit)) and self._move(unit, search):
+            if (
+                faults.victims_of(self.board, unit)
+                and (search or self._could_move(unit))
+                and self._move(unit, search, few)
+            ):
                 moved = True
                 self.round.look_again()
         return moved
@@ -156,16 +162,24 @@ class _Mending:
         mask = board.fitting(claim, now=False)
         return mask is not None and faults.elsewhere(mask & board.rules.may_take(claim), board.spots[claim.id].node)
 
-    def _move(self, unit: Unit, search: bool) -> bool:
+    def _nodes_of(self, unit: Unit) -> set[int]:
+        return {self.board.spots[claim.id].node for claim in unit.members}
+
+    def _move(self, unit: Unit, search: bool, few: bool) -> bool:
         """Lift a unit with its victims and place it without any, or with cheaper ones; else all is as before."""
         board = self.board
+        before = {node: board.changed.get(node, 0) for node in self._nodes_of(unit)}
+        if self._stuck.get(id(unit)) == before:
+            return False
         spots = [board.lift(claim) for claim in unit.members]
         nodes = sorted({spot.node for spot in spots})
         former, orphans = dict(board.killed), set(self._orphans)
         mine = {claim.id for claim in unit.members}
         for node in nodes:
             board.needless(node, mine)
-        if self._hand_over(unit):
+        # Among many, one that would only hand its victims to neighbours stays: to move them about frees nobody.
+        free = (few or len(board.killed) < len(former)) and self._hand_over(unit)
+        if free:
             elsewhere = np.ones(len(board.names), np.bool_)
             elsewhere[nodes] = False  # there it would only hand its victims to a neighbour
             if place.launch(board, unit, {}, elsewhere) or place.reserve(board, unit, {}, elsewhere):
@@ -180,6 +194,9 @@ class _Mending:
                     board.gained.update(nodes)
                     return True
         self._restore(spots, former, orphans)
+        board.changed.update(before)  # all is as it was
+        if not free:
+            self._stuck[id(unit)] = before
         return False
 
     def _jumps_queue(self, nodes: Sequence[int]) -> bool:
