@@ -18,7 +18,6 @@ same instant. It looks only at the tasks that this may help: see `crowd`, and `_
 from __future__ import annotations
 
 import heapq
-from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -452,7 +451,7 @@ class Simulation:
         self, name: str, victims: Collection[str] = (), coming: Sequence[Claim] = (), order: _Order | None = None
     ) -> Callable[[Claim], bool]:
         """Whether a task has room on a node once these victims are gone, all that dies there, and all that it may take;
-        beside that which comes there and is sure to have its turn before it.
+        beside that which comes there and has its turn before it.
         """
         node = self.snapshot.node(name)
         assert node is not None
@@ -468,37 +467,54 @@ class Simulation:
                 room = rooms[key] = minus(capacity, total(stay))
             if not _within(claim.request, room):
                 return False
-            ahead = [one.request for one in coming if order is not None and order.ahead(one, claim)]
+            if order is None or not coming:
+                return True
+            turn = order.before(claim)
+            ahead = [one.request for one in coming if order.place[one.id] < turn]
             return not ahead or _within(claim.request, minus(room, total(ahead)))
 
         return fits
 
 
-Turn = tuple[int, Fraction | int, int, int, str]
+Share = Fraction | int
+Turn = tuple[int, Share, int, int, str]
 """(-rank, share, -priority, since, id): the less, the earlier its turn."""
 
 
 class _Order:
-    """Who has a turn before whom, as far as that is sure whatever room a round gives to whom."""
+    """Who had a turn before whom in a round that gave room to these."""
 
     def __init__(self, snapshot: Snapshot, arrivals: Sequence[Claim]) -> None:
         self._ranks = {name: tier.rank for name, tier in snapshot.tiers.items()}
-        self._before = self._after = Shares(snapshot)
-        roles = Counter(claim.role for claim in arrivals)
-        several = [claim for claim in arrivals if roles[claim.role] > 1]
-        if several:  # a task has its turn before its own room counts, but the last of several after all the others
-            self._after = Shares(snapshot)
-            self._after.give(several)
+        self._first = shares = Shares(snapshot)
+        self._steps: list[tuple[Turn, dict[str, Share]]] = []
+        """Of each that is given room, in their order: its turn, and all shares that have grown until then."""
+        self.place: dict[str, int] = {}
+        grown: dict[str, Share] = {}
+        left = list(arrivals)
+        if len(left) > 1:
+            shares = Shares(snapshot)
+        while left:
+            # those whom a round leaves waiting do not change the order of the others
+            turn, claim = min(((self._turn(one, shares), one) for one in left), key=lambda pair: pair[0])
+            left.remove(claim)
+            self.place[claim.id] = len(self._steps)
+            self._steps.append((turn, dict(grown)))
+            if left:
+                shares.give([claim])
+                grown[claim.role] = shares.of(claim.role)
 
     def first(self, claim: Claim) -> Turn:
-        """As things stand before the round: no turn of the task is earlier."""
-        return self._turn(claim, self._before)
+        """As things stand before the round."""
+        return self._turn(claim, self._first)
 
-    def ahead(self, one: Claim, other: Claim) -> bool:
-        """Whether `one`, which is given room, has its turn before `other`, which is not."""
-        if one.role == other.role:
-            return self._turn(one, self._before) < self._turn(other, self._before)
-        return self._turn(one, self._after) < self._turn(other, self._before)
+    def before(self, claim: Claim) -> int:
+        """How many of those that are given room have their turn before a task that waits."""
+        rank, share, *rest = self.first(claim)
+        for place, (turn, grown) in enumerate(self._steps):
+            if (rank, grown.get(claim.role, share), *rest) < turn:
+                return place
+        return len(self._steps)
 
     def _turn(self, claim: Claim, shares: Shares) -> Turn:
         return -self._ranks[claim.tier], shares.of(claim.role), -claim.priority, claim.since_us, claim.id
