@@ -36,6 +36,8 @@ class Way:
     """Tasks and rows of nodes where room is not held although `for` keeps it."""
     stay: frozenset[str] = frozenset()
     """Tasks that are reserved where room is held for them, though they could be launched elsewhere."""
+    counted: frozenset[str] = frozenset()
+    """Tasks whose room counts in their roles' shares from their turn on, though they only find it later in the round."""
 
 
 class Round:
@@ -49,6 +51,8 @@ class Round:
         """Tasks and rows of nodes where room was held in vain."""
         self.held: set[tuple[str, int]] = set()
         """Tasks and rows of nodes where room was held for them until their turn."""
+        self.late: set[str] = set()
+        """First members of the units that found room after their turn."""
         self.units = fairness.units(snapshot.pending())
         self.turn: dict[int, int] = {}
         """By `id(unit)`."""
@@ -82,6 +86,8 @@ class Round:
             self._shares.give(unit.members)
         else:
             self.waiting.append(unit)
+            if unit.members[0].id in self.way.counted:
+                self._shares.give(unit.members)
         self.lost.update(pair for pair in kept if self._in_vain(*pair))
         self.look_again()
 
@@ -165,7 +171,9 @@ class Round:
             still = []
             for unit in self.waiting:
                 if self._try(unit, only):
-                    self._shares.give(unit.members)
+                    self.late.add(unit.members[0].id)
+                    if unit.members[0].id not in self.way.counted:
+                        self._shares.give(unit.members)
                 else:
                     still.append(unit)
             self.waiting = still
