@@ -440,11 +440,12 @@ class Simulation:
         nodes.update(self._open, (taken.node for taken in plan.preempt))
         victims = {taken.task for taken in plan.preempt}
         order = _Order(self.snapshot, [self._runs[placed.task].claim for placed in arrivals])
+        sleepers = list(self._crowd.sleepers())
         found: dict[Hashable, Turn] = {}
         for name in nodes:
             coming = [self._runs[placed.task].claim for placed in arrivals if placed.node == name]
             fits = self._fits_on(name, victims, coming, order)
-            found.update((key, order.first(claim)) for key, claim in self._crowd.sleepers() if fits(claim))
+            found.update((key, order.first(claim)) for key, claim in sleepers if key not in found and fits(claim))
         return sorted(found, key=lambda key: found[key])
 
     def _fits_on(
@@ -464,13 +465,15 @@ class Simulation:
             room = rooms.get(key)
             if room is None:
                 stay = [other.request for other in there if rule(claim, other, tiers) is None]
+                stay += [other.request for other in coming if tiers[other.tier].rank > tiers[claim.tier].rank]
                 room = rooms[key] = minus(capacity, total(stay))
             if not _within(claim.request, room):
                 return False
             if order is None or not coming:
                 return True
-            turn = order.before(claim)
-            ahead = [one.request for one in coming if order.place[one.id] < turn]
+            rank, turn = tiers[claim.tier].rank, order.before(claim)
+            equals = (one for one in coming if tiers[one.tier].rank <= rank)
+            ahead = [one.request for one in equals if order.place[one.id] < turn]
             return not ahead or _within(claim.request, minus(room, total(ahead)))
 
         return fits
@@ -490,6 +493,7 @@ class _Order:
         self._steps: list[tuple[Turn, dict[str, Share]]] = []
         """Of each that is given room, in their order: its turn, and all shares that have grown until then."""
         self.place: dict[str, int] = {}
+        self._known: dict[str, int] = {}
         grown: dict[str, Share] = {}
         left = list(arrivals)
         if len(left) > 1:
@@ -510,11 +514,13 @@ class _Order:
 
     def before(self, claim: Claim) -> int:
         """How many of those that are given room have their turn before a task that waits."""
-        rank, share, *rest = self.first(claim)
-        for place, (turn, grown) in enumerate(self._steps):
-            if (rank, grown.get(claim.role, share), *rest) < turn:
-                return place
-        return len(self._steps)
+        found = self._known.get(claim.id)
+        if found is None:
+            rank, share, *rest = self.first(claim)
+            steps = enumerate(self._steps)
+            places = (at for at, (turn, grown) in steps if (rank, grown.get(claim.role, share), *rest) < turn)
+            found = self._known[claim.id] = next(places, len(self._steps))
+        return found
 
     def _turn(self, claim: Claim, shares: Shares) -> Turn:
         return -self._ranks[claim.tier], shares.of(claim.role), -claim.priority, claim.since_us, claim.id
