@@ -30,7 +30,7 @@ from priority.packing import Packing
 from priority.prey import Prey
 from priority.snapshot import Plane, Snapshot
 
-__all__ = ["CHECKS", "SAFE", "Violation", "certify"]
+__all__ = ["CHECKS", "HARM", "Violation", "certify"]
 
 Found = Iterator[tuple[str, str]]
 """(task, message)."""
@@ -52,8 +52,8 @@ class Case:
         return self._prey
 
 
-SAFE = frozenset({"once", "legal", "fits", "allowed"})
-"""What must hold of a plan that kills nobody, if it is to do no harm: the others are about who is served, and how."""
+HARM = frozenset({"once", "legal", "fits", "allowed", "irreducible", "needless-kill"})
+"""What does harm if it is broken. The others are about who is served, and how well."""
 
 
 def certify(snapshot: Snapshot, plan: Decisions, only: Collection[str] | None = None) -> list[Violation]:

@@ -1,37 +1,41 @@
-"""What is left of a plan that `certify` refused: as much of it as passes by itself.
+"""What is left of a plan that `certify` refused: as much of it as does no harm.
 
-    1. the plan without the units that the violations name, a victim counting as the task that it is killed for. That
-       those wait now is excused, nothing else is. Not if anyone overtakes another: nobody is killed for who does
-    2. the launches of that alone, where they are in room and within every rule: nobody is killed, nothing is held
+    1. the plan without the units that break what must hold whatever else does (`HARM`): who would kill without right or
+       need, or break a rule or a node's room. A victim counts as the unit that it is killed for. What is left is
+       checked again, and so on until nothing in it does harm
+    2. if that does not come to an end, the launches alone, where they do no harm
     3. nothing
 
-What is left out waits, with the reason `policy`.
+What is left out waits, with the reason `policy`. Whether anybody could have been served better (`order`, `cheapest`,
+`needless-wait`, `kept`) is let be: the engine would answer the same again, and who needs room would wait for ever.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from priority.certify import SAFE, Violation, certify
+from priority.certify import HARM, Violation, certify
 from priority.plan import Plan, Waiting
 from priority.reason import Reason
 from priority.snapshot import Snapshot
 
-_WAITING = frozenset({"needless-wait", "order", "kept"})
-"""What may be wrong with a task that waits."""
+ROUNDS_MAX = 20
 
 
 def salvage(snapshot: Snapshot, plan: Plan, found: Sequence[Violation]) -> Plan:
     """A plan that may be carried out in place of a refused one, for the same snapshot."""
+    out: set[str] = set()
+    rest, harm = plan, [one for one in found if one.property in HARM]
+    for _ in range(ROUNDS_MAX):
+        if not harm:
+            return rest
+        why = _reason(harm)
+        out |= _units(snapshot, plan, {one.task for one in harm})
+        rest = _without(snapshot, plan, out, why)
+        harm = certify(snapshot, rest, only=HARM)
     why = _reason(found)
-    out = _units(snapshot, plan, {violation.task for violation in found})
-    rest = _without(snapshot, plan, out, why)
-    broken = [one for one in certify(snapshot, rest) if one.property not in _WAITING or one.task not in out]
-    if not broken and all(violation.property != "order" for violation in found):
-        return rest
-    held = {one.task for one in rest.reserve}
-    launches = _without(snapshot, rest, _units(snapshot, rest, held), why)
-    if not certify(snapshot, launches, only=SAFE):
+    launches = _without(snapshot, rest, _units(snapshot, rest, {one.task for one in rest.reserve}), why)
+    if not certify(snapshot, launches, only=HARM):
         return launches
     return _without(snapshot, plan, {claim.id for claim in snapshot.pending()}, why)
 

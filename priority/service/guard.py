@@ -3,9 +3,9 @@
 What follows, so that neither a mistake of the engine nor one of `certify` stops the service:
 
 - refused once: the round is dropped, and tried again when something has changed, or after `RETRY_US`.
-- refused again: what can be saved of the plan (see `salvage`) is carried out in its place. So nobody waits for one task
-  about which the two disagree, and whoever is killed is killed by a plan that has passed. It is tried again as before,
-  after twice as long each time.
+- refused again: all of the plan that does no harm is carried out (see `salvage`): nobody is killed without right or
+  need, no rule and no node's room is broken, but whether somebody could have been served better is let be. So nobody
+  waits for one about whom the two disagree. It is tried again as before, after twice as long each time.
 - `certify` itself fails: that says nothing of the plan, and it is carried out as with `off`.
 
 Each is counted. The first of a row, and one a minute while it lasts, is kept in the state folder: the snapshot as

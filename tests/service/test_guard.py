@@ -120,7 +120,7 @@ def test_a_bad_kill_is_never_carried_out_and_the_others_go_on(world: World, plan
     assert world.count(prod, State.RUNNING) == 1
 
 
-def test_a_refusal_about_one_leaves_the_victims_of_another(world: World, plant: Callable[[Engine], None]) -> None:
+def test_who_is_forgotten_holds_up_nobody_else(world: World, plant: Callable[[Engine], None]) -> None:
     def one_forgotten(snapshot: Snapshot) -> Plan:
         plan = make_plan(snapshot)
         late = [claim.id for claim in snapshot.pending() if claim.role == "physics" and claim.tier == "prod"]
@@ -145,6 +145,32 @@ def test_a_refusal_about_one_leaves_the_victims_of_another(world: World, plant: 
     assert world.count(front, State.RUNNING) == 1
     assert world.count(devel, State.PREEMPTED) == 2
     assert world.scheduler.guard.row > 1
+
+
+def test_one_that_is_only_less_than_the_best_does_not_stop_production(
+    world: World, plant: Callable[[Engine], None]
+) -> None:
+    def dearest(snapshot: Snapshot) -> Plan:
+        plan = make_plan(snapshot)
+        others = sorted(claim.id for claim in snapshot.tasks() if claim.node == "n1" and claim.tier == "devel")
+        if len(plan.preempt) != 1:
+            return plan
+        id = plan.preempt[0].preemptor
+        return replace(plan, reserve=(Placement(id, "n1"),), preempt=(Preemption(others[0], "n1", id),))
+
+    old = world.submit(spec("physics/devel/old", instances=4))
+    world.move(100.0)
+    new = world.submit(spec("physics/devel/new", instances=4))
+    world.settle()
+    assert {task.node for task in world.tasks(old)} == {"n1"}
+    plant(dearest)
+    prod = world.submit(spec("web/prod/front"))
+    world.round()
+    assert world.count(old, State.RUNNING) == 4
+    assert [event.data["violations"][0]["property"] for event in world.events("plan.refuse")] == ["cheapest"]
+    world.move(2.0)
+    assert world.count(prod, State.RUNNING) == 1
+    assert (world.count(old, State.PREEMPTED), world.count(new, State.PREEMPTED)) == (1, 0)
 
 
 def test_an_engine_that_lets_everything_wait_is_refused(world: World, plant: Callable[[Engine], None]) -> None:
