@@ -19,7 +19,7 @@ from priority.reason import Reason
 from priority.role import RoleSpec
 from priority.service.window import WINDOW, Window, kind_of
 from priority.snapshot import Claim, Snapshot
-from priority.task import ACTIVE, PLACED, State, Task
+from priority.task import ACTIVE, DYING, PLACED, State, Task
 from priority.tier import Tier
 
 
@@ -74,6 +74,7 @@ class Mirror:
         self._windows: dict[Hashable, Window] = {}
         self._kinds: dict[str, Hashable] = {}
         self._roles: dict[str, RoleSpec] = {}
+        self._gone: dict[str, Claim] = {}
 
     def frame(self, truth: Truth) -> None:
         """The nodes, roles and jobs there are; what is not among them any more is dropped. Tasks come after it."""
@@ -125,7 +126,10 @@ class Mirror:
             return
         self.changed = True
         self._leave(task)
-        if self.snapshot.task(id) is not None:
+        claim = self.snapshot.task(id)
+        if claim is not None and self._awaited(claim):
+            self._gone[id] = claim
+        elif claim is not None:
             self.snapshot.drop_task(id)
         tasks = self._of_job[task.job]
         tasks.discard(id)
@@ -133,6 +137,21 @@ class Mirror:
             del self._of_job[task.job]
             self.jobs.pop(task.job, None)
             self._kinds.pop(task.job, None)
+
+    def let_go(self) -> list[Claim]:
+        """Tasks that have ended and stayed in the Snapshot for the plan that was just made (see `priority.handover`):
+        now they leave it.
+        """
+        gone = list(self._gone.values())
+        self._gone.clear()
+        for claim in gone:
+            self.snapshot.drop_task(claim.id)
+        return gone
+
+    def _awaited(self, claim: Claim) -> bool:
+        """Whether it held room for a task that waits."""
+        waits = self.tasks.get(claim.kept_for or "")
+        return claim.state in DYING and waits is not None and waits.state is State.PENDING
 
     def sync_job(self, uid: str, truth: Iterable[Task]) -> list[Task]:
         """Make one job's tasks what they are in the truth; those that are new here or otherwise than they were."""

@@ -25,6 +25,7 @@ from itertools import chain
 from threading import Event, Lock
 
 from priority.errors import Deposed
+from priority.handover import hand_over
 from priority.plan import Plan, make_plan
 from priority.ports import Audit, Call, Delivery
 from priority.reason import Reason
@@ -95,6 +96,8 @@ class Scheduler:
         self._nothing_new = Plan((), (), (), ())
         self.guard = Guard(parts.settings.state, parts.settings.certify)
         self._undecided = True
+        self._left = False
+        """Whether the last plan leaves room of the dead to decide about again."""
 
     # --- the leadership ----------------------------------------------------------------------------------------
 
@@ -293,6 +296,7 @@ class Scheduler:
     def _decide(self, now_us: int) -> int | None:
         mirror = self.mirror
         if not mirror.waiting():
+            mirror.let_go()
             self._telling.left = False
             self.guard.next_us = None
             return None
@@ -302,6 +306,7 @@ class Scheduler:
         if (mirror.changed or self._undecided) and self.guard.due(mirror.changed, now_us):
             # Noted before anything can fail: a plan that was not written down is made again.
             self._undecided = True
+            self._left = False
             plan = self._plan(now_us)
             last_event = self._tell_refusal(now_us)
         elif not self._telling.left or now_us < self._telling.next_us:
@@ -324,6 +329,9 @@ class Scheduler:
             self._acts.launch(decided.launches, now_us)
             last_event = decided.last_event or last_event
         self._undecided = self.guard.next_us is not None  # else that round was refused
+        if self._left:
+            mirror.changed = True
+            self.wake.set()
         return last_event
 
     def _plan(self, now_us: int) -> Plan:
@@ -335,8 +343,11 @@ class Scheduler:
         if self._check is not None:
             self._check(self.mirror.snapshot, plan)
         passed = self.guard.judge(self.mirror.snapshot, plan, now_us)
+        gone = self.mirror.let_go()
         if passed is None:
             return self._nothing_new
+        if gone:
+            passed, self._left = hand_over(self.mirror.snapshot, gone, passed)
         self._reasons = dict(deciding.wait_reasons(passed, self.mirror))
         self.mirror.refuse(waiting.task for waiting in passed.wait)
         return passed

@@ -6,6 +6,7 @@ import pytest
 
 from priority.backend.memory import Faults, Play
 from priority.errors import Deposed
+from priority.job import Job
 from priority.ports import Delivery, NodeSeen, Stop, TaskSeen
 from priority.reason import Reason
 from priority.task import State
@@ -146,6 +147,41 @@ def test_nothing_is_preempted_for_a_task_that_was_killed_meanwhile() -> None:
     world.settle()
     assert world.states(devel) == ["0.1 running"]
     assert world.states(prod) == ["0.1 killed"]
+
+
+def in_between(**preemptor: object) -> tuple[World, Job, Job]:
+    """A victim of physics is dying; web, which has the smaller share and so the first turn, comes meanwhile."""
+    world = World([node("n1", 2), node("n2", 1)], play=lambda _: Play(obeys_s=2.0))
+    world.submit(spec("physics/prod/big", constraints=[{"attribute": "host", "in": ["n2"]}]))
+    world.submit(spec("chem/devel/sim", cpus=2))
+    world.settle()
+    fields = {"constraints": [{"attribute": "host", "in": ["n1"]}], "cpus": 2} | preemptor
+    taker = world.submit(spec("physics/prod/reco", **fields))
+    world.settle()
+    late = world.submit(spec("web/prod/site", constraints=[{"attribute": "host", "in": ["n1"]}]))
+    world.settle()
+    assert (world.states(taker)[0], world.states(late)) == ("0.1 pending", ["0.1 pending"])
+    return world, taker, late
+
+
+def test_nobody_overtakes_whom_a_victim_died_for() -> None:
+    world, taker, late = in_between()
+    world.move(2.0)
+    assert (world.states(taker), world.states(late)) == (["0.1 running"], ["0.1 pending"])
+    assert len(world.events("task.preempting")) == 1
+
+
+def test_what_a_victim_leaves_beyond_that_is_decided_about_at_once() -> None:
+    world, taker, late = in_between(cpus=1)
+    world.move(2.0)
+    assert (world.states(taker), world.states(late)) == (["0.1 running"], ["0.1 running"])
+
+
+def test_a_preemptor_that_was_killed_is_handed_nothing() -> None:
+    world, taker, late = in_between()
+    world.service.jobs.kill(ROOT, taker.uid)
+    world.move(2.0)
+    assert (world.states(taker), world.states(late)) == (["0.1 killed"], ["0.1 running"])
 
 
 def test_a_victim_that_was_restarted_meanwhile_is_stopped_all_the_same() -> None:
