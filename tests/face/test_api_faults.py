@@ -11,13 +11,17 @@ from typing import Any
 
 import pytest
 
+from priority.certify import Violation
 from priority.errors import Malformed, PriorityError, QuotaExceeded, Unavailable
 from priority.face import batch, problem
 from priority.face.batch import Submitter
 from priority.face.client import Client
 from priority.job import parse_spec
+from priority.plan import Plan
 from priority.service.access import SYSTEM
+from priority.service.guard import Guard
 from priority.service.jobs import Accepted, Submission
+from priority.snapshot import Snapshot
 
 from .live import Live, parts_in, serving, spec
 
@@ -48,6 +52,18 @@ def test_health_says_whether_a_scheduler_leads(live: Live) -> None:
         with live.service.parts.store.write() as writer:
             assert writer.lead(holder, began_us, lease_us)
         assert scheduler() == ("ok" if holder == "alive" else "no scheduler leads")
+
+
+def test_health_counts_the_plans_that_were_refused(live: Live) -> None:
+    parts = live.service.parts
+    now_us = parts.clock.now_us()
+    with parts.store.write() as writer:
+        assert writer.lead("alive", now_us, 3_600_000_000)
+    refusing = Guard(parts.settings.state, "always", lambda *_: [Violation("fits", "t", "is too large")])
+    for count, said in ((1, "1 plan was refused by certify"), (2, "2 plans were refused by certify")):
+        refusing.judge(Snapshot(), Plan(), now_us)
+        health = live.client().health()
+        assert (health["status"], health["parts"]["scheduler"].startswith(said)) == ("degraded", True), count
 
 
 def test_database_away_is_503_and_health_says_so(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
