@@ -1,9 +1,9 @@
 """A recording decided again: byte for byte the same, or, by another policy, what would have been otherwise.
 
-With another policy each round is decided alone, from what was recorded before it: what the other policy did in one
-round is not carried into the next one. So a task counts as started when the policy first starts it, and as a victim
-once, however often it is named. A task that was started for real and by the other policy not yet is *left*: how much
-longer it would have waited nobody knows. For a history of its own under a policy there is `simulate`.
+With another policy there are two answers. *In the same rounds*: each is decided alone, from what was recorded before
+it, and what the other policy did in one is not carried into the next; a task counts as a victim once, however often it
+is named. *From there on*: the recording as a trace (see `retrace`), simulated under the recorded rules and under the
+others, so that what differs between these two is the policy's doing.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from typing import Any
 from priority.herd import work_lost
 from priority.plan import make_plan
 from priority.recording import Stage, as_bytes
+from priority.retrace import Retrace, cluster_of
+from priority.simulate import Simulation
 from priority.snapshot import Snapshot
-from priority.tally import spread
+from priority.tally import Tally
+from priority.trace import Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,80 +59,79 @@ def _entries(plan: Mapping[str, Any]) -> list[str]:
 
 @dataclass(slots=True)
 class Side:
-    """What one policy decided, over all rounds."""
+    """What one policy decided in the same rounds."""
 
-    since: dict[str, int] = field(default_factory=dict)
-    """When each task that was seen waiting began to."""
-    started: dict[str, int] = field(default_factory=dict)
+    started: set[str] = field(default_factory=set)
     victims: dict[str, tuple[str, int]] = field(default_factory=dict)
     """Tier, and work lost in milli-cores times microseconds."""
-    tiers: dict[str, str] = field(default_factory=dict)
 
     def see(self, snapshot: Snapshot, plan: Mapping[str, Any]) -> None:
         """One round, decided from this snapshot."""
-        now_us = snapshot.now_us
-        for claim in snapshot.pending():
-            if claim.id not in self.since:
-                self.since[claim.id] = claim.since_us
-                self.tiers[claim.id] = claim.tier
-        for placed in plan["launch"]:
-            self.started.setdefault(placed["task"], now_us)
+        self.started.update(placed["task"] for placed in plan["launch"])
         for taken in plan["preempt"]:
             victim = snapshot.task(taken["task"])
             if victim is not None:
-                self.victims.setdefault(victim.id, (victim.tier, work_lost(victim, now_us)))
+                self.victims.setdefault(victim.id, (victim.tier, work_lost(victim, snapshot.now_us)))
 
     def report(self) -> dict[str, Any]:
         """Plain JSON."""
-        waits: dict[str, list[int]] = {tier: [] for tier in sorted(set(self.tiers.values()))}
-        left: Counter[str] = Counter()
-        for id, since_us in self.since.items():
-            if id in self.started:
-                waits[self.tiers[id]].append(max(0, self.started[id] - since_us))
-            else:
-                left[self.tiers[id]] += 1
         tiers = Counter(tier for tier, _ in self.victims.values())
-        every = [wait for many in waits.values() for wait in many]
         return {
-            "waits": {
-                "all": {**spread(every), "left": sum(left.values())},
-                **{tier: {**spread(many), "left": left[tier]} for tier, many in waits.items()},
-            },
+            "started": len(self.started),
             "victims": len(self.victims),
             "victims_by_tier": {tier: tiers[tier] for tier in sorted(tiers)},
             "lost_cpu_s": sum(lost for _, lost in self.victims.values()) / 1e9,
         }
 
 
-@dataclass(slots=True)
 class Compared:
-    """Two policies over the same rounds."""
+    """Two policies over the same recording: play it, then ask."""
 
-    recorded: Side = field(default_factory=Side)
-    other: Side = field(default_factory=Side)
-    rounds: int = 0
-    otherwise: list[int] = field(default_factory=list)
-    """The rounds that start or displace other tasks, or on other nodes."""
+    def __init__(self, rules: Mapping[str, Any]) -> None:
+        self._rules = rules
+        self._recorded, self._other = Side(), Side()
+        self._mine, self._theirs = Stage(), Stage(rules)
+        self._retrace = Retrace()
+        self._rounds = self._otherwise = 0
 
-    def play(self, lines: Iterable[Mapping[str, Any]], rules: Mapping[str, Any]) -> Iterator[int]:
-        """Each round's number, once it has been decided by both."""
-        mine, theirs = Stage(), Stage(rules)
+    def play(self, lines: Iterable[Mapping[str, Any]]) -> Iterator[int]:
+        """The rounds of one file, the oldest file first; each one's number, once it has been decided by both."""
+        self._mine, self._theirs = Stage(), Stage(self._rules)
         for line in lines:
-            self.recorded.see(mine.play(line), line["plan"])
-            snapshot = theirs.play(line)
+            snapshot = self._mine.play(line)
+            self._recorded.see(snapshot, line["plan"])
+            self._retrace.see(line, snapshot)
+            snapshot = self._theirs.play(line)
             plan = make_plan(snapshot).document()
-            self.other.see(snapshot, plan)
-            number = int(line.get("round", 0))
-            self.rounds += 1
-            if any(plan[name] != line["plan"][name] for name in ("launch", "preempt", "reserve")):
-                self.otherwise.append(number)
-            yield number
+            self._other.see(snapshot, plan)
+            self._rounds += 1
+            self._otherwise += any(plan[name] != line["plan"][name] for name in ("launch", "preempt", "reserve"))
+            yield int(line.get("round", 0))
 
     def report(self) -> dict[str, Any]:
         """Plain JSON, side by side."""
+        works = self._retrace.works()
+        mine, theirs = (_onward(stage, works) for stage in (self._mine, self._theirs))
         return {
-            "rounds": self.rounds,
-            "decided_otherwise": len(self.otherwise),
-            "recorded": self.recorded.report(),
-            "policy": self.other.report(),
+            "rounds": self._rounds,
+            "decided_otherwise": self._otherwise,
+            "same_rounds": {"recorded": self._recorded.report(), "policy": self._other.report()},
+            "from_there_on": {
+                "tasks": sum(work.instances for work in works),
+                "cut": self._retrace.cut,
+                "guessed": self._retrace.guessed,
+                "recorded": mine,
+                "policy": theirs,
+            },
         }
+
+
+def _onward(stage: Stage, works: list[Work]) -> dict[str, Any]:
+    report = Tally(Simulation(cluster_of(stage), works).run()).report()
+    return {
+        "waits": {"all": report["waits"]["all"], **report["waits"]["tiers"]},
+        "victims": report["preemptions"]["total"],
+        "victims_by_tier": report["preemptions"]["by_tier"],
+        "lost_cpu_s": report["work"]["lost_cpu_s"],
+        "makespan_s": report["makespan_s"],
+    }

@@ -147,7 +147,7 @@ class Simulation:
         for name in names:
             claim = Claim(
                 id=name,
-                job=work.id,
+                job=work.job or work.id,
                 role=work.role,
                 user=work.user,
                 tier=work.tier,

@@ -80,6 +80,8 @@ class Work:
     max_runtime_us: int | None = None
     """An attempt that would run longer fails then."""
     backoff: Backoff = _BACKOFF
+    job: str = ""
+    """What the limits of its constraints count; empty: its id."""
 
 
 class Line(Document):

@@ -30,8 +30,8 @@ def replay(
 
     The scheduler records its rounds if the setting record_mib says how much may be kept.
 
-    With --policy: what that policy would have decided from the same snapshots, side by side with what was decided.
-    Each round is decided alone; what the policy did in one is not carried into the next.
+    With --policy, side by side: what that policy would have decided in each of the rounds; and what would have come of
+    it, by simulating what was recorded under the recorded rules and under that policy.
     """
     found = files or _of_state()
     if policy is not None:
@@ -99,10 +99,9 @@ def _compare(files: Sequence[Path], policy: Path, json: bool) -> None:
     from priority.face.traces import read_policy
     from priority.replay import Compared
 
-    rules = read_policy(policy, partial=True)
-    compared = Compared()
+    compared = Compared(read_policy(policy, partial=True))
     for path in files:
-        for _ in _named(path, compared.play(_lines(path), rules)):
+        for _ in _named(path, compared.play(_lines(path))):
             pass
     report = compared.report()
     if json:
@@ -110,26 +109,39 @@ def _compare(files: Sequence[Path], policy: Path, json: bool) -> None:
     return _show(report, policy.name)
 
 
+_WAITS = (
+    ("tasks", "started"), ("mean_s", "mean wait"), ("median_s", "median wait"), ("p95_s", "p95 wait"),
+    ("max_s", "longest wait"), ("never", "never started"),
+)  # fmt: skip
+
+
 def _show(report: dict[str, Any], name: str) -> None:
     from priority.face import show
 
+    same, on = report["same_rounds"], report["from_there_on"]
     shell.write(f"{report['rounds']} rounds, {report['decided_otherwise']} decided otherwise by {name}\n")
-    mine, theirs = report["recorded"], report["policy"]
-    rows: list[tuple[str, ...]] = []
-    for group in dict.fromkeys([*mine["waits"], *theirs["waits"]]):
-        left, right = mine["waits"].get(group, {}), theirs["waits"].get(group, {})
-        for key, label in (
-            ("tasks", "started"), ("mean_s", "mean wait"), ("median_s", "median wait"), ("p95_s", "p95 wait"),
-            ("max_s", "longest wait"), ("left", "left waiting"),
-        ):  # fmt: skip
+    rows: list[tuple[str, ...]] = [("started", *(str(same[side]["started"]) for side in ("recorded", "policy")))]
+    show.out(show.table(("IN THE SAME ROUNDS", ">RECORDED", f">{name}"), rows + _losses(same)))
+    rows = []
+    for group in dict.fromkeys([*on["recorded"]["waits"], *on["policy"]["waits"]]):
+        left, right = on["recorded"]["waits"].get(group, {}), on["policy"]["waits"].get(group, {})
+        for key, label in _WAITS:
             seconds = key.endswith("_s")
             rows.append((f"{group}: {label}", _cell(left.get(key), seconds), _cell(right.get(key), seconds)))
-    rows.append(("victims", str(mine["victims"]), str(theirs["victims"])))
-    for tier in sorted({*mine["victims_by_tier"], *theirs["victims_by_tier"]}):
-        counts = (str(side["victims_by_tier"].get(tier, 0)) for side in (mine, theirs))
-        rows.append((f"victims of {tier}", *counts))
-    rows.append(("work lost, cpu-h", *(f"{side['lost_cpu_s'] / 3600:,.2f}" for side in (mine, theirs))))
-    show.out(show.table(("", ">RECORDED", f">{name}"), rows))
+    shell.write("")
+    show.out(show.table(("SIMULATED FROM THERE ON", ">RECORDED RULES", f">{name}"), rows + _losses(on)))
+    supposed = f"{on['cut']} still ran when the recording ended, {on['guessed']} had not run in it"
+    shell.write(f"\n{on['tasks']} tasks were simulated; {supposed}: how long these run is supposed")
+
+
+def _losses(sides: dict[str, Any]) -> list[tuple[str, ...]]:
+    both = sides["recorded"], sides["policy"]
+    tiers = sorted({*both[0]["victims_by_tier"], *both[1]["victims_by_tier"]})
+    return [
+        ("victims", *(str(side["victims"]) for side in both)),
+        *((f"victims of {tier}", *(str(side["victims_by_tier"].get(tier, 0)) for side in both)) for tier in tiers),
+        ("work lost, cpu-h", *(f"{side['lost_cpu_s'] / 3600:,.2f}" for side in both)),
+    ]
 
 
 def _cell(value: Any, seconds: bool) -> str:

@@ -71,12 +71,14 @@ def test_another_policy(tmp_path: Path) -> None:
     policy.write_text("tiers: {devel: {rank: 1, preemptible: false}}\nroles: {r: {weight: 2}}\n")
     found = json.loads(run("replay", path, "--policy", policy, "--json").stdout)
     assert (found["rounds"], found["decided_otherwise"]) == (3, 1)
-    assert (found["recorded"]["victims"], found["recorded"]["lost_cpu_s"]) == (1, 10.0)
-    assert (found["policy"]["victims"], found["policy"]["lost_cpu_s"]) == (0, 0.0)
-    assert found["recorded"]["waits"]["prod"]["max_s"] == 3
+    same, on = found["same_rounds"], found["from_there_on"]
+    assert (same["recorded"]["victims"], same["recorded"]["lost_cpu_s"]) == (1, 10.0)
+    assert (same["policy"]["victims"], same["policy"]["lost_cpu_s"]) == (0, 0.0)
+    assert on["tasks"] == 3 and on["recorded"]["waits"]["prod"]["tasks"] == on["policy"]["waits"]["prod"]["tasks"] == 1
     text = run("replay", path, "--policy", policy).stdout
     assert "3 rounds, 1 decided otherwise by new.yaml" in text
-    assert re.search(r"victims of devel +1 +0\n", text) and re.search(r"prod: longest wait +3 s +3 s\n", text)
+    assert re.search(r"IN THE SAME ROUNDS +RECORDED +new.yaml\n", text) and re.search(r"victims of devel +1 +0\n", text)
+    assert re.search(r"SIMULATED FROM THERE ON +RECORDED RULES +new.yaml\n", text) and "prod: longest wait" in text
 
 
 def test_a_torn_end_is_skipped_with_a_note(tmp_path: Path) -> None:

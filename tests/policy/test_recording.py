@@ -135,19 +135,26 @@ def test_the_same_and_not_the_same() -> None:
 
 
 def test_another_policy_side_by_side() -> None:
-    """One victim of 60 s on 4 cpus; by a policy in which devel is not preemptible nobody has to go."""
-    first, later = world(WORLD), world(WORLD)
-    later["now"] = "2026-01-01T01:00:10Z"
+    """One victim of 60 s on 4 cpus; by a policy in which devel is not preemptible nobody has to go, and prod waits."""
+    first, later, last = world(WORLD), world(WORLD), world(WORLD)
+    later["now"], last["now"] = "2026-01-01T01:00:10Z", "2026-01-01T01:00:50Z"
     later["tasks"] = [task for task in later["tasks"] if task["id"] != "d1"]  # it has gone
-    compared = Compared()
-    rules = {"tiers": {"devel": {"rank": 1, "preemptible": False}}}
-    assert list(compared.play(record(first, later), rules)) == [1, 2]
+    last["tasks"] = [
+        {**task, "state": "running", "node": "n1", "since": "2026-01-01T01:00:10Z"} if task["id"] == "p1" else task
+        for task in later["tasks"]
+    ]
+    compared = Compared({"tiers": {"devel": {"rank": 1, "preemptible": False}}})
+    assert list(compared.play(record(first, later, last))) == [1, 2, 3]
     report = compared.report()
-    assert (report["rounds"], report["decided_otherwise"]) == (2, 1)
-    assert (report["recorded"]["victims"], report["policy"]["victims"]) == (1, 0)
-    assert (report["recorded"]["lost_cpu_s"], report["policy"]["lost_cpu_s"]) == (240.0, 0.0)
-    assert report["recorded"]["waits"]["prod"]["max_s"] == report["policy"]["waits"]["prod"]["max_s"] == 15
-    assert report["recorded"]["waits"]["devel"]["left"] == 1
+    assert (report["rounds"], report["decided_otherwise"]) == (3, 1)
+    same, on = report["same_rounds"], report["from_there_on"]
+    assert (same["recorded"]["victims"], same["policy"]["victims"]) == (1, 0)
+    assert (same["recorded"]["lost_cpu_s"], same["policy"]["lost_cpu_s"]) == (240.0, 0.0)
+    # came at -60, -9 and -5 s; ran for 70 (until it was gone), not at all (supposed: as long as the others) and 40 s
+    assert (on["tasks"], on["cut"], on["guessed"]) == (3, 1, 1)
+    assert (on["recorded"]["victims"], on["recorded"]["waits"]["prod"]["max_s"]) == (1, 0.0)
+    assert (on["policy"]["victims"], on["policy"]["waits"]["prod"]["max_s"]) == (0, 15.0)
+    assert on["recorded"]["lost_cpu_s"] == 4 * 55
 
 
 def test_roles_and_weights_of_another_policy_stand_through_the_recording() -> None:
