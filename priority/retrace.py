@@ -1,7 +1,7 @@
 """A recording as a trace: what came when and how long it ran, to be simulated under any policy.
 
-What a recording cannot tell is supposed: an attempt that still ran when the recording ended would have ended just then
-(*cut*); what never ran in it would have run for as long as the others mostly did (*guessed*).
+What a recording cannot tell is supposed: what still ran when it ended (*cut*), or never ran in it (*guessed*), would
+have run for as long as the others mostly did, if it has not run for longer already.
 """
 
 from __future__ import annotations
@@ -62,6 +62,10 @@ class Retrace:
             claim = snapshot.task(task["id"])
             if claim is not None:
                 self._note(claim)
+        for placed in line["plan"]["launch"]:
+            attempt = self._attempts.get(placed["task"])
+            if attempt is not None and attempt.started_us is None:
+                attempt.started_us = self.end_us
 
     def _note(self, claim: Claim) -> None:
         attempt = self._attempts.setdefault(claim.id, _Attempt(claim, claim.since_us))
@@ -93,6 +97,7 @@ class Retrace:
             runtime_us = max(longest, usual_us)
             self.guessed += 1
         elif last.gone_us is None:
+            runtime_us = max(runtime_us, usual_us)
             self.cut += 1
         failures = sum(one.gone_us is not None and one.told_us is None for one in chain[:-1])
         return Work(

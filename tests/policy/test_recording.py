@@ -150,7 +150,7 @@ def test_another_policy_side_by_side() -> None:
     same, on = report["same_rounds"], report["from_there_on"]
     assert (same["recorded"]["victims"], same["policy"]["victims"]) == (1, 0)
     assert (same["recorded"]["lost_cpu_s"], same["policy"]["lost_cpu_s"]) == (240.0, 0.0)
-    # came at -60, -9 and -5 s; ran for 70 (until it was gone), not at all (supposed: as long as the others) and 40 s
+    # came at -60, -9 and -5 s; ran for 70 s until it was gone, not at all, and for 40 s so far: supposed are 70 too
     assert (on["tasks"], on["cut"], on["guessed"]) == (3, 1, 1)
     assert (on["recorded"]["victims"], on["recorded"]["waits"]["prod"]["max_s"]) == (1, 0.0)
     assert (on["policy"]["victims"], on["policy"]["waits"]["prod"]["max_s"]) == (0, 15.0)

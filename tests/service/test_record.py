@@ -10,18 +10,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from priority.backend.memory import Play
-from priority.ports import Launch
+from priority.ports import Launch, Page
 from priority.replay import decide_again
-from priority.service.record import Recorder, Torn, read_rounds, recorded
+from priority.service.jobs import Submission
+from priority.service.record import FOLDER, Recorder, Torn, read_rounds, recorded
+from priority.task import State
 
-from .world import World, node, spec
+from .test_loop import Running, service
+from .world import ROOT, World, node, spec
+
+Eventually = Callable[..., Any]
 
 MIB = 2**20
 
@@ -163,6 +168,21 @@ def test_a_disk_that_refuses_does_not_disturb_the_scheduler(tmp_path: Path, capl
     busy(healed, jobs=5)
     healed.close()
     assert lines_of(blocked)
+
+
+def test_a_scheduler_records_if_the_setting_says_so(tmp_path: Path, eventually: Eventually) -> None:
+    made = service(tmp_path / "on", record_mib=1)
+    running = Running(made.parts)
+    (answer,) = made.jobs.submit([Submission(ROOT, (spec("physics/prod/a"),))])
+    uid = answer.jobs[0].uid  # type: ignore[union-attr]
+    eventually(lambda: made.jobs.tasks(ROOT, uid, Page(10))[0][0].state is State.RUNNING)
+    running.end()
+    lines = lines_of(tmp_path / "on" / FOLDER)
+    assert [placed["task"] for line in lines for placed in line["plan"]["launch"]] == [f"{uid}-0-1"]
+    assert all(again.same for again in decide_again(lines))
+    off = service(tmp_path / "off")
+    Running(off.parts).end()
+    assert not (tmp_path / "off" / FOLDER).exists()
 
 
 WRITER = """
