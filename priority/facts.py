@@ -26,7 +26,7 @@ Power = tuple[str, str, int]
 """(tier, role, priority): those with the same may take the same victims."""
 
 Limit = tuple[str, int, int]
-"""(attribute, at most, row of a node): a limit that a task of the plan brings where it goes."""
+"""(attribute, at most, code of the value): a limit that a task of the plan brings where it goes."""
 
 
 class Decisions(Protocol):
@@ -283,21 +283,28 @@ class Facts:
         if (claim.role, claim.job) not in self.limited:
             return None
         out = without | {claim.id}
+        counts: dict[str, Plane] = {}
+
+        def full(attribute: str, limit: int) -> Flags:
+            """By value (one more than its code): whether so many are there."""
+            if attribute not in counts:
+                counts[attribute] = self.spread(claim, attribute, out)
+            return np.asarray(counts[attribute] >= limit)
+
         mask = np.ones(len(self.names), np.bool_)
         for one in claim.constraints:
             if one.limit is not None:
                 codes, _ = self.coded(one.attribute)
-                mask &= (self.spread(claim, one.attribute, out)[codes + 1] < one.limit) | (codes < 0)
-        for attribute, limit, row in self.brought(claim, out):
-            codes, _ = self.coded(attribute)
-            if self.spread(claim, attribute, out)[codes[row] + 1] >= limit:
-                mask &= codes != codes[row]
+                mask &= ~full(one.attribute, one.limit)[codes + 1] | (codes < 0)
+        for attribute, limit, code in self.brought(claim, out):
+            if full(attribute, limit)[code + 1]:
+                mask &= self.coded(attribute)[0] != code
         return mask
 
     def brought(self, claim: Claim, out: frozenset[str]) -> set[Limit]:
         """Limits that other tasks of its job bring to where the plan places them."""
         return {
-            (one.attribute, one.limit, row)
+            (one.attribute, one.limit, int(self.coded(one.attribute)[0][row]))
             for mate, row in self.mates(claim)
             if mate.id not in out
             for one in mate.constraints
