@@ -63,9 +63,9 @@ class Retrace:
             if claim is not None:
                 self._note(claim)
         for placed in line["plan"]["launch"]:
-            attempt = self._attempts.get(placed["task"])
-            if attempt is not None and attempt.started_us is None:
-                attempt.started_us = self.end_us
+            launched = self._attempts.get(placed["task"])
+            if launched is not None and launched.started_us is None:
+                launched.started_us = self.end_us
 
     def _note(self, claim: Claim) -> None:
         attempt = self._attempts.setdefault(claim.id, _Attempt(claim, claim.since_us))
