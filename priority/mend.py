@@ -21,7 +21,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from priority import faults, hindsight, label, place, preempt
+from priority import fairness, faults, hindsight, label, place, preempt
 from priority.board import Spot
 from priority.claim import Claim
 from priority.fairness import Unit
@@ -37,16 +37,25 @@ SMALL_MAX = 5_000
 AGAIN_MAX = 4
 """How often a round is done again for the order that follows from it."""
 
+PAIRS_MAX = 300_000
+"""Of more pairs of a waiting and a placed unit than this it is not looked at which order overtakes fewer."""
+
 PASSES_MAX = 8
 """How often mending goes over all units that have victims."""
 
 
 def decide(snapshot: Snapshot) -> Round:
     """The round of the fewest faults, of the whole and then at the turns; of equals, the plainest."""
-    plain = _in_order(snapshot)
+    plain = _in_order(snapshot, Way())
     if not any(_faults(snapshot, plain, False)):
         return plain
     if not _small(plain):
+        if plain.waiting:  # which mending could let others overtake
+            eager = _in_order(snapshot, Way(spare=True))
+            if any(_faults(snapshot, eager, False)):
+                _Mending(snapshot, eager).run()
+            if not any(_faults(snapshot, eager, False)):
+                return eager
         _Mending(snapshot, plain).run()
         return plain
     least = _faults(snapshot, plain, True)
@@ -60,7 +69,7 @@ def decide(snapshot: Snapshot) -> Round:
     return best
 
 
-def _in_order(snapshot: Snapshot, way: Way = Way()) -> Round:
+def _in_order(snapshot: Snapshot, way: Way) -> Round:
     """A plain round in the order that follows from its own plan.
 
     A share grows from the turn of a task that is given room, also where it finds it only later, when more room is
@@ -68,12 +77,29 @@ def _in_order(snapshot: Snapshot, way: Way = Way()) -> Round:
     """
     done = Round(snapshot, way)
     done.run()
-    for _ in range(AGAIN_MAX):
-        if done.late == done.way.counted or not done.waiting:
-            break
-        done = Round(snapshot, replace(way, counted=frozenset(done.late)))
+    tried = [done]
+    while done.waiting:
+        placed = {id for id in done.late | done.way.counted if id in done.board.spots}
+        if placed == done.way.counted:
+            return done
+        if len(tried) > AGAIN_MAX:  # who is counted is not placed, who is not is: the one that overtakes the fewest
+            return min(tried, key=lambda one: _overtaken(snapshot, one))
+        done = Round(snapshot, replace(way, counted=frozenset(placed)))
         done.run()
+        tried.append(done)
     return done
+
+
+def _overtaken(snapshot: Snapshot, done: Round) -> int:
+    """How many units wait while one behind them, in the order that follows from the plan, stands in their place."""
+    shares = fairness.Shares(snapshot)
+    ranks = {name: tier.rank for name, tier in snapshot.tiers.items()}
+    turns: dict[str, int] = {}
+    for unit in fairness.Turns(done.units, shares, ranks):
+        turns.update(dict.fromkeys((claim.id for claim in unit.members), len(turns)))
+        if unit.members[0].id in done.board.spots:
+            shares.give(unit.members)
+    return faults.overtaken(done.board, done.waiting, turns, done.held, most=PAIRS_MAX)
 
 
 def _small(done: Round) -> bool:
@@ -93,8 +119,7 @@ def _faults(snapshot: Snapshot, done: Round, moved: bool) -> tuple[int, int, int
 
 def _ways(snapshot: Snapshot, plain: Round) -> Iterator[Round]:
     def mended(way: Way) -> Round:
-        done = Round(snapshot, way)
-        done.run()
+        done = _in_order(snapshot, way)
         _Mending(snapshot, done).run()
         return done
 
@@ -137,6 +162,7 @@ class _Mending:
             if not (self._promote() or moved):
                 break
         self._name()
+        done.decided_at.clear()  # some victims have changed hands
 
     def _name(self) -> None:
         """Name anew the victims that changed hands, unless by that more is broken at the turns."""
