@@ -19,7 +19,7 @@ cannot be seen in one plan: tests make it twice. Each docstring says what the co
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 
@@ -74,6 +74,9 @@ def certify(snapshot: Snapshot, plan: Decisions, only: Collection[str] | None = 
 def once(case: Case, plan: Decisions) -> Found:
     """Every pending task is in exactly one of launch, reserve, wait; nothing else is; nodes are known."""
     facts = case.facts
+    apart = facts.placed.keys().isdisjoint(facts.waiting)
+    if apart and len(facts.placed) + len(facts.waiting) == len(facts.pending) == facts.listed:
+        return  # those are pending, and go to nodes that there are; as many are named: each once
     listed = [one.task for part in (plan.launch, plan.reserve, plan.wait) for one in part]
     for id in listed:
         if id not in facts.pending:
@@ -81,11 +84,10 @@ def once(case: Case, plan: Decisions) -> Found:
     for one in [*plan.launch, *plan.reserve]:
         if one.node not in facts.row:
             yield one.task, f"goes to {one.node}, which is no node of the snapshot"
-    if len(listed) != len(facts.pending) or len(set(listed)) != len(listed):
-        times = Counter(listed)
-        for id in facts.pending:
-            if times[id] != 1:
-                yield id, f"is in {times[id]} of launch, reserve and wait"
+    times = Counter(listed)
+    for id in facts.pending:
+        if times[id] != 1:
+            yield id, f"is in {times[id]} of launch, reserve and wait"
 
 
 def legal(case: Case, plan: Decisions) -> Found:
@@ -122,10 +124,13 @@ def fits(case: Case) -> Found:
 def allowed(case: Case) -> Found:
     """Nodes are up and match; limits, ceilings (the dying and victims count) and whole gangs."""
     facts = case.facts
-    for claim, row in zip(facts.arrivals, facts.at.tolist(), strict=True):
-        if not facts.up[row] or (claim.constraints and not facts.matches(claim)[row]):
-            yield claim.id, f"may not be on {facts.names[row]}: it is not up or does not meet the constraints"
-    yield from _limits(facts)
+    astray = np.flatnonzero(~facts.up[facts.at]).tolist()
+    bound = [(index, claim) for index, claim in enumerate(facts.arrivals) if claim.constraints]
+    astray += [index for index, claim in bound if not facts.matches(claim)[facts.at[index]]]
+    for index in sorted({*astray}):
+        name = facts.names[facts.at[index]]
+        yield facts.arrivals[index].id, f"may not be on {name}: it is not up or does not meet the constraints"
+    yield from _limits(facts, [(claim, int(facts.at[index])) for index, claim in bound])
     yield from _ceilings(facts)
     for unit in facts.gangs():
         lists = {"launch" if c.id in facts.launched else "reserve" if c.id in facts.reserved else "wait" for c in unit}
@@ -133,9 +138,9 @@ def allowed(case: Case) -> Found:
             yield unit[0].id, f"its gang is in {' and '.join(sorted(lists))}"
 
 
-def _limits(facts: Facts) -> Found:
+def _limits(facts: Facts, bound: Sequence[tuple[Claim, int]]) -> Found:
     spreads: dict[tuple[str, str, str], Plane] = {}
-    for claim, row in zip(facts.arrivals, facts.at.tolist(), strict=True):
+    for claim, row in bound:
         for one in claim.constraints:
             if one.limit is None:
                 continue

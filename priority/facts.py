@@ -82,6 +82,7 @@ class Facts:
         self.placed = {**self.launched, **self.reserved}
         """By task: the row of its node."""
         self.waiting = {one.task: one.reason for one in plan.wait if one.task in self.pending}
+        self.listed = len(plan.launch) + len(plan.reserve) + len(plan.wait)
         self.takers: dict[str, str] = {
             one.task: one.preemptor
             for one in plan.preempt
@@ -102,7 +103,7 @@ class Facts:
         """By arrival: its row."""
         self.brings: Plane = self.vectors(self.arrivals)
         """By arrival: what it asks for, `[R, A]`."""
-        now: Flags = np.array([claim.id in self.launched for claim in self.arrivals], np.bool_)
+        now: Flags = np.arange(len(self.arrivals)) < len(self.launched)
         self.victims: list[Claim] = [claim for id in self.takers if (claim := self.snapshot.task(id)) is not None]
         self.falls: Picks = np.array([self.row.get(one.node or "", 0) for one in self.victims], np.intp)
         """By victim: its row."""
@@ -192,8 +193,17 @@ class Facts:
         """What each asks for, `[R, A]`."""
         if not claims:
             return np.zeros((len(self._axis), 0), np.int64)
-        shape = self.shape
-        return np.ascontiguousarray(np.array([shape(claim).vector for claim in claims]).T)
+        found: dict[int, int] = {}
+        shapes: list[Shape] = []
+        codes = []
+        for claim in claims:
+            key = id(claim.request)
+            code = found.get(key)
+            if code is None:
+                code = found[key] = len(shapes)
+                shapes.append(self.shape(claim))
+            codes.append(code)
+        return np.array([shape.vector for shape in shapes]).T[:, codes]
 
     def open_to(self, unit: Iterable[Claim]) -> Plane:
         """The room after, less what is kept by `for` for others that wait, where that fits."""

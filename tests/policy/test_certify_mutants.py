@@ -18,10 +18,13 @@ from engine_worlds import Dice
 from priority import preempt
 from priority.certify import certify
 from priority.fairness import Shares
-from priority.plan import Plan, make_plan
+from priority.plan import Plan, Waiting, make_plan
+from priority.reason import Reason
 from priority.snapshot import Snapshot
 
 SEEDS = 400
+
+NO_ROOM = Reason("no-room", "no room")
 
 Document = dict[str, Any]
 
@@ -237,6 +240,10 @@ def forgets_who_waits(plan: Plan) -> Plan:
     return replace(plan, wait=plan.wait[1:])
 
 
+def names_one_for_another(plan: Plan) -> Plan:
+    return replace(plan, wait=(*plan.wait[1:], Waiting(plan.launch[0].task, NO_ROOM))) if plan.launch else plan
+
+
 def launches_what_it_reserves(plan: Plan) -> Plan:
     return replace(plan, launch=plan.launch + plan.reserve, reserve=(), preempt=())
 
@@ -273,6 +280,7 @@ def swaps_two_launches(plan: Plan) -> Plan:
 
 SAID: list[tuple[Callable[[Plan], Plan], set[str]]] = [
     (forgets_who_waits, {"once"}),
+    (names_one_for_another, {"once"}),
     (launches_what_it_reserves, {"fits"}),
     (spares_the_last_victim, {"fits"}),
     (kills_for_another, {"legal"}),
