@@ -210,6 +210,10 @@ class Board:
         """The same of what is free now, whatever is reserved."""
         return self._fitting(claim).free()
 
+    def smallest_first(self) -> Picks:
+        """Nodes by all that they have, each resource as a part of the cluster's; then by name."""
+        return np.argsort((self.capacity * self.scale).sum(axis=1), kind="stable")
+
     def most_free(self) -> list[int]:
         """Of each resource the most that any node has free now."""
         return [int(most) for most in self.now.max(axis=0, initial=0)]

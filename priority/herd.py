@@ -100,17 +100,13 @@ class Herd:
 
     def least(self, flags: Flags) -> int | None:
         """Of some the one with the least work lost; of equals the first by node, then by key. None of none."""
-        works = self.works()
+        works, picks = self.works(), np.flatnonzero(flags)
         if works is None:
-            picks = np.flatnonzero(flags)
             return min(map(int, picks), key=lambda one: (self.work(one), self.node[one], self.key(one)), default=None)
-        mine = self._stock.scratch("least")
-        mine.fill(HARD)
-        np.copyto(mine, works, where=flags)
-        least = mine[mine.argmin()] if len(mine) else HARD
-        if least == HARD:
+        if not len(picks):
             return None
-        picks = np.flatnonzero(mine == least)
+        mine = works.take(picks)
+        picks = picks[mine == mine.min()]
         if len(picks) > 1:
             nodes = self.node[picks]
             picks = picks[nodes == nodes.min()]

@@ -9,7 +9,7 @@ after it with the same value.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -57,6 +57,13 @@ class Rules:
         self._spreads: dict[tuple[str, str], _Spread | None] = dict.fromkeys(snapshot.limited())
         self._ceilings: dict[tuple[str, str, str], list[tuple[tuple[str, ...], Mapping[str, int]]]] = {}
         self._given: dict[tuple[str, ...], Resources] = {}
+
+    def remember(self, key: str, make: Callable[[], Codes]) -> Codes:
+        """What follows from the nodes alone, until one of them changes."""
+        found = self._cached.get(key)
+        if found is None:
+            found = self._cached[key] = make()
+        return cast("Codes", found)
 
     # --- one task, one node: what never changes in a round ---
 

@@ -124,8 +124,7 @@ class _Filling:
 
     def __init__(self, board: Board) -> None:
         self._board = board
-        size = (board.capacity * board.scale).sum(axis=1)
-        self._order: Picks = np.argsort(size, kind="stable")
+        self._order: Picks = board.rules.remember("smallest first", board.smallest_first)
         self._free = [np.ascontiguousarray(column) for column in np.minimum(board.now, board.total)[self._order].T]
         self._column = {name: column for column, name in enumerate(board.axis)}
         self._all = bool(board.rules.up.all())

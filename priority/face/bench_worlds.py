@@ -17,6 +17,7 @@ NOW_US = 1_800_000_000_000_000
 HOUR_US = 3_600_000_000
 RACKS = 40
 ROLES = 20
+ROLE = [f"r{index}" for index in range(ROLES)]
 
 
 def cluster(nodes: int, capacity: Resources) -> Snapshot:
@@ -27,38 +28,40 @@ def cluster(nodes: int, capacity: Resources) -> Snapshot:
     return snapshot
 
 
-def task(id: str, tier: str, request: Resources, *, role: str = "r0", age_us: int = 0, **more: object) -> Claim:
+def task(
+    id: str, tier: str, request: Resources, *, role: str = "r0", age_us: int = 0, job: str = "", **more: object
+) -> Claim:
     """A pending task; it runs if `node` is given."""
     state = "running" if "node" in more else "pending"
-    return Claim(id, f"j{id}", role, "u", tier, request=request, state=state, since_us=NOW_US - age_us, **more)  # type: ignore[arg-type]
+    return Claim(id, job or f"j{id}", role, "u", tier, request=request, state=state, since_us=NOW_US - age_us, **more)  # type: ignore[arg-type]
 
 
 def half_full(nodes: int, seed: int = 1) -> Snapshot:
-    """Nodes of 64 cpus and 256 GiB with ten tasks each, a good half of their room free."""
+    """Nodes of 64 cpus and 256 GiB with ten tasks each, a good half of their room free; ten tasks are a job."""
     dice = random.Random(seed)
     snapshot = cluster(nodes, {"cpus": 64_000, "mem": 262_144})
     requests = [{"cpus": 1000 * cpus, "mem": 1024 * mem} for cpus in (1, 2, 3) for mem in (2, 6, 12)]
-    for index in range(10 * nodes):
-        request = dice.choice(requests)
-        age, node = dice.randrange(HOUR_US), f"n{index // 10:06d}"
-        role = f"r{dice.randrange(ROLES)}"
-        snapshot.put_task(task(f"v{index:07d}", "devel", request, role=role, age_us=age, node=node, priority=index % 3))
+    for node in range(nodes):
+        name, job = f"n{node:06d}", f"j{node:06d}"
+        for index in range(10 * node, 10 * node + 10):
+            request, age, role = dice.choice(requests), dice.randrange(HOUR_US), dice.choice(ROLE)
+            more = {"node": name, "priority": index % 3}
+            snapshot.put_task(task(f"v{index:07d}", "devel", request, role=role, age_us=age, job=job, **more))
     return snapshot
 
 
 def full(nodes: int, seed: int = 2) -> Snapshot:
-    """Nodes of 64 cpus and 256 GiB, each full of ten devel tasks of several sizes, priorities and ages."""
+    """Nodes of 64 cpus and 256 GiB, each full of ten devel tasks (a job) of several sizes, priorities and ages."""
     dice = random.Random(seed)
     snapshot = cluster(nodes, {"cpus": 64_000, "mem": 262_144})
     sizes = [(cpus, 4096 * cpus) for cpus in (4, 4, 5, 6, 6, 6, 7, 8, 8, 10)]
     requests: list[Resources] = [{"cpus": 1000 * cpus, "mem": mem} for cpus, mem in sizes]
-    for index in range(10 * nodes):
-        age, node = dice.randrange(HOUR_US), f"n{index // 10:06d}"
-        role = f"r{dice.randrange(ROLES)}"
-        victim = task(
-            f"v{index:07d}", "devel", requests[index % 10], role=role, age_us=age, node=node, priority=dice.randrange(3)
-        )
-        snapshot.put_task(victim)
+    for node in range(nodes):
+        name, job = f"n{node:06d}", f"j{node:06d}"
+        for index in range(10 * node, 10 * node + 10):
+            request, age, role = requests[index % 10], dice.randrange(HOUR_US), dice.choice(ROLE)
+            more = {"node": name, "priority": dice.randrange(3)}
+            snapshot.put_task(task(f"v{index:07d}", "devel", request, role=role, age_us=age, job=job, **more))
     return snapshot
 
 
