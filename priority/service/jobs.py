@@ -266,13 +266,15 @@ class Jobs:
         return added
 
     def _ring(self, jobs: Iterable[Job], last_event: int | None) -> None:
-        """After the commit: tell the scheduler and who watches events. Losing this costs latency, nothing else."""
-        by_tier: dict[str, list[str]] = {}
-        for job in jobs:
-            by_tier.setdefault(job.spec.tier, []).append(job.uid)
-        for tier, uids in by_tier.items():
-            self._parts.queue.ring(tier, uids, last_event)
-            last_event = None  # it is told once
+        """After the commit: tell the scheduler and who watches events. Losing this costs latency, nothing else.
+
+        One call for all, by the highest tier among them: what was committed together is decided together. Told apart,
+        a lower tier might start, only to give way to a higher one of the same request a moment later.
+        """
+        tiers = self._parts.tiers
+        ranked = sorted(jobs, key=lambda job: -tiers[job.spec.tier].rank)
+        if ranked:
+            self._parts.queue.ring(ranked[0].spec.tier, [job.uid for job in ranked], last_event)
 
 
 # --- finding -----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 
 from priority.errors import Conflict, Invalid, NotFound, PriorityError, QuotaExceeded
 from priority.job import Job
-from priority.ports import User
+from priority.ports import JobQuery, Page, User
 from priority.service.jobs import Accepted, Submission
 from priority.task import State
 
@@ -196,3 +196,19 @@ def test_each_accepted_request_leaves_an_audit_row() -> None:
     made = [(row.who, row.subject) for row in rows if row.action == "job.submit"]
     assert made == [("ada", "jobs:2 of physics"), ("ada", "job:physics/prod/a")]
     assert world.service.roles.audits(ADA, Page(10))[0] == []
+
+
+def test_what_is_submitted_together_is_told_together() -> None:
+    """Told apart, the lower tier would start and give way to the higher one of the same request a moment later."""
+    world = World([node("n1", 2)])
+    world.settle()
+    low, high = spec("physics/opportunistic/low", instances=2), spec("physics/devel/high", instances=2)
+    world.submit(low, high)
+    (call,) = world.queue.take()
+    world.scheduler.call([call])
+    world.settle()
+    jobs = {job.spec.name: job for job in world.service.jobs.list(ROOT, JobQuery(), Page(10))[0]}
+    assert (call.tier, call.jobs) == ("devel", (jobs["high"].uid, jobs["low"].uid))
+    assert world.states(jobs["high"]) == ["0.1 running", "1.1 running"]
+    assert world.states(jobs["low"]) == ["0.1 pending", "1.1 pending"]
+    assert world.events("task.preempting") == []
