@@ -4,6 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from priority.errors import (
+    Conflict,
+    Invalid,
+    Malformed,
+    PriorityError,
+    QuotaExceeded,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+)
+from priority.face import problem
+from priority.quota import Refused
+from priority.service.access import no_such
+
 SPEC: dict[str, Any] = {
     "role": "physics",
     "tier": "prod",
@@ -259,15 +273,21 @@ HEALTH: dict[str, Any] = {
     "version": "0.1.0",
     "parts": {"database": "ok", "redis": "ok", "scheduler": "ok", "nodes": "ok"},
 }
-PROBLEM: dict[str, Any] = {
-    "type": "urn:priority:problem:quota-exceeded",
-    "title": "The quota does not allow it",
-    "status": 403,
-    "detail": "the quota of role physics, tier prod does not allow it: cpus: quota 8, in use 4, asked 8, short by 4",
-    "code": "quota-exceeded",
-    "owner": "role physics, tier prod",
-    "quota": {"cpus": 8},
-    "use": {"cpus": 4},
-    "ask": {"cpus": 8},
-    "short": {"cpus": 4},
-}
+_REFUSED = Refused("role physics, tier prod", {"cpus": 8000}, {"cpus": 4000}, {"cpus": 8000}, {"cpus": 4000})
+_PROBLEMS = (
+    Malformed("not JSON: expected value at line 1 column 1"),
+    Unauthenticated("send a token: Authorization: Bearer TOKEN"),
+    QuotaExceeded(_REFUSED.message, **_REFUSED.plain()),
+    no_such("role physics"),
+    Conflict(
+        "physics/prod/reco: physics/prod/reco is active already; kill it, wait for its end, or take another name",
+        job=JOB_SUMMARY["uid"],
+        key=JOB_SUMMARY["key"],
+    ),
+    TooLarge("the body has 33554432 bytes, at most 16777216 are allowed", limit=16_777_216, size=33_554_432),
+    Invalid("tier", "'gold' is not a tier; there are prod, devel, opportunistic"),
+    PriorityError("a fault of ours; the server's log says more"),
+    Unavailable("the database cannot be read: another writer has it for too long; try again"),
+)
+PROBLEMS: dict[int, dict[str, Any]] = {error.status: problem.document(error) for error in _PROBLEMS}
+"""One of each status, made as every answer is."""

@@ -121,5 +121,5 @@ def _complete(operation: dict[str, Any], permission: Permission | None) -> None:
         operation["description"] = f"{operation.get('description', '')}\n\nPermission: {permission}.".strip()
     operation["responses"].pop("422", None)
     for status, text in _TEXTS.items():
-        content = {"schema": {"$ref": "#/components/schemas/Problem"}, "example": examples.PROBLEM}
+        content = {"schema": {"$ref": "#/components/schemas/Problem"}, "example": examples.PROBLEMS[status]}
         operation["responses"].setdefault(str(status), {"description": text, "content": {problem.MEDIA_TYPE: content}})

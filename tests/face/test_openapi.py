@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
+from pydantic import TypeAdapter
 
 from priority.backend.memory import MemoryBackend
-from priority.face import api
+from priority.face import api, problem, views
 from priority.queue.memory import MemoryQueue
 from priority.service.build import assemble
 from priority.service.clock import SystemClock
@@ -55,9 +56,28 @@ def test_every_operation_is_complete(described: Any) -> None:
         assert "application/problem+json" in operation["responses"]["404"]["content"], name
 
 
-def test_examples_of_bodies_are_valid(described: Any) -> None:
-    from pydantic import TypeAdapter
+def test_every_example_of_a_problem_is_of_its_status(described: Any) -> None:
+    seen = 0
+    for name, operation in operations(described):
+        for status, answer in operation["responses"].items():
+            content = answer.get("content", {}).get(problem.MEDIA_TYPE)
+            assert (content is None) == (status[0] == "2" or (name, status) == ("GET /v1/health", "503")), (
+                name,
+                status,
+            )
+            if content is None:
+                continue
+            example = content["example"]
+            kind = type(problem.rebuild(int(status), example))
+            assert example["status"] == int(status) == kind.status, (name, status)
+            assert example["code"] == kind.code and example["title"] == kind.__doc__, (name, status)
+            assert example["type"] == problem.TYPE_PREFIX + kind.code, (name, status)
+            TypeAdapter(views.Problem).validate_python(example)
+            seen += 1
+    assert seen > 100
 
+
+def test_examples_of_bodies_are_valid(described: Any) -> None:
     from priority.face.openapi import BODIES
 
     for name, operation in operations(described):
