@@ -70,6 +70,7 @@ class Herd:
         self._soft: Plane = stock.soft[:size]
         self._live: Flags = stock.live[:size]
         self._lawful: dict[tuple[str, str, int], Flags] = {}
+        self._largest: dict[int, int] = {}
         self._works: Plane | bool | None = False
         """False: not asked for yet."""
 
@@ -93,6 +94,12 @@ class Herd:
         if self._works is False:
             self._works = self._stock.works(self._now_us)
         return None if isinstance(self._works, bool) else self._works
+
+    def largest(self, column: int) -> int:
+        """The most of one resource that any of them asks for."""
+        if column not in self._largest:
+            self._largest[column] = int(self.request[:, column].max(initial=0))
+        return self._largest[column]
 
     def needs(self, need: Plane) -> Plane:
         """`[K]`: of each its node's `need`. The next call writes over it."""

@@ -210,6 +210,8 @@ class Prices:
             need = np.maximum(size - board.total[:, column], 0)
             if out is not None:
                 need[out], out = HARD, None
+            if need.min(initial=HARD) > herd.largest(column):
+                return np.zeros(len(flags), np.bool_)
             flags &= herd.request[:, column] >= herd.needs(need)
         if out is not None:
             flags &= ~out.take(herd.node)
