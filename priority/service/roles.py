@@ -10,18 +10,25 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from priority.document import shown
 from priority.errors import Conflict, Invalid
 from priority.job import JobState
 from priority.node import NodeState
 from priority.ports import Audit, JobQuery, Page, Reader, User, Writer
 from priority.quota import lowered_below_use, oversold
-from priority.resources import Resources, minus, show, total
+from priority.resources import Resources, minus, plain, show, total
 from priority.role import Change, MemberSpec, RoleSpec, check_tiers, diff
 from priority.service.access import may, no_such, visible_roles
 from priority.service.parts import Parts
 from priority.tier import Tier
 
 AuditPage = tuple[list[Audit], str | None]
+
+ACTIONS = (
+    *("role.make", "role.change", "role.drop", "quota.set", "user.make", "token.make", "token.revoke"),
+    *("job.submit", "job.kill", "job.restart", "job.scale", "node.drain", "node.undrain", "node.forget", "plan.refuse"),
+)
+"""Everything that is audited."""
 Usage = Mapping[tuple[str, str, str], Resources]
 
 
@@ -184,8 +191,13 @@ class Roles:
         since_us: int | None = None,
     ) -> AuditPage:
         """Who changed what, newest first: of the roles in which the actor is admin, or everything. Of one role, by one
-        user, of one action (`quota.set`) or kind of action (`quota`), since a moment.
+        user, of one action (`quota.set`) or kind of action (`quota`), since a moment. `Invalid` for an action
+        that there is not.
         """
+        kinds = dict.fromkeys(one.partition(".")[0] for one in ACTIONS)
+        if action is not None and action not in kinds and action not in ACTIONS:
+            there = f"there are {', '.join(ACTIONS)}, and the kinds {', '.join(kinds)}"
+            raise Invalid("action", f"{shown(action)} is not an action; {there}")
         roles = None if actor.admin else [name for name in actor.grants if may(actor, name, "admin")]
         if role is not None:
             roles = [role] if roles is None or role in roles else []
@@ -207,9 +219,14 @@ class Roles:
         changes = diff(before, after)
         _check_grants(actor, changes)
         names = sorted({change.role for change in changes})
-        if not force:
-            for name in names:
+        forced: dict[str, str] = {}
+        for name in names:
+            try:
                 _check_use(writer, name, before.get(name), after.get(name), self._guaranteed())
+            except Conflict as error:
+                if not force:
+                    raise
+                forced[name] = error.message
         now_us = self._parts.clock.now_us()
         for name in names:
             if name in after:
@@ -226,7 +243,7 @@ class Roles:
                     f"role:{name}",
                     name,
                     _plain(before.get(name)),
-                    _plain(after.get(name)),
+                    _plain(after.get(name), forced.get(name)),
                 )
             )
         writer.emit(_events(changes, actor, now_us))
@@ -278,7 +295,7 @@ def _refuse_below(whose: str, new: Resources | None, use: Resources) -> None:
             f"the new quota of {whose} is below its use by {show(over)}; end work first, or force it (then nothing "
             "more is admitted until the use has fallen)",
             owner=whose,
-            over=over,
+            over=plain(over),
         )
 
 
@@ -332,8 +349,10 @@ def _action(name: str, before: Mapping[str, RoleSpec], after: Mapping[str, RoleS
     return "quota.set" if quota_only else "role.change"
 
 
-def _plain(spec: RoleSpec | None) -> Any:
-    return None if spec is None else spec.model_dump(mode="json")
+def _plain(spec: RoleSpec | None, forced: str | None = None) -> Any:
+    """For an audit row. `forced`: why it would have been refused, had it not been forced."""
+    plainly = None if spec is None else spec.model_dump(mode="json")
+    return plainly if forced is None else {**(plainly or {}), "forced": forced}
 
 
 def _events(

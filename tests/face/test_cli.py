@@ -197,6 +197,7 @@ BAD = [
     (["agent", "--name", "a/b"],                    2, ["--name"]),
     (["plan", "nowhere.json"],                      2, ["nowhere.json"]),
     (["plan"],                                      2, ["SNAPSHOT", "--example"]),
+    (["audit", "list", "--action", "bogus"],        2, ["bogus", "is not an action; there are", "quota.set"]),
     (["audit", "list", "--since", "soon"],          2, ["since", "7d"]),
     (["audit", "list", "--action", "Q u"],          2, ["action"]),
 ]  # fmt: skip

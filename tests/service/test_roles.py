@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from priority import service
 from priority.errors import Conflict, Invalid, NotFound, PriorityError
-from priority.ports import Page, User
+from priority.ports import Audit, Page, User
 from priority.role import RoleSpec
+from priority.service.roles import ACTIONS
 from priority.task import State
 
 from .world import ADA, BEN, EVE, ROOT, World, node, spec
@@ -16,6 +20,10 @@ from .world import ADA, BEN, EVE, ROOT, World, node, spec
 
 def role(**fields: Any) -> RoleSpec:
     return RoleSpec.model_validate(fields)
+
+
+def newest(world: World) -> Audit:
+    return world.service.roles.audits(ROOT, Page(1))[0][0]
 
 
 def test_applying_what_is_there_changes_nothing() -> None:
@@ -52,6 +60,9 @@ def test_roles_that_a_file_does_not_name_stay_unless_told() -> None:
     assert set(world.service.roles.show(ROOT)) == {"physics", "chem", "web"}
     world.service.roles.apply(ROOT, desired, delete=True, force=True)
     assert set(world.service.roles.show(ROOT)) == {"physics"}
+    dropped, _ = world.service.roles.audits(ROOT, Page(2), action="role.drop")
+    forced = {row.subject: row.after for row in dropped}
+    assert forced["role:web"] is None and "has active jobs" in forced["role:chem"]["forced"]
     assert world.service.jobs.get(ROOT, "chem/devel/a").active == 1
 
 
@@ -69,14 +80,18 @@ def test_a_guarantee_is_not_lowered_below_its_use(quota: dict[str, int] | None, 
     world = World()
     world.submit(spec("physics/prod/a", cpus=4))
     if refused:
-        with pytest.raises(Conflict, match="is below its use by cpus"):
+        with pytest.raises(Conflict, match="is below its use by cpus") as refusal:
             world.service.roles.set_quota(ROOT, "physics", "prod", quota)
+        below = (4000 - (quota or {}).get("cpus", 0)) / 1000
+        assert refusal.value.details["over"] == {"cpus": below}, "in cores, as everywhere"
         assert world.service.roles.show(ROOT)["physics"].quota == {"prod": {"cpus": 8000}}
         world.service.roles.set_quota(ROOT, "physics", "prod", quota, force=True)
+        assert newest(world).after["forced"] == str(refusal.value)
         with pytest.raises(PriorityError, match="quota"):
             world.submit(spec("physics/prod/b"))
     else:
-        world.service.roles.set_quota(ROOT, "physics", "prod", quota)
+        world.service.roles.set_quota(ROOT, "physics", "prod", quota, force=True)
+        assert "forced" not in newest(world).after, "it would not have been refused"
 
 
 def test_a_user_s_guarantee_neither() -> None:
@@ -218,8 +233,20 @@ def test_audits_are_found_by_role_user_action_and_time_of_what_one_may_see() -> 
     assert found(ROOT, since_us=since_us) == new
     assert found(ROOT, action="quota") == new and found(ROOT, action="quota.set", role="chem") == new[:1]
     assert found(ROOT, who="nobody") == []
+    for wrong in ("bogus", "quota.bogus", "quo"):
+        with pytest.raises(Invalid, match=f"action: .*{wrong}.* is not an action; there are role.make, .*quota.set"):
+            found(ROOT, action=wrong)
     assert found(BEN, action="quota") == new[1:], "BEN is admin of physics"
     assert found(BEN, role="chem") == [], "what one may not see is not found by asking for it"
+
+
+def test_every_action_that_is_audited_is_known() -> None:
+    """And what is named like one is an event."""
+    events = {"job.ended", "job.scaled", "job.submitted", "job.killed", "job.restarted", "node.up", "node.down"}
+    events |= {"node.silent", "quota.changed", "role.changed"}
+    named = re.compile(r'"((?:role|quota|user|token|job|node|plan)\.[a-z]+)"')
+    for file in Path(service.__file__).parent.glob("*.py"):
+        assert set(named.findall(file.read_text())) <= events | set(ACTIONS), file.name
 
 
 def test_a_review_tells_each_role_that_would_be_refused() -> None:
