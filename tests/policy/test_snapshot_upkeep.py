@@ -225,21 +225,27 @@ def _stock(snapshot: Snapshot) -> dict[str, Any]:
     settled, axis = snapshot.settled(), snapshot.axis()
     stock = settled.stock
     codes = {code: owner for owner, code in stock.owners.items()}
-    return {
+    found = {
         claim.id: (
-            claim,
-            bool(stock.live[place]),
             settled.names[stock.row[place]],
             int(stock.rank[place]),
-            int(stock.soft[place]),
             int(stock.priority[place]),
             int(stock.since[place]),
             codes[int(stock.owner[place])],
             _some(dict(zip(axis, stock.request[place].tolist(), strict=False))),
+            bool(stock.live[place]),
+            int(stock.soft[place]),
         )
         for place, claim in enumerate(stock.claims)
         if claim is not None
     }
+    for id, row in found.items():  # made anew it would be wrong in the same way, so against the task itself
+        claim = snapshot.task(id)
+        assert claim is not None
+        rank = snapshot.tiers[claim.tier].rank
+        told = claim.node, rank, claim.priority, claim.since_us, (claim.tier, claim.role), _some(claim.request)
+        assert row[:6] == told
+    return found
 
 
 TestUpkeep = Upkeep.TestCase
