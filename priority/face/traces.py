@@ -5,13 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import sys
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from priority import resources, strict
+from priority import resources, strict, unique
 from priority.errors import Invalid, Malformed, PriorityError
 from priority.history import Cluster
 from priority.node import Node
@@ -98,7 +99,7 @@ def _lines(path: Path) -> Iterator[str]:
                 yield from file
     except UnicodeDecodeError:
         raise Malformed(f"{path}: is not UTF-8 text") from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise Malformed(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
@@ -235,13 +236,17 @@ def _read_yaml(path: Path) -> Any:
     from priority.face.shell import read_text
 
     try:
-        return yaml.safe_load(read_text(path))
+        return unique.load(read_text(path))
+    except Invalid as error:
+        raise Malformed(f"{path}: {error.message}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""
         raise Malformed(f"{path}: {where}not YAML: {getattr(error, 'problem', None) or error}") from None
-    except (RecursionError, ValueError) as error:
-        raise Malformed(f"{path}: not YAML: {str(error) or 'nested too deeply'}") from None
+    except RecursionError:
+        raise Malformed(f"{path}: not YAML: nested too deeply") from None
+    except ValueError as error:
+        raise Malformed(f"{path}: not YAML: {error}") from None
 
 
 def widest_of(nodes: Iterable[Node]) -> int:

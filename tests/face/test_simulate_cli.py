@@ -160,7 +160,7 @@ GOOD = '{"submit": 0, "runtime": 1, "role": "r", "tier": "devel"}'
         ("{", "line: is not JSON"),
         ("[]", "line: must be an object"),
         ('{"submit": 0, "role": "r", "tier": "devel"}', "runtime: is missing"),
-        (GOOD.replace("0", "-1"), "submit: must be between 0 and ten years"),
+        (GOOD.replace("0", "-1"), "submit: must not be negative"),
         (GOOD.replace('"r"', '"r s"'), "role: "),
         (GOOD.replace("devel", "gold"), "tier: 'gold' is not a tier; there are prod, devel, opportunistic"),
         (GOOD.replace("}", ', "cpus": 3}'), "cpus: is not known; there are id, submit, runtime"),
@@ -237,6 +237,19 @@ def test_a_bad_policy_is_named(text: str, problem: str, trace: Path, nodes: Path
     path.write_text(text)
     done = run("simulate", trace, "--nodes", nodes, "--policy", path, status=2)
     assert done.stderr.startswith(f"priority: {path}: {problem}")
+
+
+def test_a_damaged_trace_is_named(nodes: Path, tmp_path: Path) -> None:
+    path = tmp_path / "t.swf.gz"
+    data = gzip.compress(SWF.encode() * 50)
+    for bad in (data[:-12], data[:40] + bytes(20) + data[60:], b"no gzip", b""):
+        path.write_bytes(bad)
+        done = CliRunner().invoke(app, ["simulate", str(path), "--nodes", str(nodes)])
+        assert (done.exit_code, len(done.stderr.splitlines())) in ((2, 1), (2, 10), (0, 0)), done.output
+        assert done.exit_code == 0 or str(path) in done.stderr
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(b"\xff\xfe")
+    assert run("simulate", path, "--nodes", nodes, status=2).stderr == f"priority: {path}: is not UTF-8 text\n"
 
 
 def test_files_that_are_not_there(trace: Path, nodes: Path, tmp_path: Path) -> None:
