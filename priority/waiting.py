@@ -34,7 +34,8 @@ def why(board: Board, unit: Unit) -> list[tuple[Claim, Reason]]:
     for claim in unit.members:
         reason = _never(board, claim)
         if reason is None and together is not None:
-            reason = _ceiling(board.rules.over([claim]) or together)
+            never = together.ask > together.ceiling
+            reason = _ceiling(together if never else board.rules.over([claim]) or together)
         if reason is None and unit.gang is not None and _alone(board, claim):
             text = f"its gang {unit.gang} starts together or not at all, and not all {len(unit.members)} have room"
             reason = Reason("gang", text, {"gang": unit.gang, "members": len(unit.members)})
@@ -111,6 +112,8 @@ def _ceiling(over: OverCeiling) -> Reason:
     numbers = {"ceiling": over.ceiling, "held": over.held, "ask": over.ask}
     shown = {key: show_amount(name, amount) for key, amount in numbers.items()}
     text = f"{owner} may hold {name} {shown['ceiling']} in tier {over.tier}, holds {shown['held']}, asks {shown['ask']}"
+    if over.ask > over.ceiling:
+        text += ": it asks more than the ceiling: it will never start unless the quota is raised"
     details: dict[str, Any] = {key: plain_amount(name, amount) for key, amount in numbers.items()}
     details |= {"role": over.role, "tier": over.tier, "resource": name}
     return Reason("ceiling", text, details if over.user is None else {**details, "user": over.user})

@@ -65,7 +65,7 @@ async def submit_job(request: Request) -> Response:
     accepted = await state.submitter.submit(Submission(request.state.user, (spec,), key))
     job = accepted.jobs[0]
     where = {"location": f"/v1/jobs/{job.uid}"}
-    warnings = await _warnings(state.service.largest, (spec,))
+    warnings = [*accepted.warnings, *await _warnings(state.service.largest, (spec,))]
     if accepted.replayed:
         (now,) = await run_in_threadpool(state.service.jobs.look_again, accepted.jobs)
         return answer({**plain.job(now.job, now.states), "warnings": warnings}, 200, where)
@@ -110,7 +110,8 @@ async def submit_jobs(request: Request) -> Response:
     if len(specs) > state.settings.bulk_limit:
         raise TooLarge(f"jobs: there are {len(specs)}, at most {state.settings.bulk_limit} go into one request")
     accepted = await state.submitter.submit(Submission(request.state.user, specs, key))
-    more = {"replayed": accepted.replayed, "warnings": await _warnings(state.service.largest, specs)}
+    warnings = [*accepted.warnings, *await _warnings(state.service.largest, specs)]
+    more = {"replayed": accepted.replayed, "warnings": warnings}
     if accepted.replayed:
         again = await run_in_threadpool(state.service.jobs.look_again, accepted.jobs)
         return answer({"jobs": [plain.job_summary(now.job, now.states) for now in again], **more})

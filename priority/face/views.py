@@ -47,7 +47,9 @@ class JobView(JobSummary):
 
 
 class Submitted(JobView):
-    """A job as it was accepted. `warnings`: why it may wait for long, as no node that is known could hold it."""
+    """A job as it was accepted. `warnings`: why it may wait for ever: no node that is known could hold it, or it asks
+    for more than its ceiling.
+    """
 
     warnings: list[str]
 
@@ -60,7 +62,9 @@ class JobPage(TypedDict):
 
 
 class Bulk(TypedDict):
-    """What became of a bulk submission: all of it. `warnings`: of jobs that no node that is known could hold."""
+    """What became of a bulk submission: all of it. `warnings`: of jobs that no node that is known could hold, or that
+    ask for more than their ceiling.
+    """
 
     jobs: list[JobSummary]
     replayed: bool

@@ -23,6 +23,7 @@ from priority.quota import Refused, admit
 from priority.resources import Resources, plain, show, times
 from priority.role import RoleSpec
 from priority.service.access import may, no_such
+from priority.service.largest import over_ceiling
 from priority.service.parts import Parts
 from priority.task import State, Task, task_id
 
@@ -47,6 +48,8 @@ class Accepted:
 
     jobs: tuple[Job, ...]
     replayed: bool = False
+    warnings: tuple[str, ...] = ()
+    """Which of them ask for more than their ceiling."""
 
 
 Answer = Accepted | PriorityError
@@ -114,7 +117,7 @@ class Admission:
         role = request.specs[0].role
         digest = digest_of(request.specs) if request.key else ""
         if request.key and (before := self._answered(role, request.key)):
-            return self._replay(request.key, digest, before)
+            return self._replay(request, request.key, digest, before)
         for index, spec in enumerate(request.specs):
             self._check_names(spec, f"jobs[{index}]" if len(request.specs) > 1 else spec.key)
         charges = self._check_quotas(request)
@@ -131,7 +134,7 @@ class Admission:
             for uid, spec in zip(uids, request.specs, strict=True)
         )
         self._keep(request, jobs, charges, digest)
-        return Accepted(jobs)
+        return Accepted(jobs, warnings=self._warnings(request))
 
     def write(self) -> int | None:
         """Put down everything that was admitted; the id of the last event."""
@@ -160,7 +163,7 @@ class Admission:
     def _answered(self, role: str, key: str) -> tuple[str, Any] | None:
         return self._answers.get((role, key)) or self.writer.answered(role, key)
 
-    def _replay(self, key: str, digest: str, before: tuple[str, Any]) -> Accepted:
+    def _replay(self, request: Submission, key: str, digest: str, before: tuple[str, Any]) -> Accepted:
         former, uids = before
         if former != digest:
             raise Conflict(
@@ -168,7 +171,11 @@ class Admission:
             )
         here = {job.uid: job for job in self.jobs}
         there = self.writer.jobs_of([uid for uid in uids if uid not in here])
-        return Accepted(tuple((here | there)[uid] for uid in uids), replayed=True)
+        jobs = tuple((here | there)[uid] for uid in uids)
+        return Accepted(jobs, replayed=True, warnings=self._warnings(request))
+
+    def _warnings(self, request: Submission) -> tuple[str, ...]:
+        return tuple(over_ceiling(request.specs, request.actor.name, self.roles, self.parts.tiers))
 
     def _check_names(self, spec: JobSpec, what: str) -> None:
         if spec.role not in self.roles:

@@ -1,7 +1,8 @@
-"""A warning for whoever submits what no node there is could ever hold. It is accepted all the same: a node may come.
+"""A warning for whoever submits what no node there is could ever hold, or more than its ceiling. It is accepted all the
+same: a node may come, and a quota may be raised.
 
-Asked for every job that is submitted, so it costs a look into a dictionary: of each kind of request it is known whether
-one of the nodes would do, as they were some seconds ago. Before anybody is warned they are read anew.
+The first is asked for every job that is submitted, so it costs a look into a dictionary: of each kind of request it is
+known whether one of the nodes would do, as they were some seconds ago. Before anybody is warned they are read anew.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from priority.errors import PriorityError
 from priority.job import JobSpec
 from priority.resources import Resources, show, show_amount
+from priority.role import RoleSpec
 from priority.service.parts import Parts
+from priority.tier import Tier
 
 FRESH_S = 5.0
 """So often the nodes are read."""
@@ -77,9 +80,7 @@ class Largest:
             why = self._why(spec.resources)
             if why is not None:
                 found.setdefault(why, []).append(index)
-        if len(specs) == 1:
-            return list(found)
-        return [f"{_which(specs, indexes)}: {why}" for why, indexes in found.items()]
+        return _told(specs, found)
 
     def _why(self, request: Mapping[str, int]) -> str | None:
         key = tuple(request.items())
@@ -115,6 +116,47 @@ def _largest(capacities: Iterable[Resources]) -> list[Resources]:
 
 def _holds(size: Mapping[str, int], request: Mapping[str, int]) -> bool:
     return all(size.get(name, 0) >= amount for name, amount in request.items())
+
+
+def over_ceiling(
+    specs: Sequence[JobSpec], user: str, roles: Mapping[str, RoleSpec], tiers: Mapping[str, Tier]
+) -> list[str]:
+    """A line for each job of `user` that asks for more at once (a gang: all of its instances) than the ceiling of its
+    role or of the user in it: however long it waits, it will not start. Those that are alike are told together.
+    """
+    found: dict[str, list[int]] = {}
+    for index, spec in enumerate(specs):
+        role = roles.get(spec.role)
+        if role is None or not tiers[spec.tier].preemptible:
+            continue
+        member = role.users.get(user)
+        for quota, whose in (
+            (role.quota.get(spec.tier), f"role {spec.role}"),
+            (member.quota.get(spec.tier) if member else None, f"user {user} of role {spec.role}"),
+        ):
+            why = None if quota is None else _over(spec, quota, whose)
+            if why is not None:
+                found.setdefault(why, []).append(index)
+                break
+    return _told(specs, found)
+
+
+def _over(spec: JobSpec, quota: Mapping[str, int], whose: str) -> str | None:
+    count = spec.instances if spec.gang else 1
+    ask = {name: spec.resources.get(name, 0) * count for name in quota}
+    lacks = {name: amount for name, amount in ask.items() if amount > quota[name]}
+    if not lacks:
+        return None
+    ceiling = {name: quota[name] for name in lacks}
+    what = f"its gang of {count} asks for {show(lacks)} at once" if spec.gang else f"it asks for {show(lacks)}"
+    where = f"the ceiling of {whose} in tier {spec.tier} is {show(ceiling)}"
+    return f"{what}, but {where}: it will never start unless the quota is raised"
+
+
+def _told(specs: Sequence[JobSpec], found: Mapping[str, Sequence[int]]) -> list[str]:
+    if len(specs) == 1:
+        return list(found)
+    return [f"{_which(specs, indexes)}: {why}" for why, indexes in found.items()]
 
 
 def _which(specs: Sequence[JobSpec], indexes: Sequence[int]) -> str:

@@ -75,3 +75,19 @@ def test_a_full_limit_is_named() -> None:
     running = {**TASK, "id": "u", "state": "running", "node": "n1"}
     found = reason({"attribute": "host", "limit": 1}, nodes=NODES[:1], more=[running])
     assert found.code == "limit" and "(1 for each host)" in found.message
+
+
+@pytest.mark.parametrize(
+    ("gang", "held", "ceiling", "never"), [(8, 0, 6, True), (8, 6, 6, True), (4, 2, 4, False), (1, 4, 4, False)]
+)
+def test_more_than_the_ceiling_is_told_from_a_full_one(gang: int, held: int, ceiling: int, never: bool) -> None:
+    """Also where one member alone is over it already."""
+    one = {**TASK, "request": {"cpus": 1}}
+    tasks = [{**one, "id": f"t{k}", "gang": "g"} for k in range(gang)]
+    tasks += [{**one, "id": f"u{k}", "job": "k", "state": "running", "node": f"n{k % 3 + 1}"} for k in range(held)]
+    roles = {"r": {"quota": {"devel": {"cpus": ceiling}}}}
+    plan = make_plan(Snapshot.parse({"now": "2026-01-01T00:00:01Z", "nodes": NODES, "tasks": tasks, "roles": roles}))
+    assert len(plan.wait) == gang
+    for waiting in plan.wait:
+        assert waiting.reason.code == "ceiling"
+        assert ("it will never start unless the quota is raised" in waiting.reason.message) == never

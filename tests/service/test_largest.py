@@ -9,11 +9,13 @@ import pytest
 
 from priority.errors import Unavailable
 from priority.node import Node
+from priority.ports import User
 from priority.resources import parse
 from priority.service import largest
+from priority.service.jobs import Accepted, Submission
 from priority.service.largest import Largest
 
-from .world import World, node, spec
+from .world import ADA, BEN, World, node, spec
 
 
 def warnings(world: World, *specs: Any) -> list[str]:
@@ -94,6 +96,48 @@ def test_a_database_that_does_not_answer_fails_nobody(monkeypatch: pytest.Monkey
     monkeypatch.setattr(world.store, "read", lost)
     asked.refresh()
     assert asked.warnings([spec("web/prod/a", cpus=6)])
+
+
+CEILINGS = {
+    "physics": {
+        "quota": {"devel": {"cpus": 6}, "prod": {"cpus": 100}},
+        "users": {"ada": {"quota": {"devel": {"cpus": 3}}}, "ben": {}},
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("actor", "job", "line"),
+    [
+        (BEN, {"instances": 6, "gang": True}, None),
+        (BEN, {"instances": 60}, None),
+        (BEN, {"instances": 7, "gang": True},
+         "its gang of 7 asks for cpus 7 at once, but the ceiling of role physics in tier devel is cpus 6"),
+        (BEN, {"cpus": 7}, "it asks for cpus 7, but the ceiling of role physics in tier devel is cpus 6"),
+        (ADA, {"instances": 2, "cpus": 2, "gang": True},
+         "its gang of 2 asks for cpus 4 at once, but the ceiling of user ada of role physics in tier devel is cpus 3"),
+    ],
+)  # fmt: skip
+def test_what_asks_more_than_its_ceiling_never_starts(actor: User, job: dict[str, Any], line: str | None) -> None:
+    """Told when it is submitted, and when asked why it waits."""
+    world = World([node(f"n{number}", 16) for number in range(2)], roles=CEILINGS)
+    (done,) = world.service.jobs.submit([Submission(actor, (spec("physics/devel/a", **job),), "k")])
+    assert isinstance(done, Accepted)
+    never = "it will never start unless the quota is raised"
+    assert done.warnings == (() if line is None else (f"{line}: {never}",))
+    (again,) = world.service.jobs.submit([Submission(actor, (spec("physics/devel/a", **job),), "k")])
+    assert isinstance(again, Accepted) and again.replayed and again.warnings == done.warnings
+    world.settle()
+    assert (never in world.service.explain(actor, done.jobs[0].uid).summary) == (line is not None)
+
+
+def test_a_guarantee_is_no_ceiling_and_many_jobs_are_told_together() -> None:
+    world = World([node("n1", 16)], roles=CEILINGS)
+    specs = tuple(spec(f"physics/{tier}/j{k}", cpus=7) for k, tier in enumerate(["prod", "devel", "devel"]))
+    (done,) = world.service.jobs.submit([Submission(BEN, specs)])
+    assert isinstance(done, Accepted)
+    (line,) = done.warnings
+    assert line.startswith("jobs[1] (physics/devel/j1) and 1 more: it asks for cpus 7, but the ceiling of role physics")
 
 
 @pytest.mark.parametrize("seed", range(20))
