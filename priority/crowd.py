@@ -62,8 +62,11 @@ class Kind:
         self._oldest = None
 
 
+_GANG = "gang"
+
+
 class Crowd:
-    """Every single task that waits."""
+    """Everybody who waits."""
 
     def __init__(self, shown: int = SHOWN) -> None:
         self.kinds: dict[Hashable, Kind] = {}
@@ -87,6 +90,14 @@ class Crowd:
         if hope:
             self.awake[key] = kind
         return hope
+
+    def enter_gang(self, claims: Iterable[Claim]) -> None:
+        """Members that start together or not at all: a kind of their own."""
+        for claim in claims:
+            key = _GANG, claim.gang
+            kind = self.kinds.setdefault(key, Kind(size=self._size))
+            self._show(key, kind, claim)
+            self.awake[key] = kind
 
     def leave(self, id: str) -> None:
         """A shown task waits no longer."""

@@ -18,7 +18,7 @@ same instant. It looks only at the tasks that this may help: see `crowd`, and `_
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import count
@@ -278,7 +278,8 @@ class Simulation:
         if gang.shown:
             gang.shown = False
             for id in gang.ready:
-                self.snapshot.drop_task(id)
+                self._hide(id)
+                self._crowd.leave(id)
 
     def _enter(self, run: _Run) -> None:
         claim = run.claim
@@ -290,16 +291,17 @@ class Simulation:
         gang.ready[claim.id] = claim
         if not gang.unready:
             gang.shown = self._dirty = True
-            self._show(gang.ready.values())
+            self._crowd.enter_gang(gang.ready.values())
 
-    def _show(self, claims: Iterable[Claim]) -> None:
-        for claim in claims:
-            self.snapshot.put_task(claim)
+    def _hide(self, id: str) -> None:
+        if id in self._present:
+            self._present.discard(id)
+            self.snapshot.drop_task(id)
 
     def _leave_queue(self, claim: Claim) -> None:
+        self._present.discard(claim.id)
+        self._crowd.leave(claim.id)
         if claim.gang is None:
-            self._present.discard(claim.id)
-            self._crowd.leave(claim.id)
             return
         gang = self._gangs[claim.gang]
         del gang.ready[claim.id]
@@ -313,7 +315,7 @@ class Simulation:
             self._dirty = self._stir() or self._dirty
             self._open |= self._changed
             self._changed.clear()
-        if not (self._crowd.kinds or self._gangs):
+        if not self._crowd.kinds:
             self._dirty = False
             self._open.clear()
         elif self._dirty and now_us < self._next_round_us:
@@ -322,7 +324,7 @@ class Simulation:
             self._dirty = False
             self._next_round_us = now_us + self._every_us
             self._round(now_us)
-            if self._cluster.policy and self._events and (self._crowd.kinds or self._gangs):
+            if self._cluster.policy and self._events and self._crowd.kinds:
                 self._look_at(now_us + LOOK_AGAIN_US)
 
     def _look_at(self, at_us: int) -> None:
@@ -331,8 +333,6 @@ class Simulation:
             self._later(at_us, _LOOK, None)
 
     def _round(self, now_us: int) -> None:
-        if self._gangs:
-            self._crowd.wake()
         plan, waiting = self._decide()
         if self._check is not None:
             self._check(self.snapshot, plan)
@@ -344,9 +344,7 @@ class Simulation:
         for taken in plan.preempt:
             self._preempt(self._runs[taken.task], taken.preemptor, now_us)
         for claim in asleep:
-            if claim.id in self._present:
-                self._present.discard(claim.id)
-                self.snapshot.drop_task(claim.id)
+            self._hide(claim.id)
 
     def _decide(self) -> tuple[Plan, set[str]]:
         """The plan that a look at everybody would have given, and whom it leaves waiting."""
@@ -396,8 +394,8 @@ class Simulation:
     # --- whom a change may help ---
 
     def _frees_by_rule(self, gone: Claim) -> bool:
-        """Wake those whom an end may help beyond the room on its node: by a ceiling, a limit, a gang, a policy."""
-        if self._gangs or self._cluster.policy:
+        """Wake those whom an end may help beyond the room on its node: by a ceiling, a limit, a policy."""
+        if self._cluster.policy:
             self._crowd.wake()
             return True
         rules = self._cluster.roles.get(gone.role)
