@@ -10,7 +10,7 @@ from typing import Any
 from priority import resources
 from priority.face import views
 from priority.job import Job
-from priority.ports import Audit, Event, NodeRecord, Token, User
+from priority.ports import Audit, Event, Token, User
 from priority.role import Change, RoleSpec
 from priority.service.explain import Explanation
 from priority.service.nodes import NodeView
@@ -167,7 +167,7 @@ def node(view: NodeView) -> views.NodeView:
     record = view.record
     return {
         "name": record.node.name,
-        "state": _node_state(record),
+        "state": _node_state(view),
         "drained": record.drained,
         "capacity": resources.plain(record.node.capacity),
         "held": resources.plain(view.held),
@@ -178,9 +178,11 @@ def node(view: NodeView) -> views.NodeView:
     }
 
 
-def _node_state(record: NodeRecord) -> str:
-    state = record.node.state.value
-    return "draining" if record.drained and state == "up" else state
+def _node_state(view: NodeView) -> str:
+    state = view.record.node.state.value
+    if view.silent:
+        return "silent"
+    return "draining" if view.record.drained and state == "up" else state
 
 
 def audit(row: Audit) -> views.AuditView:

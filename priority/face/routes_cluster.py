@@ -40,12 +40,14 @@ def _parts(service: Service) -> dict[str, str]:
         nodes, led = service.nodes.list(SYSTEM), service.nodes.led()
     except PriorityError:
         return {"database": "does not answer", **redis, "scheduler": "not known", "nodes": "not known"}
-    up = sum(view.record.node.state.value == "up" for view in nodes)
+    up = sum(view.record.node.state.value == "up" and not view.silent for view in nodes)
+    silent = sum(view.silent for view in nodes)
+    some = f"{up} of {len(nodes)} are up" + (f", {silent} {'is' if silent == 1 else 'are'} silent" if silent else "")
     return {
         "database": "ok",
         **redis,
         "scheduler": _scheduler(service) if led else "no scheduler leads",
-        "nodes": "ok" if up and up == len(nodes) else f"{up} of {len(nodes)} are up",
+        "nodes": "ok" if up and up == len(nodes) else some,
     }
 
 

@@ -22,6 +22,7 @@ STATE_STYLES = {
     "active": "green", "running": "green", "finished": "blue", "pending": "yellow", "starting": "cyan",
     "preempting": "magenta", "killing": "magenta", "preempted": "magenta", "killed": "red", "failed": "bold red",
     "lost": "red", "ended": "blue", "up": "green", "draining": "yellow", "down": "red", "dying": "magenta",
+    "silent": "bold yellow",
 }  # fmt: skip
 
 _PIPE_WIDTH = 10_000

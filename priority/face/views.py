@@ -223,7 +223,9 @@ class TokenCreated(TokenView):
 
 
 class NodeView(TypedDict):
-    """A node: what it has, what tasks hold of it and when it was last heard of."""
+    """A node: what it has, what tasks hold of it and when it was last heard of. `state`: up, silent (not heard of for
+    `silent_s`: it takes nothing new), draining or down.
+    """
 
     name: str
     state: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from priority.errors import Conflict
@@ -22,6 +23,8 @@ class NodeView:
     held: Resources
     free: Resources
     tasks: int
+    silent: bool = False
+    """Up, but not heard of for `silent_s`: nothing new is placed there. Its tasks are given up with its lease."""
 
 
 NodeViews = list[NodeView]
@@ -40,6 +43,9 @@ class Nodes:
             placed = [task for task in reader.active_tasks() if task.state in PLACED]
             jobs = reader.jobs_of({task.job for task in placed})
         heard, now_us = self._parts.backend.heard(), self._parts.clock.now_us()
+        silent = silent_nodes(
+            self._parts, heard, [one.node.name for one in records if one.node.state is not NodeState.DOWN], now_us
+        )
         # A node whose clock is ahead is not heard of in the future.
         records = [replace(one, seen_us=max(one.seen_us, min(heard.get(one.node.name, 0), now_us))) for one in records]
         held: dict[str, Resources] = {record.node.name: {} for record in records}
@@ -56,6 +62,7 @@ class Nodes:
                 held[record.node.name],
                 minus(record.node.capacity, held[record.node.name]),
                 count[record.node.name],
+                record.node.name in silent,
             )
             for record in records
         ]
@@ -108,6 +115,16 @@ class Nodes:
         now_us = self._parts.clock.now_us()
         writer.audit(Audit(0, now_us, actor.name, action, f"node:{name}", None, None, None))
         writer.emit([(now_us, action, None, None, None, {"node": name, "by": actor.name})])
+
+
+def silent_nodes(parts: Parts, heard: Mapping[str, int], names: Iterable[str], now_us: int) -> set[str]:
+    """Which of these nodes were not `heard` of for so long that the leader places nothing there, as far as a process
+    can know that does not lead.
+    """
+    if not heard:  # it is the one who listens that is deaf
+        return set()
+    silent_us = round((parts.settings.silent_s + parts.settings.heartbeat_s) * 1e6)
+    return {name for name in names if now_us - heard.get(name, 0) > silent_us}
 
 
 def _find(writer: Writer, name: str) -> NodeRecord:

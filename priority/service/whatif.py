@@ -24,6 +24,7 @@ from priority.service.access import may
 from priority.service.admission import Admission, Submission, check, first_attempts
 from priority.service.latest import Latest
 from priority.service.mirror import Mirror, Truth, read_truth
+from priority.service.nodes import silent_nodes
 from priority.service.parts import Parts
 from priority.service.window import WINDOW
 from priority.task import PLACED, Task
@@ -224,11 +225,9 @@ def load(mirror: Mirror, truth: Truth, parts: Parts, now_us: int) -> None:
     """Into an empty mirror, as far as a process that does not lead can know it."""
     mirror.snapshot.now_us = now_us
     mirror.frame(truth)
-    heard = parts.backend.heard()
-    silent_us = round((parts.settings.silent_s + parts.settings.heartbeat_s) * 1e6)
+    silent = silent_nodes(parts, parts.backend.heard(), mirror.nodes, now_us)
     for name in mirror.nodes:
-        # When nobody was heard, it is the one who listens that is deaf.
-        if not heard or now_us - heard.get(name, 0) <= silent_us:
+        if name not in silent:
             mirror.hear(name)
     for task in sorted(truth.tasks, key=lambda task: (task.since_us, task.id)):
         mirror.put(task)

@@ -17,7 +17,9 @@ from priority.face import batch, problem
 from priority.face.batch import Submitter
 from priority.face.client import Client
 from priority.job import parse_spec
+from priority.node import Node
 from priority.plan import Plan
+from priority.ports import NodeRecord
 from priority.service.access import SYSTEM
 from priority.service.guard import Guard
 from priority.service.jobs import Accepted, Submission
@@ -52,6 +54,19 @@ def test_health_says_whether_a_scheduler_leads(live: Live) -> None:
         with live.service.parts.store.write() as writer:
             assert writer.lead(holder, began_us, lease_us)
         assert scheduler() == ("ok" if holder == "alive" else "no scheduler leads")
+
+
+def test_a_silent_node_is_shown_and_counted(live: Live) -> None:
+    now_us = live.service.parts.clock.now_us()
+    with live.service.parts.store.write() as writer:
+        for name in ("n1", "n2"):
+            writer.put_node(NodeRecord(Node(name, {"cpus": 4000}), "agent", now_us))
+    client = live.client()
+    assert client.health()["parts"]["nodes"] == "ok"
+    live.backend.cut("n1")
+    assert {node["name"]: node["state"] for node in client.nodes()["items"]} == {"n1": "silent", "n2": "up"}
+    health = client.health()
+    assert (health["status"], health["parts"]["nodes"]) == ("degraded", "1 of 2 are up, 1 is silent")
 
 
 def test_health_counts_the_plans_that_were_refused(live: Live) -> None:
