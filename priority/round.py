@@ -37,7 +37,7 @@ class Way:
     stay: frozenset[str] = frozenset()
     """Tasks that are reserved where room is held for them, though they could be launched elsewhere."""
     counted: frozenset[str] = frozenset()
-    """Tasks whose room counts in their roles' shares from their turn on, though they only find it later in the round."""
+    """Tasks whose room counts in their roles' shares from their turn on, though they only find it later."""
 
 
 class Round:
@@ -103,7 +103,10 @@ class Round:
         if key is not None and key in self._failed:
             return False
         if board.rules.over(unit.members) is None and (self._stay(unit) or self._place(unit, only)):
-            board.gained.update(node for nodes in kept.values() for node in nodes)
+            released = {node for nodes in kept.values() for node in nodes}
+            if released:
+                self._hold_for_others(released)
+                board.gained.update(released)
             return True
         for claim in unit.members:
             for node in kept.get(claim.id, ()):
@@ -111,6 +114,19 @@ class Round:
         if key is not None:
             self._failed.add(key)
         return False
+
+    def _hold_for_others(self, rows: set[int]) -> None:
+        """Room that one has let go is held for others for whom `for` keeps it there, too, where they fit now."""
+        board = self.board
+        for id in sorted(id for id, nodes in self._wanted.items() if id not in board.spots and rows & set(nodes)):
+            claim = self._snapshot.task(id)
+            for row in sorted(rows & set(self._wanted[id])):
+                pair = id, row
+                if claim is None or pair in self.way.let_go or pair in board.kept([claim]):
+                    continue
+                if board.allowed(claim)[row] and board.rules.over([claim]) is None:
+                    board.keep(claim, row)
+                    self.held.update(one for one in board.kept([claim]) if one == pair)
 
     def stays(self, unit: Unit) -> bool:
         """Whether it is to be where room is kept for it, and is not to be moved."""

@@ -164,6 +164,19 @@ CASES: dict[str, tuple[str, str]] = {
         """,
         "launch p n1; reserve q n2",
     ),
+    "kept room that one has let go is still kept for the other": (
+        """
+        node n2 6
+        node n3 2
+        task r0 a prod  3 @n2
+        task r1 a prod  1 !n2 for=p3
+        task r5 b devel 2 !n2 for=p0
+        task p0 b devel:2 3
+        task p1 a devel   3
+        task p3 b devel:3 2
+        """,
+        "launch p3 n3; reserve p0 n2; wait p1 no-room",
+    ),
     "kept room that is let go serves first who stands first": (
         """
         node n0 2
