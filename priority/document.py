@@ -21,6 +21,12 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
 VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,254}$"
 """Of variables in the environment of a task."""
 
+UID_PATTERN = r"^[A-Za-z0-9_-]{1,128}$"
+"""Of what has an id: jobs, tasks, tokens."""
+
+JOB_PATTERN = r"^[A-Za-z0-9_./-]{1,200}$"
+"""Of a job by either name: uid or role/tier/name."""
+
 SHOWN_MAX = 40
 """Characters of a value that an error repeats."""
 
@@ -34,15 +40,28 @@ class Document(BaseModel):
 def invalid(error: ValidationError, prefix: str = "") -> Invalid:
     """The first fault that pydantic found, as ours: the path of the field and what is wrong with it."""
     faults: list[Any] = error.errors(include_url=False)
-    first = faults[0]
+    first = _misnamed(faults, error.title) or faults[0]
     if first["loc"] and first["loc"][0] == "command":
         first = _of_command(faults)
     path, is_key = _path(first["loc"], prefix)
-    path += first.get("ctx", {}).get("path", "")
+    path = (path + first.get("ctx", {}).get("path", "")).removeprefix(".")
     if first["type"] == "extra_forbidden":
         return Invalid(path, _not_known(str(first["loc"][-1]), error.title))
     problem = wording(first)
     return Invalid(path or "document", f"as a name it {problem}" if is_key else problem)
+
+
+def _misnamed(faults: list[Any], title: str) -> Any | None:
+    """If the first fault is a field that is missing: the one beside it that is not known, before all others if it is
+    like the missing one. Who wrote `comand` knows that there must be a command.
+    """
+    first = faults[0]
+    if first["type"] != "missing":
+        return None
+    *place, name = first["loc"]
+    beside = [one for one in faults if one["type"] == "extra_forbidden" and [*one["loc"][:-1]] == place]
+    meant = (one for one in beside if f"did you mean {name}?" in _not_known(str(one["loc"][-1]), title))
+    return next(meant, None) or next(iter(beside), None)
 
 
 def _of_command(faults: list[Any]) -> Any:
@@ -115,6 +134,10 @@ def _matches(context: Mapping[str, Any]) -> str:
         return "must be letters, digits, '_', '.' or '-', at most 63 of them, the first a letter or digit"
     if pattern == VARIABLE_PATTERN:
         return "must be letters, digits or '_', at most 255 of them, the first no digit"
+    if pattern == UID_PATTERN:
+        return "must be an id: letters, digits, '_' or '-', at most 128 of them"
+    if pattern == JOB_PATTERN:
+        return "must be a job's uid or role/tier/name"
     return "must be made of the characters that can stand there"
 
 

@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from priority import constraint, resources
+from priority import constraint, resources, unique
 from priority.constraint import Constraint
 from priority.document import NAME_PATTERN, VARIABLE_PATTERN, Document, invalid
 from priority.errors import Invalid, Malformed
@@ -37,6 +37,7 @@ SIGNALS = ("TERM", "INT", "HUP", "QUIT", "USR1", "USR2")
 
 _DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9}(?:\.\d{1,6})?)s)?", re.ASCII)
 _DURATION_SCHEMA = r"^(\d{1,6}d)?(\d{1,6}h)?(\d{1,6}m)?(\d{1,9}(\.\d{1,6})?s)?$"
+_INDEX = re.compile(r"\[(\d+)\]", re.ASCII)
 _DURATION_MAX_S = 10 * 366 * 86_400.0
 
 
@@ -47,8 +48,10 @@ def duration_s(value: Any) -> float:
         value = days * 86_400 + hours * 3_600 + minutes * 60 + seconds
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError('must be a number of seconds or a string such as "90s", "10m", "1h30m"')
-    if not 0 <= value <= _DURATION_MAX_S:  # false for NaN too
-        raise ValueError("must be between 0 and ten years")
+    if value < 0:
+        raise ValueError("must not be negative")
+    if not value <= _DURATION_MAX_S:  # false for NaN too
+        raise ValueError("must be a number of seconds, at most ten years")
     return float(value)
 
 
@@ -298,13 +301,21 @@ def parse_file(text: str) -> list[JobSpec]:
     return [parse_spec(document, f"jobs[{index}]") for index, document in enumerate(_documents(text))]
 
 
+def at(jobs: int, path: str) -> str:
+    """A path inside a document of a file as one of the file, of which so many jobs were read before."""
+    inside = _INDEX.match(path)
+    return f"jobs[{jobs + int(inside[1])}]{path[inside.end() :]}" if inside else f"jobs[{jobs}].{path}"
+
+
 def _documents(text: str) -> Iterator[Any]:
+    count = 0
     try:
-        for document in yaml.safe_load_all(text):
-            if isinstance(document, list):
-                yield from document
-            elif document is not None:
-                yield document
+        for document in unique.load_all(text):
+            jobs = document if isinstance(document, list) else [] if document is None else [document]
+            yield from jobs
+            count += len(jobs)
+    except Invalid as error:
+        raise Invalid(at(count, error.field), error.problem) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import ConfigDict, Field, ValidationError
 
+from priority import unique
 from priority.document import Document, invalid
 from priority.errors import Invalid, Malformed
 from priority.job import Name, QuotaAmounts, Text, TierName
@@ -83,11 +84,13 @@ class Change:
 def parse_file(text: str) -> dict[str, RoleSpec]:
     """Read a roles file. `Malformed` names the line, `Invalid` the field."""
     try:
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        document = unique.load(text)
+    except RecursionError:
+        raise Malformed("not YAML: nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""
-        raise Malformed(f"{where}not YAML: {getattr(error, 'problem', None) or error or 'nested too deeply'}") from None
+        raise Malformed(f"{where}not YAML: {getattr(error, 'problem', None) or error}") from None
     if not isinstance(document, Mapping):
         raise Invalid("document", "must be a mapping with the key 'roles'")
     try:

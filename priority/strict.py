@@ -26,8 +26,10 @@ class _Mark:
     below: str | None = None
 
 
-def read(text: str) -> Any:
-    """The document. `Malformed` if it is not JSON, `Invalid` with the path of what is refused."""
+def read(text: str, what: str = "snapshot") -> Any:
+    """The document. `Malformed` if it is not JSON, `Invalid` with the path of what is refused; `what` is the name of
+    the whole.
+    """
     marks: list[_Mark] = []
 
     def mark(problem: str, below: str | None = None) -> _Mark:
@@ -53,13 +55,13 @@ def read(text: str) -> Any:
             parse_int=whole,
         )
     except RecursionError:
-        raise Malformed("snapshot: is nested too deeply") from None
+        raise Malformed(f"{what}: is nested too deeply") from None
     except json.JSONDecodeError as error:
-        raise Malformed(f"snapshot: is not JSON: {error}") from None
+        raise Malformed(f"{what}: is not JSON: {error}") from None
     if marks:
         path, found = next(_marked(document))
         field = path if found.below is None else _join(path, found.below)
-        raise Invalid(field or "snapshot", found.problem)
+        raise Invalid(field or what, found.problem)
     return document
 
 

@@ -56,6 +56,8 @@ def instances_of(text: str | None) -> list[int] | None:
         if not first.isdigit() or (last and not last.isdigit()) or ("-" in part and not last):
             raise Invalid("--instances", f"must be such as 0,2-5, not {text!r}")
         low, high = int(first[:9]), int((last or first)[:9])
+        if high < low:
+            raise Invalid("--instances", f"{part} ends before it begins: write {high}-{low}")
         if high - low >= INSTANCES_MAX:
             raise Invalid("--instances", f"names more than {INSTANCES_MAX} instances")
         found.update(range(low, high + 1))

@@ -181,6 +181,8 @@ def _amounts(given: list[str]) -> dict[str, Any]:
         name, equals, value = one.partition("=")
         if not equals or not name or not value:
             raise Invalid("NAME=AMOUNT", f"must be such as cpus=16 or mem=64GiB, not {one!r}")
+        if name in found:
+            raise Invalid("NAME=AMOUNT", f"{name} is there twice: say once how much")
         try:
             found[name] = int(value)
         except ValueError:
@@ -191,5 +193,5 @@ def _amounts(given: list[str]) -> dict[str, Any]:
     from priority import resources
 
     # Read here already: what JSON cannot say (NaN, infinity) must not reach the wire.
-    resources.parse(found, "quota")
+    resources.check_names(resources.parse(found, "quota", zeros=True), "quota")
     return found

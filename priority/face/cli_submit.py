@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from priority.errors import Invalid, PriorityError
+from priority.errors import Invalid, NotFound, PriorityError, QuotaExceeded
 from priority.face import complete, shell
 from priority.face.cli_job import job
 from priority.face.shell import Json
@@ -78,7 +78,7 @@ def submit(
     else:
         specs = [_from_line(name, given or [], set_fields)]
     with shell.client() as client:
-        jobs = list(_send(client, specs, key))
+        jobs = _submit(client, specs, key, (given or []) if name is None else [])
         ended = _wait(client, jobs, quiet=json) if wait else None
     _report(jobs, ended, json)
 
@@ -91,6 +91,8 @@ def _pairs(given: Sequence[str] | None, option: str) -> dict[str, str] | None:
         name, equals, value = one.partition("=")
         if not equals or not name:
             raise Invalid(option, f"must be NAME=VALUE, not {one!r}")
+        if name in found:
+            raise Invalid(option, f"{name} is there twice: give it once")
         found[name] = value
     return found
 
@@ -98,6 +100,8 @@ def _pairs(given: Sequence[str] | None, option: str) -> dict[str, str] | None:
 def _resources(more: Sequence[str] | None, **named: Any) -> dict[str, Any] | None:
     found = {name: value for name, value in named.items() if value is not None}
     for name, value in (_pairs(more, "--resource") or {}).items():
+        if name in found:
+            raise Invalid("--resource", f"{name} is there twice: --{name} says it already")
         try:
             found[name] = int(value)
         except ValueError:
@@ -124,7 +128,7 @@ def _from_files(files: Sequence[str], fields: dict[str, Any]) -> list[JobSpec]:
         raise Invalid("FILE", "name a file of jobs, or give --role, --name and a command; see `priority submit --help`")
     if fields:
         options = ", ".join(sorted(fields))
-        raise Invalid(options, "goes with --name and a command; in a file it is a field of the job")
+        raise Invalid("--name", f"is missing: {options} is of a job given here, by --name; in a file it is a field")
     return specs_in(files)
 
 
@@ -138,7 +142,8 @@ def specs_in(files: Sequence[str]) -> list[JobSpec]:
         except PriorityError as error:
             raise error if error.message.startswith(f"{path}:") else shell.in_file(path, error) from None
     if not specs:
-        raise Invalid("FILE", "there is no job in it")
+        names = ", ".join("standard input" if file == "-" else file for file in files)
+        raise Invalid(names, "there is no job in it")
     return specs
 
 
@@ -153,6 +158,7 @@ def _parse(text: str) -> list[JobSpec]:
             document = orjson.loads(text)
         except ValueError:
             return _parse_lines(text)
+        _check_unique(text, 0)
         documents = document if isinstance(document, list) else [document]
         return [parse_spec(one, f"jobs[{number}]") for number, one in enumerate(documents)]
     return parse_file(text)
@@ -163,11 +169,35 @@ def _parse_lines(text: str) -> list[JobSpec]:
 
     from priority.job import parse_file, parse_spec
 
+    lines = [line for line in text.splitlines() if line.strip()]
     try:
-        documents = [orjson.loads(line) for line in text.splitlines() if line.strip()]
+        documents = [orjson.loads(line) for line in lines]
     except ValueError:
         return parse_file(text)
+    for number, line in enumerate(lines):
+        _check_unique(line, number)
     return [parse_spec(one, f"jobs[{number}]") for number, one in enumerate(documents)]
+
+
+def _check_unique(text: str, jobs: int) -> None:
+    """The fast parser keeps the last of two fields of one name; `Invalid` names the first such, after so many jobs."""
+    from priority import strict
+    from priority.job import at
+
+    try:
+        strict.read(text, "jobs")
+    except Invalid as error:
+        raise Invalid(at(jobs, error.field), error.problem) from None
+
+
+def _submit(client: Client, specs: Sequence[JobSpec], key: str | None, files: Sequence[str]) -> list[views.JobSummary]:
+    """What the service says of the jobs of one file, in one request, comes with the file's name."""
+    try:
+        return list(_send(client, specs, key))
+    except (Invalid, NotFound, QuotaExceeded) as error:
+        if len(files) == 1 and len(specs) <= CHUNK_JOBS:
+            error.message = f"{files[0]}: {error.message}"
+        raise
 
 
 def _send(client: Client, specs: Sequence[JobSpec], key: str | None) -> Iterator[views.JobSummary]:

@@ -11,6 +11,7 @@ answer. A submission always carries an idempotency key, so that after a lost con
 from __future__ import annotations
 
 import http.client
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -430,7 +431,7 @@ def _part(text: str) -> str:
 def _job(ref: str, action: str = "") -> str:
     """`/v1/jobs/...` for a uid or `role/tier/name`; each part is quoted, so that no part can leave its place."""
     parts = ref.split("/")
-    if len(parts) not in (1, 3) or not all(parts):
+    if len(parts) not in (1, 3) or not all(parts) or (len(parts) == 1 and re.search(r"[^\w-]", ref, re.ASCII)):
         raise Malformed(f"{ref or 'nothing'}: a job is named by its uid or role/tier/name")
     path = "/".join(quote(part, safe="") for part in parts)
     return f"/v1/jobs/{path}/{action}" if action else f"/v1/jobs/{path}"

@@ -21,7 +21,8 @@ class Which(Document):
     """Which instances of the job (null: all), and why."""
 
     instances: Annotated[
-        list[Annotated[int, Field(ge=0, le=MAX_INSTANCES, strict=True)]], Field(max_length=100_000)
+        list[Annotated[int, Field(ge=0, le=MAX_INSTANCES, strict=True)]],
+        Field(max_length=100_000, json_schema_extra={"minItems": 1}),
     ] | (None) = None
     why: Annotated[Text, Field(max_length=1000)] = ""
 

@@ -7,12 +7,10 @@ from typing import Annotated, Any
 import orjson
 from fastapi import Depends, Path, Query, Request, Response
 
-from priority.document import NAME_PATTERN
+from priority.document import NAME_PATTERN, UID_PATTERN
 from priority.ports import Page, User
 from priority.service.build import Service
 from priority.service.settings import Settings
-
-UID_PATTERN = r"^[A-Za-z0-9_-]{1,128}$"
 
 
 async def _actor(request: Request) -> User:

@@ -9,6 +9,7 @@ from anyio.to_thread import run_sync
 from fastapi import Depends, Query, Request, Response
 from pydantic import TypeAdapter
 
+from priority.document import JOB_PATTERN
 from priority.errors import Invalid, TooLarge
 from priority.face import examples, plain_plan, views
 from priority.face.moment import Since, since_us
@@ -25,9 +26,7 @@ QUESTIONS = 1
 _ONE: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 _MANY: TypeAdapter[tuple[JobSpec, ...]] = TypeAdapter(tuple[JobSpec, ...])
 
-Job = Annotated[
-    str | None, Query(description="Of this job: uid or role/tier/name", pattern=r"^[A-Za-z0-9_./-]{1,200}$")
-]
+Job = Annotated[str | None, Query(description="Of this job: uid or role/tier/name", pattern=JOB_PATTERN)]
 
 
 async def _specs(request: Request) -> tuple[JobSpec, ...]:

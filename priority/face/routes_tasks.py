@@ -11,6 +11,7 @@ from fastapi import Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from priority.document import JOB_PATTERN
 from priority.errors import Invalid, PriorityError
 from priority.face import events, examples, plain, views
 from priority.face.openapi import says
@@ -144,7 +145,7 @@ async def list_events(
         int | None, Query(ge=-1, le=2**63 - 1, description="Events after this id; 0: from the first, -1: from now on")
     ] = None,
     job: Annotated[
-        str | None, Query(description="Only of this job: uid or role/tier/name", pattern=r"^[A-Za-z0-9_./-]{1,200}$")
+        str | None, Query(description="Only of this job: uid or role/tier/name", pattern=JOB_PATTERN)
     ] = None,
     follow: Annotated[bool, Query(description="Server-sent events, until the client goes")] = True,
     limit: Annotated[int, Query(ge=1, le=100_000, description="Events in a page of JSON")] = 100,

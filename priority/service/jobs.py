@@ -352,6 +352,8 @@ def _follow(last: Task, dying: Task | None, first: Task) -> Task:
 
 
 def _check_instances(job: Job, instances: Collection[int] | None) -> None:
+    if instances is not None and not instances:
+        raise Invalid("instances", "names none: write those that are meant, such as [0, 3], or null for all")
     for instance in instances or ():
         if not 0 <= instance < job.spec.instances:
             raise Invalid(

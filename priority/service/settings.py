@@ -7,11 +7,13 @@ from __future__ import annotations
 import os
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
+from priority import unique
+from priority.errors import Invalid, Malformed
 from priority.job import Limits
 
 
@@ -23,6 +25,28 @@ def default_state() -> Path:
 
 NOT_SETTINGS = {"job", "task_id", "instance", "attempt", "sandbox", "config", "debug"}
 """After `PRIORITY_`: what tasks are told, and what is read elsewhere."""
+
+
+def config_file() -> str:
+    """The file that may say settings. `Invalid` if it was named and is not there: what it says would be lost."""
+    named = os.environ.get("PRIORITY_CONFIG")
+    if not named:
+        return "priority.yaml"
+    path = Path(named).expanduser()
+    if path.is_dir() or not path.exists():
+        problem = "is a folder" if path.is_dir() else "there is no such file"
+        raise Invalid("PRIORITY_CONFIG", f"{named}: {problem}; name the file of settings, or unset it")
+    return named
+
+
+class _File(YamlConfigSettingsSource):
+    """The file, in which each setting is there once."""
+
+    def _read_file(self, file_path: Any) -> dict[str, Any]:
+        try:
+            return unique.load(file_path.read_text(encoding="utf-8")) or {}
+        except Invalid as error:
+            raise Malformed(f"{file_path}: {error.message}") from None
 
 
 class Settings(BaseSettings):
@@ -106,14 +130,13 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """What was given by hand, then the environment, then the file."""
         del dotenv_settings, file_secret_settings  # pydantic hands over all there are; these are not read
-        file = os.environ.get("PRIORITY_CONFIG", "priority.yaml")
-        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=file)
+        return init_settings, env_settings, _File(settings_cls, yaml_file=config_file())
 
 
 def unknown() -> list[str]:
     """A line for each name in the environment and the file that is no setting: a misspelt one would do nothing."""
-    file = os.environ.get("PRIORITY_CONFIG", "priority.yaml")
-    source = YamlConfigSettingsSource(Settings, yaml_file=file)
+    file = config_file()
+    source = _File(Settings, yaml_file=file)
     given = [(name, name.lower().removeprefix("priority_")) for name in os.environ if name.upper()[:9] == "PRIORITY_"]
     lines = [
         f"{written} is not a setting{_closest(name, 'PRIORITY_{}')}"

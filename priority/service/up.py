@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from priority.errors import Conflict, PriorityError, Unavailable
+from priority.errors import Conflict, Malformed, PriorityError, Unavailable
 from priority.service.settings import Settings
 from priority.service.supervisor import AskedToStop, Part, Ready, Say, Supervisor
 
@@ -210,11 +210,14 @@ class _Once:
         os.close(writing)
 
     def wait(self) -> None:
-        """Until it is done; `Unavailable` with what it said if it failed."""
+        """Until it is done. If it failed, what it said, as an error of the same exit status; else `Unavailable`."""
         with os.fdopen(self._reading, "rb") as pipe:
             said = pipe.read().decode(errors="replace")
         _, status = os.waitpid(self._pid, 0)
         if status:
+            for kind in (Malformed, Conflict):
+                if said and os.waitstatus_to_exitcode(status) == kind.exit_status:
+                    raise kind(said)
             raise Unavailable(said or "the database could not be made ready; what was written above says why")
 
 
@@ -227,6 +230,7 @@ def _do_once(do: Callable[[], None], writing: int) -> None:
         status = 0
     except PriorityError as error:
         os.write(writing, str(error).encode())
+        status = error.exit_status
     except BaseException:
         traceback.print_exc()
     finally:

@@ -136,6 +136,8 @@ OTHERS = [
     ("POST",   "/v1/jobs/physics/devel/x/scale",             b'{"instances":0}',         422,    "instances"),
     ("POST",   "/v1/jobs/physics/devel/x/scale",             b'{"instances":true}',      422,    "instances"),
     ("POST",   "/v1/jobs/physics/devel/x/kill",              b'{"instances":[-1]}',      422,    "instances"),
+    ("POST",   "/v1/jobs/physics/devel/x/kill",              b'{"instances":[]}',        422,    "instances"),
+    ("POST",   "/v1/jobs/physics/devel/x/restart",           b'{"instances":[]}',        422,    "instances"),
     ("POST",   "/v1/jobs/physics/devel/x/kill",              b'{"why":"\\u0000"}',       422,    "why"),
     ("PUT",    "/v1/quota/physics/devel",                    b'{"cpus":NaN}',            422,    "cpus"),
     ("PUT",    "/v1/quota/physics/devel",                    b'{"cpus":-1}',             422,    "cpus"),

@@ -160,6 +160,16 @@ BAD = [
     (["submit", "--name", "x"],                     2, ["command"]),
     (["submit", "--name", "x", "--", "true"],       2, ["--role"]),
     (["submit", "--cpus", "1", "x.yaml"],           2, ["resources", "--name"]),
+    (["submit", "--role", "ci", "--", "true"],      2, ["--name: is missing", "role"]),
+    (["submit", "--name", "x", "--role", "physics", "--env", "A=1", "--env", "A=2", "--", "true"], 2, ["A is there t"]),
+    (["submit", "--name", "x", "--resource", "fpgas=1", "--resource", "fpgas=2", "--", "true"], 2, ["fpgas is there"]),
+    (["submit", "--name", "x", "--cpus", "1", "--resource", "cpus=2", "--", "true"], 2, ["cpus is there twice"]),
+    (["kill", "a b"],                               2, ["a b: a job is named by its uid or role/tier/name"]),
+    (["kill", "physics/prod/x", "-i", "3-1"],       2, ["--instances: 3-1 ends before it begins: write 1-3"]),
+    (["restart", "physics/prod/x", "-i", "5,2-0"],  2, ["--instances: 2-0 ends before it begins: write 0-2"]),
+    (["preemptions", "--job", "a b"],               2, ["job: must be a job's uid or role/tier/name"]),
+    (["quota", "set", "physics", "devel", "cpu=5"], 2, [" quota.cpu: is not a resource", "write cpus"]),
+    (["quota", "set", "physics", "devel", "cpus=1", "cpus=2"], 2, ["cpus is there twice"]),
     (["submit", "--name", "x", "--role", "physics", "--cpus", "nan", "--", "true"], 2, ["cpus"]),
     (["submit", "--name", "x", "--role", "physics", "--cpus", "-1", "--", "true"], 2, ["cpus", "negative"]),
     (["submit", "--name", "x", "--role", "physics", "--env", "A", "--", "true"], 2, ["--env"]),
@@ -220,6 +230,61 @@ def test_a_bad_file_is_named_with_its_field_or_line(run: Run, tmp_path: Path) ->
     line.write_text("role: physics\n  tier: [\n")
     assert f"{field}: jobs[0].colour: is not known" in run("submit", str(field)).stderr
     assert f"{line}: line 2" in run("submit", str(line)).stderr
+
+
+JOB = "role: physics\ntier: devel\nname: x\ncommand: 'true'\n"
+TWICE = [
+    # file, text, command, what it says
+    ("a.yaml", JOB + "env: {A: '1', B: '2', A: '3'}\n", ["submit"], "jobs[0].env.A: is there twice"),
+    ("b.yaml", "---\n".join((JOB, JOB + "role: chem\n")), ["submit"], "jobs[1].role: is there twice"),
+    ("c.json", '[{"role": "a"}, {"env": {"A": "1", "A": "2"}}]', ["submit"], "jobs[1].env.A: is there twice"),
+    ("d.json", '{"role": "a", "role": "b"}', ["submit"], "jobs[0].role: is there twice"),
+    ("e.jsonl", '{"role": "a"}\n{"name": "x", "name": "y"}\n', ["submit"], "jobs[1].name: is there twice"),
+    (
+        "f.yaml",
+        "roles:\n  x: {}\n  y: {}\n  x: {}\n",
+        ["roles", "diff"],
+        "roles.x: is there twice in one mapping: first on line 2, aga",
+    ),
+    ("g.json", '{"roles": {"x": {"quota": {}, "quota": {}}}}', ["roles", "apply"], "roles.x.quota: is there twice"),
+    (
+        "h.yaml",
+        "- {name: a, capacity: {cpus: 1, cpus: 2}}\n",
+        ["simulate", "t", "--nodes"],
+        "[0].capacity.cpus: is there twice",
+    ),
+    ("empty.yaml", "", ["submit"], "there is no job in it"),
+    ("deep.json", "[" * 10_000, ["roles", "diff"], "not YAML: nested too deeply"),
+    ("deep.yaml", "[" * 10_000, ["simulate", "t", "--nodes"], "not YAML: nested too deeply"),
+    ("big.json", '{"jobs": [], "more": 1}', ["roles", "diff"], "jobs: is not known"),
+    ("i.yaml", JOB.replace("command", "comand"), ["submit"], "jobs[0].comand: is not known; did you mean command?"),
+    ("j.yaml", JOB.replace("devel", "gold"), ["submit"], "tier: 'gold' is not a tier"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "command", "says"), TWICE, ids=[row[0] for row in TWICE])
+def test_what_a_file_may_not_say(run: Run, tmp_path: Path, name: str, text: str, command: list[str], says: str) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+    result = run(*command, str(file))
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"priority: {file}: {says}"), result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, "PRIORITY_CONFIG: {file}: there is no such file"),
+        ("port: 1\nport: 2\n", "{file}: port: is there twice in one mapping"),
+    ],
+)
+def test_a_file_of_settings_that_cannot_count(tmp_path: Path, text: str | None, says: str) -> None:
+    file = tmp_path / "priority.yaml"
+    if text is not None:
+        file.write_text(text)
+    done = process("config", PRIORITY_CONFIG=str(file))
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith(f"priority: {says.format(file=file)}"), done.stderr
 
 
 def test_no_service_and_no_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,6 +185,15 @@ def test_a_port_in_use_is_said_at_once(tmp_path: Path) -> None:
     assert done.returncode == 5 and "--port" in done.stderr and "Traceback" not in done.stderr
 
 
+def test_a_database_of_no_kind_is_no_valid_input(tmp_path: Path) -> None:
+    given = {"PRIORITY_STATE": str(tmp_path), "PRIORITY_CONFIG": os.devnull, "PRIORITY_DATABASE": "mysql://x"}
+    done = subprocess.run(
+        [sys.executable, "-m", "priority", "up", "--port", "0"],
+        env={**os.environ, **given}, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2 and "database: is of the kind 'mysql'" in done.stderr
+
+
 SUPERVISED = """
 import os, sys, time
 from pathlib import Path

@@ -115,6 +115,9 @@ def test_a_quota(value: Any) -> None:
         ({"notice": 2}, "jobs[0].notice: is not known; did you mean preempt.notice? See"),
         ({"timeout": "2h"}, "jobs[0].timeout: is not known; did you mean max_runtime? See"),
         ({"colour": "red"}, "jobs[0].colour: is not known; see `priority job schema`"),
+        ({"max_runtime": -3}, "jobs[0].max_runtime: must not be negative"),
+        ({"max_runtime": 0}, "jobs[0].max_runtime: must be more than 0, not 0"),
+        ({"max_runtime": 10**10}, "jobs[0].max_runtime: must be a number of seconds, at most ten years"),
         ({"preempt": {"actoin": "end"}}, "jobs[0].preempt.actoin: is not known; did you mean preempt.action? See"),
     ],
 )  # fmt: skip
@@ -142,3 +145,25 @@ def test_what_an_admin_reads_of_a_roles_file(role: dict[str, Any], says: str) ->
     with pytest.raises(Invalid) as caught:
         parse_roles(yaml.safe_dump({"roles": {"x": role}}))
     assert caught.value.message.startswith(says)
+
+
+LACKING = {name: value for name, value in LEAST.items() if name != "command"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "document", "says"),
+    [
+        (JobSpec, {**LACKING, "comand": "x"}, "comand: is not known; did you mean command? See"),
+        (JobSpec, {**LACKING, "colour": 1, "cmd": "x"}, "cmd: is not known; did you mean command? See"),
+        (JobSpec, {**LACKING, "colour": 1}, "colour: is not known; see `priority job schema`"),
+        (JobSpec, {**LACKING, "preempt": {"actoin": "end"}}, "command: is missing"),
+        (JobSpec, LACKING, "command: is missing"),
+        (RolesFile, {"rols": {}}, "rols: is not known; did you mean roles? See"),
+        (QuotaAmounts, {"cpu": 1}, "cpu: is not a resource that any node has: write cpus"),
+        (QuotaAmounts, {"cpus": -1}, "cpus: must not be negative"),
+    ],
+)
+def test_a_field_that_is_missing_and_one_that_is_not_known(kind: Any, document: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(kind).validate_python(document)
+    assert invalid(caught.value).message.startswith(says)

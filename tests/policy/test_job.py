@@ -64,7 +64,7 @@ def test_a_command_may_be_a_list() -> None:
         ({"constraints": [{"attribute": "rack"}]}, "constraints[0]", "exactly one"),
         ({"constraints": [{"attribute": "rack", "in": "r1"}]}, "constraints[0].in", "list"),
         ({"max_failures": -2}, "max_failures", ""),
-        ({"max_runtime": -1}, "max_runtime", "between 0"),
+        ({"max_runtime": -1}, "max_runtime", "must not be neg"),
         ({"max_runtime": float("inf")}, "max_runtime", ""),
         ({"kill_grace": "soon"}, "kill_grace", "number of seconds"),
         ({"preempt": {"notice": "-5s"}}, "preempt.notice", "number of seconds"),
@@ -107,7 +107,7 @@ def test_durations(written: Any, seconds: float) -> None:
     "written", ["", "s", "10", "1m1h", "-1s", "1.5m", "\u0661s", True, None, -1, float("nan"), 1e12]
 )
 def test_what_is_no_duration(written: Any) -> None:
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(ValueError, match="must"):
         duration_s(written)
 
 
