@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from priority.job import Job, JobState
-from priority.ports import Page, Reader, User
+from priority.ports import Page, User
 from priority.reason import Reason
 from priority.service.jobs import attempts_of, find_job, find_task
 from priority.service.ledger import parts_of
@@ -20,7 +20,8 @@ from priority.service.parts import Parts
 from priority.task import ACTIVE, DYING, State, Task, ranges
 
 TASKS_MAX = 2000
-"""Of a larger job, the attempts of its first instances are told; the summary counts them all."""
+"""Of a larger job, the attempts of its first instances are told one by one; where all of them are is counted by the
+store, and the summary says how many are not among those that are told."""
 
 LINES_MAX = 50
 
@@ -66,22 +67,20 @@ def explain(parts: Parts, actor: User, ref: str) -> Explanation:
             lines = [telling.line(one) for one in tasks if one.attempt <= task.attempt][::-1]
             return Explanation(job.spec.key, job.uid, f"{telling.name(task)}: {lines[0].message}", tuple(lines))
         job = find_job(reader, actor, ref)
-        tasks = _tasks(reader, job)
-    telling = _Telling(job, tasks, now_us)
+        tasks, more = reader.tasks(job.uid, Page(TASKS_MAX))
+        counts = reader.standing([job.uid]).get(job.uid, {}) if more is not None else None
+    telling = _Telling(job, tasks, now_us, counts)
     return Explanation(job.spec.key, job.uid, telling.summary(), tuple(telling.lines()))
-
-
-def _tasks(reader: Reader, job: Job) -> list[Task]:
-    tasks, _ = reader.tasks(job.uid, Page(TASKS_MAX))
-    return tasks
 
 
 class _Telling:
     """One job's facts, put into words."""
 
-    def __init__(self, job: Job, tasks: Sequence[Task], now_us: int) -> None:
+    def __init__(self, job: Job, tasks: Sequence[Task], now_us: int, counts: Mapping[State, int] | None = None) -> None:
+        """`counts`: in which states its active instances are, if `tasks` are not all of its tasks."""
         self._job = job
         self._now_us = now_us
+        self._counts = counts
         self._tasks = {task.id: task for task in tasks}
         self._sibling = next(
             (task.reason for task in tasks if task.state is State.PENDING and task.reason and not task.after), None
@@ -136,7 +135,7 @@ class _Telling:
     def summary(self) -> str:
         """One line about the whole job."""
         job = self._job
-        parts = [self._state_of_job(), self._why_waits(), self._why_stopped(), self._cost()]
+        parts = [self._state_of_job(), self._untold(), self._why_waits(), self._why_stopped(), self._cost()]
         return f"{job.spec.key}: " + "; ".join(part for part in parts if part)
 
     def _reason(self, task: Task) -> Reason | None:
@@ -175,8 +174,19 @@ class _Telling:
         if job.state is JobState.ENDED:
             return "has ended: " + (", ".join(ended) or "nothing ran")
         states = Counter(_WORDS[task.state] for task in self._leading())
+        if self._counts is not None:
+            states = Counter({_WORDS[state]: count for state, count in self._counts.items()})
         active = [f"{count} {word}" for word, count in states.most_common()]
         return f"of {_count(job.spec.instances, 'instance')} " + ", ".join(active + ended)
+
+    def _untold(self) -> str:
+        """That what follows, and the lines, are of some of its instances only."""
+        if self._counts is None:
+            return ""
+        told = len({task.instance for task in self._tasks.values()})
+        rest = max(0, self._job.spec.instances - told)
+        more = f"{rest} more are not listed" if rest else "later attempts are not listed"
+        return f"what follows is of its first {_count(told, 'instance')}, {more}"
 
     def _leading(self) -> Iterable[Task]:
         """Of each instance that has not ended, the attempt that says where it is: the dying one, if there is one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from priority.backend.memory import Play
+from priority.service.explain import TASKS_MAX
 from priority.task import ranges
 
 from .world import ADA, ROOT, World, node, spec
@@ -130,3 +131,26 @@ def test_victims_of_one_job_are_told_together() -> None:
 )
 def test_instances_as_people_write_them(numbers: list[int], text: str) -> None:
     assert ranges(numbers) == text
+
+
+def test_of_a_large_job_all_are_counted_and_the_rest_is_said_not_to_be_listed() -> None:
+    world = World([node("n1", 4)])
+    job = world.submit(spec("physics/devel/many", instances=TASKS_MAX + 500, cpus=1))
+    world.settle()
+    waiting = TASKS_MAX + 496
+    found = world.service.explain(ROOT, job.uid)
+    assert found.summary.startswith(
+        f"physics/devel/many: of {TASKS_MAX + 500} instances {waiting} waiting, 4 running; what follows is of its "
+        f"first {TASKS_MAX} instances, 500 more are not listed; each waits: no room"
+    )
+    assert sum(line.alike for line in found.lines) == TASKS_MAX
+    world.service.jobs.kill(ROOT, job.uid, range(10, TASKS_MAX + 500))
+    world.settle()
+    assert f": of {TASKS_MAX + 500} instances 6 waiting, 4 running, {TASKS_MAX + 490} killed" in summary(world, job.uid)
+
+
+def test_of_a_job_that_is_told_whole_nothing_is_said_to_be_missing() -> None:
+    world = World([node("n1", 4)])
+    world.submit(spec("physics/devel/some", instances=40))
+    world.settle()
+    assert "listed" not in summary(world, "physics/devel/some")
