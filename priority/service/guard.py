@@ -42,7 +42,7 @@ KEPT = 20
 SAMPLE = 10
 """With `sampled` one plan in so many is checked, and as many after a refused one."""
 
-RETRY_US, RETRY_MAX_US = 1_000_000, 60_000_000
+RETRY_US, RETRY_MAX_US = 50_000, 60_000_000
 """After a refused round, twice as long after each one more in a row."""
 
 REPORT_US = 60_000_000
