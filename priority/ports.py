@@ -540,6 +540,8 @@ class LogChunk:
     data: bytes
     ended: bool
     """Whether nothing will follow."""
+    started: bool = True
+    """False: the task was never placed on a node, so there is no output, and none was lost."""
 
 
 class Backend(Protocol):

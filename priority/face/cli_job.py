@@ -269,7 +269,8 @@ def logs(
             _follow_both(client, ref, instance, offset, json)
         else:
             for one in chosen:
-                _copy_log(client, ref, instance, one, offset=offset, follow=follow, json=json)
+                tell = one == chosen[0]
+                _copy_log(client, ref, instance, one, offset=offset, follow=follow, json=json, tell=tell)
 
 
 def _copy_log(
@@ -281,21 +282,39 @@ def _copy_log(
     offset: int,
     follow: bool,
     json: bool,
+    tell: bool,
 ) -> None:
+    """`tell`: say so if the task has not started; what is gone of the output is said in any case."""
     binary = (sys.stdout if stream == "stdout" or json else sys.stderr).buffer
+    waits = False
     while True:
-        begin, data, ended = client.logs(
-            ref, instance=instance, stream=stream, offset=offset, limit=2**20, wait_s=20.0 if follow else 0.0
+        chunk = client.log_chunk(
+            ref, instance=instance, stream=stream, offset=offset, limit=2**20, wait_s=20.0 if follow and waits else 0.0
         )
-        offset = begin + len(data)
-        if data and json:
-            text = data.decode(errors="replace")
-            shell.write_json({"stream": stream, "offset": begin, "next": offset, "data": text, "ended": ended})
-        elif data:
-            binary.write(data)
+        if tell and not chunk.started and not waits:
+            _say_not_started(ref, ended=chunk.ended, follow=follow)
+        if 0 <= offset < chunk.offset:
+            gone = "of a long output only the last part is kept (setting log_limit)"
+            shell.warn(f"priority: {stream}: {chunk.offset - offset} bytes after byte {offset} are gone: {gone}")
+        offset = chunk.offset + len(chunk.data)
+        if chunk.data and json:
+            text = chunk.data.decode(errors="replace")
+            piece = {"stream": stream, "offset": chunk.offset, "next": offset, "data": text, "ended": chunk.ended}
+            shell.write_json(piece)
+        elif chunk.data:
+            binary.write(chunk.data)
             binary.flush()
-        elif ended or not follow:
+        elif chunk.ended or not follow:
             return
+        waits = follow
+
+
+def _say_not_started(ref: str, *, ended: bool, follow: bool) -> None:
+    if ended:
+        shell.warn(f"priority: {ref} has ended and never started, so there is no output")
+    else:
+        then = "waiting until it has" if follow else "-f waits until it has, `priority explain` says why it has not"
+        shell.warn(f"priority: {ref} has not started, so there is no output yet; {then}")
 
 
 def _follow_both(client: Client, ref: str, instance: int | None, offset: int, json: bool) -> None:
@@ -303,7 +322,8 @@ def _follow_both(client: Client, ref: str, instance: int | None, offset: int, js
 
     def copy(stream: Literal["stdout", "stderr"]) -> None:
         try:
-            _copy_log(client, ref, instance, stream, offset=offset, follow=True, json=json)
+            tell = stream == "stdout"
+            _copy_log(client, ref, instance, stream, offset=offset, follow=True, json=json, tell=tell)
         except (PriorityError, OSError) as error:
             faults.append(error)
 

@@ -16,7 +16,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 from urllib.parse import quote
 
 from priority.errors import Malformed, Unavailable
@@ -32,6 +32,17 @@ if TYPE_CHECKING:
     from priority.service.settings import Settings
 
 _FEW = 10
+
+
+class LogPiece(NamedTuple):
+    """A piece of a task's output. It begins at `offset`: after what was asked for, if that is no longer kept."""
+
+    offset: int
+    data: bytes
+    ended: bool
+    """Whether nothing will follow."""
+    started: bool
+    """Whether the task was ever on a node."""
 
 
 class Client:
@@ -262,11 +273,27 @@ class Client:
         """A piece of a task's output: (offset of its first byte, the bytes, whether nothing will follow). A negative
         `offset` counts from the end. `ref` is a task's id, or a job with `instance`.
         """
+        piece = self.log_chunk(ref, instance=instance, stream=stream, offset=offset, limit=limit, wait_s=wait_s)
+        return piece.offset, piece.data, piece.ended
+
+    def log_chunk(
+        self,
+        ref: str,
+        *,
+        instance: int | None = None,
+        stream: Literal["stdout", "stderr"] = "stdout",
+        offset: int = 0,
+        limit: int = 65_536,
+        wait_s: float = 0.0,
+    ) -> LogPiece:
+        """As `logs`, and whether the task was ever on a node."""
         query = {"stream": stream, "offset": offset, "limit": limit, "wait_s": wait_s}
         if instance is not None:
             query["instance"] = instance
         answer = self._http.request("GET", _job(ref, "logs"), query=query)
-        return int(answer.headers["Log-Offset"]), answer.body, answer.headers["Log-Ended"] == "true"
+        said = answer.headers
+        started = said.get("Log-Started") != "false"  # an older server does not say
+        return LogPiece(int(said["Log-Offset"]), answer.body, said["Log-Ended"] == "true", started)
 
     def follow_logs(
         self,

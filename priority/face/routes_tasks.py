@@ -62,7 +62,8 @@ async def show_logs(
     follow: Annotated[bool, Query(description="Go on until the task has ended")] = False,
 ) -> Response:
     """The bytes as they are. `Log-Offset` is where the piece begins, `Log-Next` where the next one does, and
-    `Log-Ended` says whether there will be more. Only the last part of a long output is kept.
+    `Log-Ended` says whether there will be more. Only the last part of a long output is kept: a piece that begins after
+    `offset` tells how much is gone. `Log-Started` is false as long as the task was never on a node.
     """
 
     secret: str = request.state.secret
@@ -78,6 +79,7 @@ async def show_logs(
     chunk = await read(offset, 0.0 if follow else wait_s)
     after = chunk.offset + len(chunk.data)
     headers = {"log-offset": str(chunk.offset), "log-ended": str(chunk.ended).lower(), "log-next": str(after)}
+    headers["log-started"] = str(chunk.started).lower()
     if not follow:
         return Response(chunk.data, 200, headers, "application/octet-stream")
     return StreamingResponse(_follow(read, chunk), 200, headers, "application/octet-stream")
@@ -98,7 +100,7 @@ async def _follow(read: Callable[[int, float], Any], chunk: LogChunk) -> AsyncIt
 def _logs(path: str, permission: Permission, named: Any, name: str) -> None:
     octets = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}, "example": "hello\n"}}
     whole = {"schema": {"type": "string"}}
-    headers = {"Log-Offset": whole, "Log-Next": whole, "Log-Ended": whole}
+    headers = {"Log-Offset": whole, "Log-Next": whole, "Log-Ended": whole, "Log-Started": whole}
     routes.add_api_route(
         path,
         again(show_logs, permission, name),

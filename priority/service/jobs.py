@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -41,6 +42,9 @@ LookPage = tuple[list[Standing], str | None]
 
 WHY_MAX = 1000
 """Characters kept of a user's words."""
+
+PLACED_LOOK_S = 0.25
+"""Between two looks whether a task whose output somebody waits for has been placed."""
 
 _ATTEMPTS_AT_ONCE = 8
 
@@ -117,12 +121,19 @@ class Jobs:
         wait_s: float = 0.0,
     ) -> LogChunk:
         """Output of a task: `ref` is a task's id, or a job with `instance` (its latest attempt that was placed).
-        A task that has not been placed yet answers an empty chunk that has not ended.
+        A task that has not been placed answers, after `wait_s`, an empty chunk that has not `started`.
         """
-        with self._parts.store.read() as reader:
-            task = self._task_to_read(reader, actor, ref, instance)
+        until_s = time.monotonic() + wait_s
+        while True:
+            with self._parts.store.read() as reader:
+                task = self._task_to_read(reader, actor, ref, instance)
+            left_s = until_s - time.monotonic()
+            if task.node is not None or task.state in TERMINAL or left_s <= 0:
+                break
+            # No bell rings for one task: a look costs some 50 us, and who reads output of what waits is one of few.
+            time.sleep(min(PLACED_LOOK_S, left_s))
         if task.node is None:
-            return LogChunk(0, b"", ended=task.state in TERMINAL)
+            return LogChunk(0, b"", ended=task.state in TERMINAL, started=False)
         return self._parts.backend.logs(
             LogRequest(node=task.node, task=task.id, stream=stream, offset=offset, limit=limit, wait_s=wait_s)
         )

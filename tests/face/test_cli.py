@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from priority.errors import Unavailable
 from priority.face.cli import app
 from priority.face.client import Client
 from priority.face.listen import announce, withdraw
+from priority.ports import LogChunk, LogRequest
 from priority.service.settings import Settings
 from priority.service.up import first_token, hold
 
@@ -351,6 +353,45 @@ def test_a_whole_day(live: Live, run: Run, eventually: Eventually) -> None:
     assert "failed" in shown.stdout and "true" in shown.stdout
     assert good(run("list", "--all", "--role", "physics", "--json"))
     assert run("logs", job["uid"], "-f").stdout == "out\n"
+
+
+def test_logs_say_what_is_gone(live: Live, run: Run, eventually: Eventually, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = live.client().submit(spec("prod/long", cpus=0.1))
+    task = f"{job['uid']}-0-1"
+    eventually(lambda: task in live.backend.running())
+    live.backend.write(task, b"0123456789")
+    whole = live.backend.logs
+
+    def cut(request: LogRequest) -> LogChunk:
+        """As if the first bytes had been over the limit."""
+        return whole(request if request.offset < 0 else replace(request, offset=max(6, request.offset)))
+
+    monkeypatch.setattr(live.backend, "logs", cut)
+    found = run("logs", "physics/prod/long", "--stream", "stdout")
+    assert found.stdout == "6789"
+    assert found.stderr.startswith(
+        "priority: stdout: 6 bytes after byte 0 are gone: of a long output only the last part"
+    )
+    assert run("logs", "physics/prod/long", "--stream", "stdout", "--tail", "2").stderr == ""
+    live.client().kill(job["uid"])
+
+
+def test_logs_say_that_a_task_has_not_started(live: Live, run: Run, eventually: Eventually) -> None:
+    job = live.client().submit(spec("opportunistic/late", cpus=1000))
+    found = run("logs", "physics/opportunistic/late")
+    assert (found.exit_code, found.stdout) == (0, "")
+    assert found.stderr == (
+        "priority: physics/opportunistic/late has not started, so there is no output yet; "
+        "-f waits until it has, `priority explain` says why it has not\n"
+    ), "once, not for each stream"
+    done: list[Result] = []
+    following = threading.Thread(target=lambda: done.append(run("logs", "physics/opportunistic/late", "-f")))
+    following.start()
+    live.client().kill(job["uid"])
+    following.join(timeout=30)
+    assert done[0].exit_code == 0 and done[0].stdout == ""
+    assert " has not started" in done[0].stderr or " has ended and never started" in done[0].stderr
+    assert "has ended and never started" in run("logs", f"{job['uid']}-0-1").stderr
 
 
 def test_wait_and_its_exit_status(live: Live, run: Run) -> None:

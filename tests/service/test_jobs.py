@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from priority.backend.memory import Play
@@ -226,7 +228,7 @@ def test_logs_are_of_the_latest_attempt_that_was_placed() -> None:
     world = World([node("n1", 1)], play=lambda _: Play(obeys_s=1.0))
     job = world.submit(spec("physics/devel/a", instances=2))
     empty = world.service.jobs.logs(ADA, job.uid, instance=0)
-    assert (empty.data, empty.ended) == (b"", False)
+    assert (empty.data, empty.ended, empty.started) == (b"", False, False)
     world.settle()
     first = world.tasks(job)[0]
     world.backend.write(first.id, b"one\n")
@@ -241,7 +243,22 @@ def test_logs_are_of_the_latest_attempt_that_was_placed() -> None:
         world.service.jobs.logs(ADA, job.uid, instance=7)
     world.service.jobs.kill(ADA, job.uid, [1])
     never = world.service.jobs.logs(ADA, job.uid, instance=1)
-    assert (never.data, never.ended) == (b"", True)
+    assert (never.data, never.ended, never.started) == (b"", True, False)
+
+
+def test_who_follows_what_waits_waits_with_it() -> None:
+    """Not asking again and again: an answer comes when the task has been placed, or when the time is over."""
+    world = World([node("n1")])
+    job = world.submit(spec("physics/devel/a"))
+    world.settle()
+    late = world.submit(spec("physics/devel/late", cpus=99))
+    began_s = time.monotonic()
+    assert not world.service.jobs.logs(ADA, late.uid, wait_s=0.3).started
+    assert time.monotonic() - began_s >= 0.3
+    assert world.service.jobs.logs(ADA, job.uid, wait_s=20.0).started
+    world.service.jobs.kill(ADA, late.uid)
+    assert world.service.jobs.logs(ADA, late.uid, wait_s=20.0).ended
+    assert time.monotonic() - began_s < 15.0, "what is known is said at once"
 
 
 def test_events_can_be_followed_from_any_point() -> None:
