@@ -201,6 +201,8 @@ class Jobs:
     def _end(self, actor: User, ref: str, event: lifecycle.Event, instances: Collection[int] | None, why: str) -> Job:
         verb, done = ("kill", "killed") if event is lifecycle.Event.KILL else ("restart", "restarted")
         why = why[:WHY_MAX]
+        if instances is not None and not instances:
+            raise Invalid("instances", "names none: write those that are meant, such as [0, 3], or null for all")
         with self._parts.store.write() as writer:
             now_us = self._parts.clock.now_us()
             job = find_job(writer, actor, ref)
@@ -363,8 +365,6 @@ def _follow(last: Task, dying: Task | None, first: Task) -> Task:
 
 
 def _check_instances(job: Job, instances: Collection[int] | None) -> None:
-    if instances is not None and not instances:
-        raise Invalid("instances", "names none: write those that are meant, such as [0, 3], or null for all")
     for instance in instances or ():
         if not 0 <= instance < job.spec.instances:
             raise Invalid(
