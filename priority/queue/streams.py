@@ -5,9 +5,9 @@ Keys
     priority:events        stream of one entry: `id` is that of the newest event that was announced
 
 There is one consumer group (`scheduler`) and, as one scheduler leads, one consumer: a leader that takes over
-under the same name gets at once what the former one had read and not acknowledged. Entries are deleted when
-they are acknowledged, so a stream is as long as what is not dealt with, and no longer than `LENGTH_MAX`:
-what is cut off beyond is found by the sweep.
+under the same name gets at once what the former one had read and not acknowledged. Entries are deleted with
+the next read after they were acknowledged, so a stream is hardly longer than what is not dealt with, and no
+longer than `LENGTH_MAX`: what is cut off beyond is found by the sweep.
 """
 
 from __future__ import annotations
