@@ -22,7 +22,7 @@ FRESH_S = 5.0
 """So often the nodes are read."""
 
 SURE_S = 0.5
-"""So old may it be when somebody is warned."""
+"""So old may it be when somebody is warned, or when no node is known: the first may have come since."""
 
 KINDS_MAX = 10_000
 """Of so many kinds of request the answer is remembered."""
@@ -70,6 +70,8 @@ class Largest:
         if sizes != self._sizes:
             self._sizes, self._known = sizes, {}
         self._read_s = now_s
+        if not sizes:
+            self._due_s = now_s + SURE_S
 
     def warnings(self, specs: Sequence[JobSpec]) -> list[str]:
         """A line for each request that no node could ever hold, once for all jobs that ask alike; as far as is known.

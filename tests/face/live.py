@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -87,6 +88,17 @@ def people(service: Service) -> dict[str, str]:
     return {name: service.users.create_token(SYSTEM, name)[1] for name in ("root", "ada", "ben", "cleo", NOBODY)}
 
 
+def _wait_for_nodes(parts: Parts, within_s: float = 20.0) -> None:
+    """The scheduler writes them down in its first round, which may come after a test's first request."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        with parts.store.read() as reader:
+            if any(True for _ in reader.nodes()):
+                return
+        time.sleep(0.005)
+    raise AssertionError(f"no node was known within {within_s:g} s")
+
+
 @contextmanager
 def serving(parts: Parts, *, scheduler: bool = True) -> Iterator[Live]:
     """Until the `with` ends: the API in one thread, the scheduler in another."""
@@ -110,6 +122,8 @@ def serving(parts: Parts, *, scheduler: bool = True) -> Iterator[Live]:
     live = Live(f"http://{host}:{port}", app, service, parts.backend, parts.queue, tokens)
     try:
         live.client().health()
+        if loop is not None:
+            _wait_for_nodes(parts)
         yield live
     finally:
         for client in live.clients:

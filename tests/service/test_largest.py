@@ -84,6 +84,21 @@ def test_what_is_known_is_read_anew_now_and_then_by_one() -> None:
     assert asked.warnings([spec("web/prod/a", cpus=6)]) == []
 
 
+def test_the_first_node_is_not_waited_for_long() -> None:
+    now_s = 0.0
+    world = World([])
+    asked = Largest(world.parts, lambda: now_s)
+    assert asked.due()
+    asked.refresh()
+    assert not asked.due()
+    now_s = largest.SURE_S
+    world.backend.start_node(node("n1", 4))
+    world.settle()
+    assert asked.due()
+    asked.refresh()
+    assert asked.warnings([spec("web/prod/a", cpus=6)]) and not asked.due()
+
+
 def test_a_database_that_does_not_answer_fails_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World([node("n1", 4)])
     world.settle()
