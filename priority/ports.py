@@ -289,6 +289,9 @@ class Reader(Protocol):
     def nodes(self) -> list[NodeRecord]:
         """Every node ever seen and not forgotten, by name."""
 
+    def note(self, name: str) -> str | None:
+        """What a backend wrote down under this name."""
+
     def leader(self) -> tuple[str, int, int] | None:
         """Who leads (or led last and did not resign), its epoch, and when its lease runs out."""
 
@@ -360,6 +363,9 @@ class Writer(Reader, Protocol):
 
     def lead(self, holder: str, now_us: int, lease_us: int) -> int | None:
         """Take or renew the leadership: the epoch, one higher whenever the holder changes, or None while another's
+    def put_note(self, name: str, value: str) -> None:
+        """Insert or replace: what a backend has to know again after a crash."""
+
         lease lasts.
         """
 

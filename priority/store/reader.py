@@ -294,6 +294,11 @@ class SqlReader:
 
     def _some(self, columns: tuple[str, ...], table: str, column: str, values: Collection[str] | None) -> list[Any]:
         """The rows where `column` is one of `values`; None: all."""
+    def note(self, name: str) -> str | None:
+        """See `Reader`."""
+        found: list[Row] = self._session.fetch(("value",), "notes WHERE name = ?", name)
+        return str(found[0][0]) if found else None
+
         if values is None:
             return self._session.fetch(columns, table)
         if not values:

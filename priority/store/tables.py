@@ -272,6 +272,15 @@ class NodeRow(SQLModel, table=True):
     drained: bool
 
 
+class NoteRow(SQLModel, table=True):
+    """What a backend has to know again after a crash, such as the framework id at a Mesos master."""
+
+    __tablename__: ClassVar[str] = "notes"
+
+    name: str = Field(primary_key=True, sa_type=Text)
+    value: str = Field(sa_type=Text)
+
+
 class LeaderRow(SQLModel, table=True):
     """One row: who leads, until when, and the epoch, which never goes down. No holder: it was given back."""
 

@@ -244,6 +244,10 @@ class SqlWriter(SqlReader):
         """See `Writer`."""
         self._session.run("DELETE FROM nodes WHERE name = ?", name)
 
+    def put_note(self, name: str, value: str) -> None:
+        """See `Writer`."""
+        self._session.insert("notes", ("name", "value"), [(name, value)], _replace("name", ("name", "value")))
+
     def lead(self, holder: str, now_us: int, lease_us: int) -> int | None:
         """See `Writer`. A process that starts must lead under a name that was never used: what another process of the
         same name still believed would not be told from its own.

@@ -744,3 +744,13 @@ def test_a_field_that_is_newer_than_a_job_has_its_default() -> None:
     read = rows.load_spec(rows.dumps(values))
     assert read == spec()
     assert read.model_dump() == spec().model_dump()
+
+
+def test_notes_are_kept_and_replaced(store: Store) -> None:
+    with store.read() as reader:
+        assert reader.note("framework") is None
+    for value in ("a", "b"):
+        with store.write() as writer:
+            writer.put_note("framework", value)
+    with store.read() as reader:
+        assert reader.note("framework") == "b"
