@@ -65,13 +65,20 @@ class Client:
         """The API of the settings (`PRIORITY_URL`, `PRIORITY_TOKEN`) or else the one of the state folder. Without
         `token_needed` it is no error that there is no token.
         """
+        url, token = cls.whereabouts(settings, token_needed=token_needed, retry_s=retry_s)
+        return cls(url, token, timeout_s=timeout_s, retry_s=retry_s)
+
+    @staticmethod
+    def whereabouts(
+        settings: Settings | None = None, *, token_needed: bool = True, retry_s: float = 10.0
+    ) -> tuple[str, str]:
+        """What `find` finds: URL and token."""
         if settings is None:
             from priority.service.settings import Settings as Read
 
             settings = Read()
         url = settings.url or locate.url(settings.state, retry_s)
-        token = settings.token or locate.token(settings.state, needed=token_needed)
-        return cls(url, token, timeout_s=timeout_s, retry_s=retry_s)
+        return url, settings.token or locate.token(settings.state, needed=token_needed)
 
     def __enter__(self) -> Client:
         return self
