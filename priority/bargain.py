@@ -1,8 +1,9 @@
 """Whether a task's victims are the least important that would do, with the rest of the plan as it is.
 
-Victims are compared by (highest tier rank, highest priority, how many, work lost). Looked at for single tasks, on their
-own node and on every node without victims; not where another unit has victims, nor if others hang on these: two units
-can each be the reason of the other's choice, and irreducible goes first.
+Victims are compared by (highest tier rank, highest priority, how many, work lost); the rank of what policy calls young
+is higher than all others. Looked at for single tasks, on their own node and on every node without victims; not where
+another unit has victims, nor if others hang on these: two units can each be the reason of the other's choice, and
+irreducible goes first.
 
     1. by rank, by priority: all that are less important than the worst victim together make room nowhere. Exact
     2. one victim: no other one makes room alone and loses less. Exact
@@ -26,6 +27,7 @@ from priority.packing import Packing, alike
 from priority.prey import Prey, work_of
 from priority.shape import Flags, Picks, anywhere, grouped, scatter
 from priority.snapshot import Plane
+from priority.terms import rank_of
 
 PREY_MAX, PLACES_MAX = 10, 300
 """Cheaper victims for a gang are looked for among so many, and over so many ways to place it."""
@@ -100,8 +102,8 @@ def cheaper(facts: Facts, prey: Prey, packing: Packing) -> Iterator[tuple[str, s
 
 def cost_of(facts: Facts, victims: Iterable[Claim]) -> Cost:
     """What the contract compares."""
-    tiers, now_us = facts.snapshot.tiers, facts.snapshot.now_us
-    rows = [(tiers[one.tier].rank, one.priority, work_of(one, now_us)) for one in victims]
+    snapshot, now_us = facts.snapshot, facts.snapshot.now_us
+    rows = [(rank_of(snapshot, one), one.priority, work_of(one, now_us)) for one in victims]
     return max(row[0] for row in rows), max(row[1] for row in rows), len(rows), sum(row[2] for row in rows)
 
 

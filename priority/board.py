@@ -24,6 +24,7 @@ import numpy.typing as npt
 from priority.claim import Claim
 from priority.cover import Cover, Effort
 from priority.herd import Beast, Herd, Picks
+from priority.mercy import Mercy
 from priority.resources import Resources
 from priority.rules import Mask, Rules
 from priority.snapshot import Plane, Snapshot
@@ -105,6 +106,8 @@ class Board:
         self._kept: dict[str, tuple[Claim, list[int]]] = {}
         self._shapes: dict[tuple[tuple[str, int], ...], Shape] = {}
         self._herd: Herd | None = None
+        self.mercy: Mercy | None = None
+        """Whom policy spares; None: nobody (or no task needs a victim yet)."""
         size = np.array([snapshot.size().get(name, 0) for name in self.axis], np.float64)
         self.scale: npt.NDArray[np.float64] = np.divide(1.0, size, out=np.zeros(len(size)), where=size > 0)
 
@@ -113,18 +116,23 @@ class Board:
         """All that may be a victim; made when the first task needs one."""
         if self._herd is None:
             snapshot = self._snapshot
-            self._herd = Herd(snapshot.settled().stock, len(self.axis), snapshot.tiers, snapshot.now_us)
+            stock = snapshot.settled().stock
+            self._herd = Herd(stock, len(self.axis), snapshot.tiers, snapshot.now_us)
+            if snapshot.terms.spares:
+                self.mercy = Mercy(snapshot, self._herd)
+                if stock.levels is not None:
+                    self._levels = self.mercy.levels(len(self.names), len(self.axis))
         return self._herd
 
     @property
     def levels(self) -> dict[tuple[int, int], Plane] | None:
         """See `Stock.levels`: of those that are no victims."""
-        stock = self._snapshot.settled().stock
+        stock, herd = self._snapshot.settled().stock, self.herd
         if stock.levels is None or not (self._relevels or self._levels):
             return stock.levels
         if self._levels is None:  # the first time that a victim counts
             self._levels = {level: plane.copy(order="F") for level, plane in stock.levels.items()}
-        herd, width = self.herd, len(self.axis)
+        width = len(self.axis)
         for victim, sign in self._relevels:
             level = self._levels[int(herd.rank[victim]), int(herd.priority[victim])]
             level[herd.node[victim], :width] += sign * herd.request[victim]
@@ -337,27 +345,46 @@ class Board:
         """Make a victim of a running task."""
         herd = self.herd
         node = int(herd.node[victim])
+        was_prey = bool(herd.alive[victim])
         herd.alive[victim] = False
         self.killed[victim] = preemptor
         self.killed_on.setdefault(node, set()).add(victim)
         self.total[node] += herd.request[victim]
-        self._relevel(victim, node, -1)
+        self._relevel(victim, node, -1 if was_prey else 0)
+        if self.mercy is not None:
+            self._share(victim, 1)
 
     def _relevel(self, victim: int, node: int, sign: int) -> None:
         self._note(node)
         self.gains.append(node)
-        if self.herd.soft(victim):
+        if sign and self.herd.soft(victim):
             self._relevels.append((victim, sign))
 
     def spare(self, victim: int) -> None:
         """The inverse of `kill`."""
         herd = self.herd
         node = int(herd.node[victim])
-        herd.alive[victim] = True
         del self.killed[victim]
         self.killed_on[node].discard(victim)
         self.total[node] -= herd.request[victim]
-        self._relevel(victim, node, 1)
+        if self.mercy is not None:
+            self._share(victim, -1)
+        herd.alive[victim] = self.mercy is None or self.mercy.may(victim)
+        self._relevel(victim, node, int(herd.alive[victim]))
+
+    def _share(self, victim: int, sign: int) -> None:
+        """Others are prey no longer, or again, by the budgets that they share with a victim."""
+        herd, mercy = self.herd, self.mercy
+        assert mercy is not None
+        for other in mercy.count(victim, sign):
+            may = mercy.may(other)
+            if other == victim or other in self.killed or may == bool(herd.alive[other]):
+                continue
+            herd.alive[other] = may
+            node = int(herd.node[other])
+            self._relevel(other, node, 1 if may else -1)
+            if may:
+                self.gained.add(node)
 
     def spareable(self, node: int) -> bool:
         """Whether some victim there could be given back and all that arrives would still fit; what is kept aside."""

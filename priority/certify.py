@@ -6,6 +6,7 @@ cost: everything is counted in columns, and tasks that are alike to every rule a
 | property | what is checked |
 |---|---|
 | once, legal, fits, allowed, irreducible, kept | exact, for every task, node and victim |
+| min-run, too-often | settings of policy: exact, for every victim |
 | needless-kill | exact for single tasks; gangs as `packing` |
 | needless-wait | exact for single tasks; gangs as `packing` |
 | order | exact for single tasks: the first in the pending order of all that are alike; gangs as `packing` |
@@ -23,7 +24,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 
-from priority import bargain, overtaking
+from priority import bargain, overtaking, terms
 from priority.claim import RUNS, Claim
 from priority.facts import Decisions, Facts, Violation
 from priority.packing import Packing
@@ -52,7 +53,7 @@ class Case:
         return self._prey
 
 
-HARM = frozenset({"once", "legal", "fits", "allowed", "irreducible", "needless-kill"})
+HARM = frozenset({"once", "legal", "fits", "allowed", "irreducible", "needless-kill", "min-run", "too-often"})
 """What does harm if it is broken. The others are about who is served, and how well."""
 
 
@@ -261,4 +262,6 @@ CHECKS: dict[str, Callable[[Case], Found]] = {
     "order": order,
     "cheapest": cheapest,
     "kept": kept,
+    "min-run": lambda case: terms.min_run(case.facts),
+    "too-often": lambda case: terms.too_often(case.facts),
 }

@@ -23,7 +23,9 @@ class Claim:
     """`request` is in held units (see resources); `since_us` is microseconds since the epoch.
 
     `since_us` is when it became pending or when it started. `kept_for` is, of a dying task, the id of the
-    pending task that its room is kept for (`for` in JSON). A job is known by (role, job).
+    pending task that its room is kept for (`for` in JSON). A job is known by (role, job). The last three are what
+    settings of policy look at (see `policy`): when this task, over all its attempts, was preempted lately; how many
+    tasks of its job may be gone at a time by preemption, as the job wants it; when it will have ended at the latest.
     """
 
     id: str
@@ -39,3 +41,6 @@ class Claim:
     constraints: tuple[Constraint, ...] = ()
     gang: str | None = None
     kept_for: str | None = None
+    preempted_us: tuple[int, ...] = ()
+    at_once: int | None = None
+    until_us: int | None = None

@@ -17,7 +17,16 @@ from priority.claim import Claim
 from priority.stock import HARD, Flags, Picks, Plane, Stock
 from priority.tier import Tier
 
-__all__ = ["Flags", "Herd", "Picks", "Plane", "rule", "work_lost"]
+__all__ = ["OLDER", "Flags", "Herd", "Picks", "Plane", "rule", "work_lost"]
+
+
+OLDER = 2**52
+"""Added to the rank of what policy calls young: more than any two ranks differ by."""
+
+
+def law_rank(rank: int) -> int:
+    """The tier's rank of what may have been made dearer by `OLDER`."""
+    return rank - OLDER if rank > OLDER // 2 else rank
 
 
 def rule(preemptor: Claim, victim: Claim, tiers: Mapping[str, Tier]) -> int | None:
@@ -62,17 +71,37 @@ class Herd:
         self._stock, self._tiers, self._now_us = stock, tiers, now_us
         self.claims = cast("Sequence[Claim]", stock.claims)
         self.node: Picks = stock.row[:size]
-        self.rank: Plane = stock.rank[:size]
+        self.tier_ranks: Plane = stock.rank[:size]
+        self.rank: Plane = self.tier_ranks
+        """What is compared: that of its tier, and more if policy calls it young (see `mercy`)."""
+        self.since: Plane = stock.since[:size]
+        self.owner: Plane = stock.owner[:size]
+        """Its (tier, role), as a code: see `owners`."""
         self.priority: Plane = stock.priority[:size]
         self.request: Plane = stock.request[:size, :width]
         self.alive: Flags = stock.live[:size].copy()
         """Not a victim yet."""
-        self._soft: Plane = stock.soft[:size]
+        self.soft_ranks: Plane = stock.soft[:size]
+        """The rank of its tier, `HARD` if that is not preemptible."""
         self._live: Flags = stock.live[:size]
         self._lawful: dict[tuple[str, str, int], Flags] = {}
         self._largest: dict[int, int] = {}
         self._works: Plane | bool | None = False
         """False: not asked for yet."""
+
+    @property
+    def owners(self) -> Mapping[tuple[str, str], int]:
+        """The code of each (tier, role)."""
+        return self._stock.owners
+
+    def of_tier(self, tier: str) -> Flags:
+        """`[K]`: those of a tier."""
+        codes = [code for (name, _), code in self._stock.owners.items() if name == tier]
+        return np.isin(self.owner, codes)
+
+    def place(self, id: str) -> int:
+        """A task's place; -1: it has none."""
+        return self._stock.place(id)
 
     def key(self, victim: int) -> tuple[int, int, int, str]:
         """Sorts the least important first."""
@@ -83,7 +112,7 @@ class Herd:
         claim = self.claims[place]
         rank, priority, work, id = self.key(place)
         owner = claim.tier, claim.role
-        return Beast(place, int(self._soft[place]), rank, priority, work, id, owner, self.request[place].tolist())
+        return Beast(place, int(self.soft_ranks[place]), rank, priority, work, id, owner, self.request[place].tolist())
 
     def work(self, victim: int) -> int:
         """The work lost with it, exact."""
@@ -130,7 +159,7 @@ class Herd:
         key = claim.tier, claim.role, claim.priority
         flags = self._lawful.get(key)
         if flags is None:
-            flags = self._soft < self._tiers[claim.tier].rank
+            flags = self.soft_ranks < self._tiers[claim.tier].rank
             if self._stock.has_below(*key):
                 owner = self._stock.owners[claim.tier, claim.role]
                 flags |= (self._stock.owner[: len(flags)] == owner) & (self.priority < claim.priority)
@@ -140,7 +169,7 @@ class Herd:
 
     def soft(self, victim: int) -> bool:
         """Whether its tier is preemptible."""
-        return int(self._soft[victim]) != HARD
+        return int(self.soft_ranks[victim]) != HARD
 
     def tier_rank(self, claim: Claim) -> int:
         """The rank of a task's tier."""

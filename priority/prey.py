@@ -5,15 +5,17 @@ Its own code, not the engine's `herd`: what one of them has wrong the other has 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
 
 from priority.claim import Claim
 from priority.facts import Facts, Power
+from priority.policy import HOUR_US
 from priority.shape import Flags, Picks, scatter
 from priority.snapshot import Plane
+from priority.terms import DEARER
 
 
 class Prey:
@@ -42,12 +44,36 @@ class Prey:
         self.taken: Picks = np.array(taken, np.intp)
         """By victim: its place here (-1 if its node is not up)."""
         self.alive: Flags = self.runs.copy()
-        """Runs on a node that is up, and is no victim."""
+        """Runs on a node that is up, is no victim, and policy does not spare it."""
         self.alive[self.taken[self.taken >= 0]] = False
+        if facts.snapshot.terms.spares:
+            self.alive &= ~self._spared(stock.place)
+            self.rank = self.rank + DEARER * self._within(facts.snapshot.terms.young_s)
         self._lawful: dict[Power, Flags] = {}
         self._sums: dict[Power, Plane] = {}
         self._flags: dict[int, Flags] = {}
         self._base: dict[int, Plane] = {}
+
+    def _within(self, least: Mapping[str, int]) -> Flags:
+        """`[K]`: has not yet run as long as its tier's."""
+        by_owner = np.zeros(len(self.owners) + 1, np.int64)
+        for (tier, _), code in self.owners.items():
+            by_owner[code] = least.get(tier, 0)
+        return np.asarray(self.facts.snapshot.now_us - self.since < by_owner[self.owner])
+
+    def _spared(self, place: Callable[[str], int]) -> Flags:
+        """`[K]`: is no victim whatever the plan, by `terms.spared`."""
+        snapshot = self.facts.snapshot
+        flags = self._within(snapshot.terms.min_run_s)
+        most = snapshot.terms.preempted_per_hour
+        if most:
+            never = [code for (tier, _), code in self.owners.items() if most.get(tier) == 0]
+            flags |= np.isin(self.owner, never)
+            for claim in snapshot.preempted():
+                times = sum(at_us > snapshot.now_us - HOUR_US for at_us in claim.preempted_us)
+                if times >= most.get(claim.tier, times + 1) and place(claim.id) >= 0:
+                    flags[place(claim.id)] = True
+        return flags
 
     @cached_property
     def work(self) -> Plane:

@@ -17,7 +17,7 @@ import numpy as np
 from priority.board import Board
 from priority.claim import Claim
 from priority.cover import Cover, least_cover
-from priority.herd import Beast
+from priority.herd import Beast, law_rank
 from priority.rules import Mask
 from priority.stock import HARD, Picks, Plane
 
@@ -119,14 +119,14 @@ class Prices:
         board, claim = self.board, self.claim
         herd = board.herd
         rank = herd.tier_rank(claim)
-        planes = {level: plane for level, plane in (board.levels or {}).items() if level[0] < rank}
+        planes = {level: plane for level, plane in (board.levels or {}).items() if law_rank(level[0]) < rank}
         if herd.own(claim) is not None:
-            mine = np.flatnonzero(herd.alive & herd.lawful(claim) & (herd.rank == rank))
-            for priority in np.unique(herd.priority[mine]).tolist():
-                some = mine[herd.priority[mine] == priority]
+            mine = np.flatnonzero(herd.alive & herd.lawful(claim) & (herd.tier_ranks == rank))
+            for level in _levels(herd.rank[mine], herd.priority[mine]):
+                some = mine[(herd.rank[mine] == level[0]) & (herd.priority[mine] == level[1])]
                 plane = np.zeros_like(board.total)
                 np.add.at(plane, herd.node[some], herd.request[some])
-                planes[rank, priority] = plane
+                planes[level] = plane
         return planes
 
     def _know_levels(self) -> None:
@@ -426,6 +426,14 @@ class Prices:
             if max(left) <= 0:
                 return value(one)
         return None
+
+
+def _levels(ranks: Plane, priorities: Plane) -> list[Level]:
+    return [
+        (rank, priority)
+        for rank in np.unique(ranks).tolist()
+        for priority in np.unique(priorities[ranks == rank]).tolist()
+    ]
 
 
 BY_RANK, BY_PRIORITY = attrgetter("rank"), attrgetter("priority")

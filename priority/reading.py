@@ -11,6 +11,7 @@ Where the contract leaves it open, this is what holds:
 - `since` may lie after `now` (clocks differ): no work is lost then. Digits finer than a microsecond are cut off;
   a leap second is the second after it.
 - An attribute `host` other than the node's name is refused: it would be a second truth.
+- `preempted`, `at_once`, `until` of a task and `history` are what settings of policy look at: see `priority.policy`.
 - A zero in a quota is kept (nothing may hold that resource), while a zero in a request or capacity says nothing.
 """
 
@@ -23,11 +24,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
-from priority import constraint, resources
+from priority import constraint, policy, resources
 from priority.claim import DYING, PENDING, STATES, Claim
 from priority.constraint import HOST
 from priority.errors import Invalid
 from priority.node import Node, NodeState
+from priority.policy import NOTHING, Past
 from priority.resources import Resources
 from priority.tier import DEFAULT_TIERS, Tier
 
@@ -44,7 +46,7 @@ _TIME = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,18}))?(?:([Zz])|([+-])(\d\d):(\d\d))", re.ASCII
 )
 _TASK_NEEDS = ("id", "job", "role", "tier", "request", "state", "since")
-_TASK_MAY = ("user", "priority", "node", "constraints", "gang", "for")
+_TASK_MAY = ("user", "priority", "node", "constraints", "gang", "for", "preempted", "at_once", "until")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +68,21 @@ class Reading:
     roles: Mapping[str, RoleRules]
     tasks: tuple[Claim, ...]
     policy: Mapping[str, Any]
+    past: Past = NOTHING
 
 
-def read(document: Any, policies: Mapping[str, tuple[Any, str]]) -> Reading:
-    """Check a snapshot document; `policies` are the known settings. `Invalid` names the path of what is wrong."""
+def read(document: Any) -> Reading:
+    """Check a snapshot document. `Invalid` names the path of what is wrong."""
     try:
-        return _read(document, policies)
+        return _read(document)
     except Invalid as error:  # names in it are the user's, and the message is one line that any terminal can show
         raise Invalid(_printable(error.field), _printable(error.problem)) from None
 
 
-def _read(document: Any, policies: Mapping[str, tuple[Any, str]]) -> Reading:
+def _read(document: Any) -> Reading:
     if not isinstance(document, Mapping):
         raise Invalid("snapshot", f"must be one JSON object, not {_kind(document)}")
-    _fields(document, "", ("now", "nodes", "tasks"), ("tiers", "roles", "policy"))
+    _fields(document, "", ("now", "nodes", "tasks"), ("tiers", "roles", "policy", "history"))
     now_us = read_time(document["now"], "now")
     tiers = _tiers(document["tiers"]) if "tiers" in document else DEFAULT_TIERS
     nodes = tuple(_node(item, f"nodes[{i}]") for i, item in enumerate(_list(document["nodes"], "nodes")))
@@ -88,13 +91,17 @@ def _read(document: Any, policies: Mapping[str, tuple[Any, str]]) -> Reading:
     known = {node.name for node in nodes}
     tasks = tuple(_task(item, f"tasks[{i}]", tiers, known) for i, item in enumerate(_list(document["tasks"], "tasks")))
     _once([task.id for task in tasks], lambda i: f"tasks[{i}].id")
-    return Reading(now_us, tiers, nodes, roles, tasks, _policy(document.get("policy", {}), policies))
+    settings = document.get("policy", {})
+    policy.read(settings, tiers)
+    past = policy.read_past(document["history"], tiers) if "history" in document else NOTHING
+    return Reading(now_us, tiers, nodes, roles, tasks, dict(settings), past)
 
 
 def write(reading: Reading) -> dict[str, Any]:
     """The inverse of `read`: plain JSON, lists by name and by id."""
     nodes = sorted(reading.nodes, key=lambda node: node.name)
     tiers = sorted(reading.tiers.values(), key=lambda tier: tier.name)
+    past = reading.past.document()
     return {
         "now": show_time(reading.now_us),
         "nodes": [_plain_node(node) for node in nodes],
@@ -102,6 +109,7 @@ def write(reading: Reading) -> dict[str, Any]:
         "roles": {name: _plain_role(reading.roles[name]) for name in sorted(reading.roles)},
         "tasks": [_plain_task(task) for task in sorted(reading.tasks, key=lambda task: task.id)],
         "policy": dict(sorted(reading.policy.items())),
+        **({"history": past} if past else {}),
     }
 
 
@@ -171,7 +179,21 @@ def _task(item: Any, path: str, tiers: Mapping[str, Tier], nodes: set[str]) -> C
         constraints=_constraints(item.get("constraints", []), f"{path}.constraints"),
         gang=_optional(item.get("gang"), f"{path}.gang"),
         kept_for=kept_for,
+        preempted_us=_times(item.get("preempted", []), f"{path}.preempted"),
+        at_once=None if item.get("at_once") is None else _at_least(item["at_once"], f"{path}.at_once", 1),
+        until_us=None if item.get("until") is None else read_time(item["until"], f"{path}.until"),
     )
+
+
+def _times(value: Any, path: str) -> tuple[int, ...]:
+    return tuple(sorted(read_time(one, f"{path}[{index}]") for index, one in enumerate(_list(value, path))))
+
+
+def _at_least(value: Any, path: str, least: int) -> int:
+    number = _integer(value, path)
+    if number < least:
+        raise Invalid(path, f"must be at least {least}")
+    return number
 
 
 def _place(value: Any, path: str, state: str, nodes: set[str]) -> str | None:
@@ -237,14 +259,6 @@ def _quotas(value: Any, path: str, tiers: Mapping[str, Tier]) -> dict[str, Resou
         named = resources.parse(amounts, place)
         quotas[tier] = {name: named.get(name, 0) for name in amounts}
     return quotas
-
-
-def _policy(value: Any, policies: Mapping[str, tuple[Any, str]]) -> dict[str, Any]:
-    for name in _mapping(value, "policy"):
-        if name not in policies:
-            known = ", ".join(sorted(policies)) or "none"
-            raise Invalid(f"policy.{_text(name, 'policy')}", f"is not a setting; there are: {known}")
-    return dict(value)
 
 
 def _weight(value: Any, path: str) -> float:
@@ -371,4 +385,12 @@ def _plain_task(task: Claim) -> dict[str, Any]:
         "constraints": [one.plain() for one in task.constraints],
         "gang": task.gang,
     }
-    return document if task.kept_for is None else {**document, "for": task.kept_for}
+    if task.kept_for is not None:
+        document["for"] = task.kept_for
+    if task.preempted_us:
+        document["preempted"] = [show_time(at_us) for at_us in task.preempted_us]
+    if task.at_once is not None:
+        document["at_once"] = task.at_once
+    if task.until_us is not None:
+        document["until"] = show_time(task.until_us)
+    return document

@@ -23,6 +23,7 @@ from priority.claim import Claim
 from priority.errors import Invalid
 from priority.node import Node
 from priority.plan import Plan
+from priority.policy import NOTHING, Past
 from priority.reading import Quotas, Reading, RoleRules
 from priority.snapshot import Snapshot
 from priority.tier import DEFAULT_TIERS, Tier
@@ -43,6 +44,7 @@ class Changes:
     gone_us: Mapping[str, int]
     """When each task went that is gone."""
     whole: bool
+    past: Past = NOTHING
 
 
 class Watched(Snapshot):
@@ -125,6 +127,7 @@ class Watched(Snapshot):
             tasks,
             {id: self._gone_us.get(id, self.now_us) for id, claim in tasks.items() if claim is None},
             whole,
+            self.past,
         )
         self._forget()
         return found
@@ -138,6 +141,7 @@ class Script:
         self._roles: dict[str, RoleRules] = {}
         self._tasks: dict[str, Claim] = {}
         self._rules: tuple[Any, Any] = (None, None)
+        self._past: Past = NOTHING
 
     def line(self, number: int, changes: Changes, plan: Plan, *, first: bool) -> dict[str, Any]:
         """One round, as plain JSON; `first`: of its recording, so with the whole snapshot."""
@@ -149,6 +153,7 @@ class Script:
         rules = (dict(changes.tiers), dict(changes.policy))
         first = first or changes.whole or rules != self._rules
         self._rules = rules
+        aged, self._past = changes.past != self._past, changes.past
         if first:
             whole = self._document(changes, self._nodes, self._roles, self._tasks)
             return {"round": number, "snapshot": whole, "plan": plan.document()}
@@ -157,6 +162,8 @@ class Script:
         tasks, no_tasks = _split(changes.tasks)
         part = self._document(changes, nodes, roles, tasks)
         kept = {name: part[name] for name in ("now", "nodes", "roles", "tasks") if part[name]}
+        if aged:
+            kept["history"] = changes.past.document()
         when = {id: reading.show_time(changes.gone_us[id]) for id in no_tasks}
         gone = {name: names for name, names in (("nodes", no_nodes), ("roles", no_roles), ("tasks", when)) if names}
         return {"round": number, "changes": kept, "gone": gone, "plan": plan.document()}
@@ -166,7 +173,7 @@ class Script:
         changes: Changes, nodes: Mapping[str, Node], roles: Mapping[str, RoleRules], tasks: Mapping[str, Claim]
     ) -> dict[str, Any]:
         parts = tuple(nodes.values()), dict(roles), tuple(tasks.values())
-        return reading.write(Reading(changes.now_us, changes.tiers, *parts, changes.policy))
+        return reading.write(Reading(changes.now_us, changes.tiers, *parts, changes.policy, changes.past))
 
 
 class Stage:
@@ -215,6 +222,8 @@ class Stage:
         }
         parsed = Snapshot.parse(part)
         snapshot.now_us = parsed.now_us
+        if "history" in changes:
+            snapshot.put_past(parsed.past)
         for node in parsed.nodes():
             if node.name in given:
                 snapshot.put_node(node)

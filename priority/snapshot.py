@@ -19,21 +19,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from priority import policy as policies
 from priority import reading
 from priority.claim import DYING, PENDING, Claim
 from priority.constraint import Constraint
 from priority.errors import Invalid
 from priority.node import Node, NodeState
 from priority.planes import Planes
+from priority.policy import NOTHING, POLICY, Past
 from priority.reading import Quotas, Reading, RoleRules
 from priority.resources import Resources
 from priority.stock import Plane
 from priority.tier import DEFAULT_TIERS, Tier
 
 __all__ = ["POLICY", "Claim", "Plane", "RoleRules", "Snapshot"]
-
-POLICY: Mapping[str, tuple[Any, str]] = {}
-"""Settings of the engine by name: (default, what it does). There are none yet; a name that is not here is refused."""
 
 Kind = tuple[tuple[tuple[str, int], ...], tuple[Constraint, ...]]
 """A request, sorted, and constraints."""
@@ -58,9 +57,9 @@ class Snapshot:
         """Microseconds since the epoch: the only clock of a round."""
         self.tiers: Mapping[str, Tier] = dict(tiers)
         self.policy: Mapping[str, Any] = dict(policy or {})
-        for name in self.policy:
-            if name not in POLICY:
-                raise Invalid(f"policy.{name}", f"is not a setting; there are: {', '.join(sorted(POLICY)) or 'none'}")
+        self.terms = policies.read(self.policy, self.tiers)
+        """The same, checked, in the engine's units."""
+        self.past: Past = NOTHING
         self._nodes: dict[str, Node] = {}
         self._dropped: set[str] = set()
         self._roles: dict[str, RoleRules] = {}
@@ -69,6 +68,7 @@ class Snapshot:
         self._on: dict[str, dict[str, Claim]] = {}
         self._jobs: dict[tuple[str, str], dict[str, Claim]] = {}
         self._dying: dict[str, Claim] = {}
+        self._preempted: dict[str, Claim] = {}
         self._held: dict[tuple[str, ...], Resources] = {}
         self._limited: Counter[tuple[str, str]] = Counter()
         self._kinds: dict[Kind, dict[str, Claim]] = {}
@@ -81,7 +81,7 @@ class Snapshot:
     @classmethod
     def parse(cls, document: Any) -> Snapshot:
         """Read a snapshot document; see `priority.reading` for what is refused. `Invalid` names the path."""
-        read = reading.read(document, POLICY)
+        read = reading.read(document)
         snapshot = cls(read.tiers, read.policy, read.now_us)
         for node in read.nodes:
             snapshot.put_node(node)
@@ -89,12 +89,13 @@ class Snapshot:
             snapshot.put_role(name, rules.weight, rules.quota, rules.users)
         for claim in read.tasks:
             snapshot.put_task(claim)
+        snapshot.put_past(read.past)
         return snapshot
 
     def document(self) -> dict[str, Any]:
         """Back to plain JSON; `parse` of it is the same snapshot."""
         nodes, tasks = tuple(self.nodes()), tuple(self.tasks())
-        return reading.write(Reading(self.now_us, self.tiers, nodes, self._roles, tasks, self.policy))
+        return reading.write(Reading(self.now_us, self.tiers, nodes, self._roles, tasks, self.policy, self.past))
 
     # --- events ---
 
@@ -128,6 +129,10 @@ class Snapshot:
         """Back to weight 1 and no quota; its tasks stay."""
         self._roles.pop(name, None)
 
+    def put_past(self, past: Past) -> None:
+        """What the budgets of policy count from before, all anew."""
+        self.past = past
+
     def put_task(self, claim: Claim) -> None:
         """Insert a task, or replace the one of that id. `Invalid` if its tier or its node is not known."""
         if claim.tier not in self.tiers:
@@ -152,6 +157,8 @@ class Snapshot:
             return
         if claim.state in DYING:
             self._dying[claim.id] = claim
+        if claim.preempted_us:
+            self._preempted[claim.id] = claim
         self._on.setdefault(claim.node, {})[claim.id] = claim
         self._hold(claim, 1)
 
@@ -183,6 +190,7 @@ class Snapshot:
         if self._pending.pop(id, None) is not None:
             self._waits_no_more(claim)
         self._dying.pop(id, None)
+        self._preempted.pop(id, None)
         job = self._jobs[claim.role, claim.job]
         del job[id]
         if not job:
@@ -221,6 +229,10 @@ class Snapshot:
     def dying(self) -> Iterator[Claim]:
         """Every task on its way out, in no fixed order."""
         return iter(self._dying.values())
+
+    def preempted(self) -> Iterator[Claim]:
+        """Every task on a node that was preempted lately, in no fixed order."""
+        return iter(self._preempted.values())
 
     def tasks_on(self, node: str) -> Iterator[Claim]:
         """Every task on a node, in no fixed order."""

@@ -138,7 +138,7 @@ def _now(board: Board, claim: Claim) -> Reason:
         return Reason(
             "limit", f"{text}hold it", {"nodes": int(limited.sum()), "limits": [one.plain() for one in limits]}
         )
-    return _no_room(board, shape, could & within)
+    return _spared(board, claim, could & within) or _no_room(board, shape, could & within)
 
 
 def _served(board: Board, claim: Claim, shape: Shape, limited: Mask) -> bool:
@@ -150,6 +150,26 @@ def _served(board: Board, claim: Claim, shape: Shape, limited: Mask) -> bool:
     room = board.total.copy()
     np.add.at(room, herd.node[lawful], herd.request[lawful])
     return bool((board.fits(shape, room) & limited).any())
+
+
+def _spared(board: Board, claim: Claim, nodes: Mask) -> Reason | None:
+    """Where it would have victims, did policy not spare them: how many, and by which settings."""
+    herd, mercy = board.herd, board.mercy
+    if mercy is None:
+        return None
+    could = herd.lawful(claim) & nodes[herd.node]
+    could[list(board.killed)] = False
+    room = board.total.copy()
+    np.add.at(room, herd.node[could], herd.request[could])
+    if not (board.fits(board.shape(claim), room) & nodes).any():
+        return None
+    causes = mercy.causes(claim, could)
+    spared: dict[str, dict[str, int]] = {}
+    for one in causes:
+        spared.setdefault(one.setting, {})[one.tier] = one.count
+    told = _no_room(board, board.shape(claim), nodes)
+    text = f"no room on any of {int(nodes.sum())} nodes; {'; '.join(one.words for one in causes)}"
+    return Reason("policy", text, {**told.details, "spared": spared})
 
 
 def _no_room(board: Board, shape: Shape, nodes: Mask) -> Reason:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 from priority.errors import Invalid, PriorityError
 from priority.face import shell
 from priority.face.shell import Json
+from priority.policy import POLICY
 
 db = shell.group("The database.")
 run = typer.Typer()
@@ -194,7 +196,15 @@ def upgrade(state: StateOption = None, json: Json = False) -> None:
     return shell.write(f"the database is at the newest version; the admin's token is in {file}")
 
 
+def _with_policy(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Its help ends with every setting of policy."""
+    lines = [f"{name}: {what}." for name, (_, what) in POLICY.items()]
+    command.__doc__ = "\n\n    ".join([(command.__doc__ or "").rstrip(), *lines])
+    return command
+
+
 @run.command("plan")
+@_with_policy
 def plan(
     files: Annotated[
         list[Path] | None, typer.Argument(help="Snapshots in JSON; - for standard input.", metavar="SNAPSHOT")
@@ -208,7 +218,8 @@ def plan(
 
     priority plan --example > snapshot.json; priority plan snapshot.json
 
-    The policy settings that a snapshot may have: none yet.
+    The settings that a snapshot may have under `policy`, each a value by tier, such as {"min_run_s": {"devel": 60}};
+    a tier that is not named is as without the setting:
     """
     if example or schema:
         return _about_plans(example)

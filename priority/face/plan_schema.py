@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from priority import constraint, resources
-from priority.snapshot import POLICY
+from priority.policy import COUNTS, POLICY
 
 EXAMPLE: Mapping[str, Any] = {
     "now": "2026-08-23T12:00:00Z",
@@ -86,9 +86,38 @@ _TASK = _object(
             "anyOf": [_NAME, {"type": "null"}],
             "description": "Only of one that is preempting or killing: the pending task that its room is kept for",
         },
+        "preempted": {
+            "type": "array",
+            "items": _TIME,
+            "default": [],
+            "description": "When it was preempted in the last hour, over all its attempts",
+        },
+        "at_once": {
+            "anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}],
+            "default": None,
+            "description": "How many tasks of its job may be gone by preemption at a time, as the job wants it",
+        },
+        "until": {
+            "anyOf": [_TIME, {"type": "null"}],
+            "default": None,
+            "description": "When it will have ended at the latest; null: nobody knows",
+        },
     },
     "A task that has not ended",
 )
+
+
+def _setting(name: str) -> dict[str, Any]:
+    default, what = POLICY[name]
+    least = 1 if name == "own_gone_at_once" else 0
+    value = {"type": "integer" if name in COUNTS else "number", "minimum": least, "maximum": 1e12}
+    return {"type": "object", "additionalProperties": value, "default": default, "description": what}
+
+
+def _by_owner(kind: str) -> dict[str, Any]:
+    amount = {"type": kind, "minimum": 0, "maximum": 1e12}
+    return {"type": "object", "additionalProperties": {"type": "object", "additionalProperties": amount}}
+
 
 SNAPSHOT: Mapping[str, Any] = _object(
     {
@@ -128,10 +157,22 @@ SNAPSHOT: Mapping[str, Any] = _object(
         },
         "policy": {
             "type": "object",
-            "properties": {name: {"default": default, "description": what} for name, (default, what) in POLICY.items()},
+            "properties": {name: _setting(name) for name in POLICY},
             "additionalProperties": False,
-            "description": "Settings of the engine",
+            "description": "Settings of the engine, each a value by tier; see `priority plan --help`",
         },
+        "history": _object(
+            {},
+            {
+                "gone": {
+                    **_by_owner("integer"),
+                    "description": "By role and job: tasks that are gone",
+                },
+                "destroyed": {**_by_owner("number"), "description": "By role and tier: cpu-seconds in the last hour"},
+                "lost": {**_by_owner("number"), "description": "By role and tier: cpu-seconds in the last hour"},
+            },
+            "What budgets count beside what the tasks themselves say",
+        ),
     },
     "One scheduling round: what there is",
 )

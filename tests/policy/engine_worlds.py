@@ -6,11 +6,15 @@ role a weight=2 devel=4 ada:devel=1      ceilings in cpus, of the role and of it
 task v1 a devel:0 2/1 @n1 age=10         role, tier:priority, cpus/mem, runs on n1 since 10 s
 task d1 a devel:0 2/1 !n1 for=p1         dying there, its room kept for p1
 task p1 b prod:0 2/1                     pending; also job= user= gang= rack=r1,r2 rack!=r1 rack<=2
+task v2 a devel:0 2 @n1 taken=5,70 at_once=1 until=30    preempted 5 and 70 s ago; ended in 30 s at the latest
+policy min_run_s devel=60                a setting, by tier
+history lost a:devel=10                  gone, destroyed or lost, by role and tier (or job)
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 NOW = "2026-01-01T01:00:00Z"
@@ -21,8 +25,22 @@ def world(text: str) -> dict[str, Any]:
     document: dict[str, Any] = {"now": NOW, "nodes": [], "roles": {}, "tasks": []}
     for line in filter(None, (line.split("#")[0].strip() for line in text.splitlines())):
         kind, name, *words = line.split()
-        {"node": _node, "tier": _tier, "role": _role, "task": _task}[kind](document, name, words)
+        kinds = {"node": _node, "tier": _tier, "role": _role, "task": _task, "policy": _policy, "history": _history}
+        kinds[kind](document, name, words)
     return document
+
+
+def _policy(document: dict[str, Any], name: str, words: list[str]) -> None:
+    setting = document.setdefault("policy", {}).setdefault(name, {})
+    setting.update((tier, int(value)) for tier, value in (word.split("=") for word in words))
+
+
+def _history(document: dict[str, Any], name: str, words: list[str]) -> None:
+    part = document.setdefault("history", {}).setdefault(name, {})
+    for word in words:
+        owner, _, value = word.partition("=")
+        role, _, other = owner.partition(":")
+        part.setdefault(role, {})[other] = int(value)
 
 
 def _node(document: dict[str, Any], name: str, words: list[str]) -> None:
@@ -76,13 +94,25 @@ def _task(document: dict[str, Any], name: str, words: list[str]) -> None:
             key, _, value = word.partition("=")
             if key in ("job", "user", "gang", "for"):
                 task[key] = value
+            elif key == "taken":
+                task["preempted"] = [_before(int(seconds)) for seconds in value.split(",")]
+            elif key == "at_once":
+                task["at_once"] = int(value)
+            elif key == "until":
+                task["until"] = _before(-int(value))
             elif key == "gpus":
                 task["request"]["gpus"] = int(value)
             else:
                 task["constraints"].append({"attribute": key, "in": value.split(",")})
-    minutes, seconds = divmod(3600 - age, 60)
-    task["since"] = f"2026-01-01T00:{minutes:02d}:{seconds:02d}Z"
+    task["since"] = _before(age)
     document["tasks"].append(task)
+
+
+def _before(seconds: int) -> str:
+    """So many seconds before `NOW`."""
+    minutes, seconds = divmod(3600 - seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"2026-01-01T{hours:02d}:{minutes:02d}:{seconds:02d}Z"
 
 
 def _amounts(text: str) -> dict[str, Any]:
@@ -186,6 +216,30 @@ class Dice:
         if rng.random() < 0.25:
             found.append({"attribute": rng.choice(["host", "rack"]), "limit": rng.randint(1, 2)})
         return found
+
+
+class Ruled(Dice):
+    """The same with settings of policy, and with what they look at."""
+
+    def document(self) -> dict[str, Any]:
+        rng, document = self.rng, super().document()
+        document["policy"] = {name: by_tier for name, draw in self.settings().items() if (by_tier := self._tiers(draw))}
+        for task in document["tasks"]:
+            if task["state"] != "pending" and rng.random() < 0.3:
+                task["preempted"] = [_before(rng.choice([10, 100, 3600])) for _ in range(rng.randint(1, 3))]
+        return document
+
+    def settings(self) -> dict[str, Callable[[], int]]:
+        """Each with a die for its values."""
+        rng = self.rng
+        return {
+            "min_run_s": lambda: rng.randint(3594, 3601),
+            "young_s": lambda: rng.randint(3594, 3601),
+            "preempted_per_hour": lambda: rng.randint(0, 3),
+        }
+
+    def _tiers(self, draw: Callable[[], int]) -> dict[str, int]:
+        return {tier: draw() for tier in ("prod", "devel", "opportunistic") if self.rng.random() < 0.4}
 
 
 def shuffled(document: dict[str, Any], seed: int) -> dict[str, Any]:

@@ -19,8 +19,8 @@ EFFORT_MAX = 20_000
 PREY_MAX, PLACES_MAX = 10, 300
 """Cheaper victims for a gang are looked for among so many, and over so many ways to place it."""
 
-Cost = tuple[int, int, int, int]
-"""(highest tier rank, highest priority, how many, work lost) of a set of victims."""
+Cost = tuple[tuple[bool, int], int, int, int]
+"""(highest tier rank, the young above all others; highest priority; how many; work lost) of a set of victims."""
 
 
 def certify(snapshot: Snapshot, plan: Decisions) -> list[Violation]:
@@ -145,8 +145,15 @@ def order(facts: Facts) -> Found:
     """Nothing waits that would fit if those behind it, and the victims that only they may take, were undone.
 
     Who stands in room that was kept for it by `for` stays. Gangs are looked at if their members have the same rights.
+    A plan does not say when a task was given room: who waits does so in vain only by both orders that may have been.
     """
-    turns = facts.turns()
+    early, late = (dict(_overtaken(facts, facts.turns(late=when))) for when in (False, True))
+    for id, message in early.items():
+        if id in late:
+            yield id, message
+
+
+def _overtaken(facts: Facts, turns: Sequence[Unit]) -> Found:
     behind: set[str] = {claim.id for unit in turns for claim in unit}
     kept = {(claim.id, node) for claim, node in facts.kept()}
     for unit in turns:
@@ -256,6 +263,15 @@ def kept(facts: Facts) -> Found:
             yield claim.id, f"does not get the room that was kept for it on {node}"
 
 
+def _spared(name: str) -> Callable[[Facts], Found]:
+    def check(facts: Facts) -> Found:
+        for id in facts.victims:
+            if name in facts.spared_by(facts.claims[id]):
+                yield id, "is killed though policy spares it"
+
+    return check
+
+
 CHECKS: dict[str, Callable[[Facts], Found]] = {
     "fits": fits,
     "allowed": allowed,
@@ -265,6 +281,8 @@ CHECKS: dict[str, Callable[[Facts], Found]] = {
     "order": order,
     "cheapest": cheapest,
     "kept": kept,
+    "min-run": _spared("min-run"),
+    "too-often": _spared("too-often"),
 }
 
 
@@ -349,7 +367,7 @@ def _within(facts: Facts, claim: Claim, node: str, at: dict[str, str], ids: list
 def _cost(facts: Facts, victims: Sequence[Claim]) -> Cost:
     now_us = facts.snapshot.now_us
     return (
-        max(facts.snapshot.tiers[one.tier].rank for one in victims),
+        max((facts.young(one), facts.snapshot.tiers[one.tier].rank) for one in victims),
         max(one.priority for one in victims),
         len(victims),
         sum(one.request.get("cpus", 0) * max(0, now_us - one.since_us) for one in victims),

@@ -103,13 +103,23 @@ class Facts:
         return room
 
     def open_to(self, unit: Unit) -> dict[str, Amounts]:
-        """Of each node: the room after, less what is kept there by `for` for others that wait, where that fits."""
+        """Of each node: the room after, less what is kept there by `for` for others that wait, where that fits.
+
+        Of several for whom not all fit, whoever comes first: the most that is held of each resource.
+        """
         rooms = {name: dict(room) for name, room in self.room.items()}
         ids = {claim.id for claim in unit}
-        for claim, node in sorted(self.kept(), key=lambda pair: (pair[0].id, pair[1])):
-            waits = claim.id in self.waiting and claim.id not in ids
-            if waits and self.matches(claim, node) and covers(rooms[node], claim.request):
-                add(rooms[node], claim.request, -1)
+        for name, room in rooms.items():
+            waits = [claim for claim, node in self.kept() if node == name and claim.id in self.waiting]
+            waits = [claim for claim in waits if claim.id not in ids and self.matches(claim, name)]
+            left = []
+            for first in waits:
+                left.append(dict(self.room[name]))
+                for claim in [first, *sorted((one for one in waits if one is not first), key=lambda one: one.id)]:
+                    if covers(left[-1], claim.request):
+                        add(left[-1], claim.request, -1)
+            for resource in {resource for one in left for resource in one}:
+                room[resource] = min(one.get(resource, 0) for one in left)
         return rooms
 
     def asked(self, node: str, without: Iterable[Claim] = ()) -> set[str]:
@@ -128,9 +138,27 @@ class Facts:
         return by_tier or (inside and victim.priority < preemptor.priority)
 
     def prey(self, preemptor: Claim, node: str) -> list[Claim]:
-        """Who still runs on a node and may be taken by that task."""
+        """Who still runs on a node and may be taken by that task, by law and by policy."""
         runs = (claim for claim in self.on[node] if claim.state in RUNS and claim.id not in self.victims)
-        return [claim for claim in runs if self.lawful(preemptor, claim)]
+        return [claim for claim in runs if self.lawful(preemptor, claim) and not self.spared_by(claim)]
+
+    def spared_by(self, claim: Claim) -> set[str]:
+        """The properties by which a task is no victim, whatever the plan."""
+        begin_us = self.snapshot.now_us - 3_600_000_000
+        times = len([at_us for at_us in claim.preempted_us if at_us > begin_us])
+        young = self._seconds(claim) < self._setting("min_run_s", claim, 0)
+        often = times >= self._setting("preempted_per_hour", claim, 10**9)
+        return {name for name, holds in (("min-run", young), ("too-often", often)) if holds}
+
+    def young(self, claim: Claim) -> bool:
+        """Whether it has run for so short a time that it is dearer than any that has not."""
+        return bool(self._seconds(claim) < self._setting("young_s", claim, 0))
+
+    def _setting(self, name: str, claim: Claim, default: float) -> Any:
+        return self.snapshot.policy.get(name, {}).get(claim.tier, default)
+
+    def _seconds(self, claim: Claim) -> float:
+        return (self.snapshot.now_us - claim.since_us) / 1e6
 
     def value(self, node: str, attribute: str) -> str | None:
         """An attribute of a node; its own name is the attribute `host`."""
@@ -214,9 +242,14 @@ class Facts:
 
     # --- the order ---
 
-    def turns(self) -> list[Unit]:
-        """Every unit in pending order: shares grow as those that the plan gives room have had their turn."""
+    def turns(self, *, late: bool = False) -> list[Unit]:
+        """Every unit in pending order: shares grow as those that the plan gives room have had their turn.
+
+        With `late`, a task has room only once the victims are known that its place needs: at the turn of whom they
+        are killed for.
+        """
         left = list(self.units())
+        given: list[Unit] = []
         held: dict[str, Amounts] = {}
         for claim in self.claims.values():
             if self.holds(claim):
@@ -231,10 +264,29 @@ class Facts:
             unit = min(left, key=lambda u: min(self._place(claim, shares[claim.role]) for claim in u))
             left.remove(unit)
             order.append(unit)
-            for claim in unit:
-                if claim.id in self.placed:
-                    add(held.setdefault(claim.role, {}), claim.request)
+            for one in order if late else [unit]:
+                if one not in given and one[0].id in self.placed and (not late or self._has_come(one, order, given)):
+                    given.append(one)
+                    for claim in one:
+                        add(held.setdefault(claim.role, {}), claim.request)
         return order
+
+    def _has_come(self, unit: Unit, turned: list[Unit], given: list[Unit]) -> bool:
+        """Whether it fits beside those who were given room, with the victims of those who have had their turn."""
+        takers = {claim.id for one in turned for claim in one}
+        there = {claim.id for one in [*given, unit] for claim in one}
+        for claim in (claim for claim in unit if claim.id in self.placed):
+            node = self.placed[claim.id]
+            room = dict(self.nodes[node].capacity)
+            for other in self.on[node]:
+                if other.state in RUNS and self.victims.get(other.id) not in takers:
+                    add(room, other.request, -1)
+            for other in self.arrivals[node]:
+                if other.id in there:
+                    add(room, other.request, -1)
+            if any(room.get(name, 0) < 0 for name, amount in claim.request.items() if amount):
+                return False
+        return True
 
     def _share(self, held: Amounts, size: Amounts, role: str) -> Fraction:
         parts = [Fraction(held.get(name, 0), amount) for name, amount in size.items() if amount]

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from engine_worlds import Dice
+from engine_worlds import Dice, Ruled
 
 from priority import preempt
 from priority.certify import certify
@@ -32,6 +32,11 @@ Document = dict[str, Any]
 def documents() -> Iterator[Document]:
     for seed in range(SEEDS):
         yield Dice(seed, full=seed % 2 == 0).document()
+
+
+def ruled() -> Iterator[Document]:
+    for seed in range(SEEDS):
+        yield Ruled(seed, full=seed % 4 != 0, gangs=seed % 3 == 0).document()
 
 
 def running(document: Document) -> list[Document]:
@@ -190,6 +195,65 @@ def test_what_an_engine_does_not_see(unseen: Callable[[Document], None], propert
     for document in documents():
         seen = copy.deepcopy(document)
         unseen(seen)
+        if seen != document:
+            plan = make_plan(Snapshot.parse(seen))
+            found |= {one.property for one in certify(Snapshot.parse(document), plan)}
+            if properties <= found:
+                return
+    pytest.fail(f"not caught: {properties - found}")
+
+
+# --- engines that do not see a setting of policy -------------------------------------------------------------------
+
+
+UNRULED: list[tuple[str, set[str]]] = [
+    ("min_run_s", {"min-run"}),
+    ("young_s", {"cheapest"}),
+    ("preempted_per_hour", {"too-often"}),
+]
+
+
+@pytest.mark.parametrize(("setting", "properties"), UNRULED, ids=[setting for setting, _ in UNRULED])
+def test_a_setting_that_an_engine_does_not_see(setting: str, properties: set[str]) -> None:
+    found: set[str] = set()
+    for document in ruled():
+        seen = copy.deepcopy(document)
+        if seen["policy"].pop(setting, None):
+            plan = make_plan(Snapshot.parse(seen))
+            found |= {one.property for one in certify(Snapshot.parse(document), plan)}
+            if properties <= found:
+                return
+    pytest.fail(f"not caught: {properties - found}")
+
+
+def sees_a_shorter_time(document: Document) -> None:
+    for name in ("min_run_s", "young_s"):
+        for tier in document["policy"].get(name, {}):
+            document["policy"][name][tier] -= 1
+
+
+def forgets_who_was_preempted(document: Document) -> None:
+    for task in document["tasks"]:
+        task.pop("preempted", None)
+
+
+def spares_too_many(document: Document) -> None:
+    document["policy"].setdefault("min_run_s", {})["devel"] = 4000
+
+
+WRONG: list[tuple[Callable[[Document], None], set[str]]] = [
+    (sees_a_shorter_time, {"min-run"}),
+    (forgets_who_was_preempted, {"too-often"}),
+    (spares_too_many, {"needless-wait"}),
+]
+
+
+@pytest.mark.parametrize(("wrong", "properties"), WRONG, ids=[wrong.__name__ for wrong, _ in WRONG])
+def test_a_setting_that_an_engine_has_wrong(wrong: Callable[[Document], None], properties: set[str]) -> None:
+    found: set[str] = set()
+    for document in ruled():
+        seen = copy.deepcopy(document)
+        wrong(seen)
         if seen != document:
             plan = make_plan(Snapshot.parse(seen))
             found |= {one.property for one in certify(Snapshot.parse(document), plan)}

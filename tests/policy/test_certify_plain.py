@@ -12,7 +12,7 @@ from typing import Any
 
 import plain_certify
 import pytest
-from engine_worlds import Dice
+from engine_worlds import Dice, Ruled
 from spoilt import spoil
 
 from priority.certify import CHECKS, certify
@@ -81,6 +81,16 @@ def test_both_find_the_same_on_more_nodes(block: int) -> None:
         compare(seed, Many)
 
 
+def rules(seed: int) -> Dice:
+    return Ruled(seed, full=seed % 4 != 0, gangs=seed % 3 == 0)
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_both_find_the_same_under_policy(block: int) -> None:
+    for seed in range(BLOCK * block, BLOCK * (block + 1)):
+        compare(seed, rules)
+
+
 def test_every_property_is_among_what_is_compared() -> None:
-    found = Counter(name for seed in range(400) for name in compare(seed, few))
+    found = Counter(name for seed in range(400) for name in compare(seed, few if seed % 4 else rules))
     assert set(CHECKS) <= set(found), found

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from engine_worlds import Dice, world
+from test_certify_mutants import UNRULED
 from test_engine_cases import CASES
 
 from priority.certify import CHECKS, certify
@@ -200,4 +201,5 @@ def test_spoilt_plans_of_random_snapshots_are_caught(spoil: Callable[[Plan], Pla
 
 def test_every_property_has_a_planted_fault() -> None:
     planted = {name for name, *_ in BAD} | {"irreducible", "needless-kill"}  # the latter in tests of their own
+    planted |= {name for _, properties in UNRULED for name in properties}
     assert planted >= {"once", "legal", *CHECKS}
