@@ -179,6 +179,7 @@ _WORDS: Mapping[str, str | Callable[[Mapping[str, Any]], str]] = {
 # --- a field that is not known -----------------------------------------------------------------------------------
 
 _SCHEMAS = {
+    "CronSpec": "`priority cron schema`",
     "JobSpec": "`priority job schema`",
     "RolesFile": "`priority roles schema`",
     "RoleSpec": "`priority roles schema`",
@@ -191,12 +192,19 @@ _MEANT = {
 }  # fmt: skip
 """What other systems call it."""
 
+_OF_CRON = {"timezone", "collision", "missed", "suspend", "start", "end"}
+"""Fields of a cron job, which has a schedule too."""
+
 
 def _not_known(name: str, title: str) -> str:
     """`title` is pydantic's name of what was read, such as `tuple[JobSpec, ...]`."""
     model = next((one for one in _documents() if one.__name__ in title), None)
     if model is None:
         return "is not known"
+    if model.__name__ == "JobSpec" and name == "schedule":
+        return "makes it a cron job: send it to /v1/cron (`priority submit` does), or leave it out"
+    if model.__name__ == "JobSpec" and name in _OF_CRON:
+        return "is of a cron job, which has a schedule too; see `priority cron schema`"
     fields, meant = _fields(model), _MEANT.get(name.lower(), "")
     near = get_close_matches(name.lower(), fields, n=1, cutoff=0.75)
     close = fields.get(name) or fields.get(meant) or (fields[near[0]] if near else "")
@@ -208,7 +216,8 @@ def _not_known(name: str, title: str) -> str:
 
 def _documents() -> list[type[Document]]:
     """All kinds of them, those with the longest names first: one's name may be a part of another's."""
-    return sorted(Document.__subclasses__(), key=lambda one: -len(one.__name__))
+    kinds = Document.__subclasses__()
+    return sorted(kinds + [one for kind in kinds for one in kind.__subclasses__()], key=lambda one: -len(one.__name__))
 
 
 @lru_cache(maxsize=64)
