@@ -206,16 +206,22 @@ class Facts:
         return np.array([shape.vector for shape in shapes]).T[:, codes]
 
     def open_to(self, unit: Iterable[Claim]) -> Plane:
-        """The room after, less what is kept by `for` for others that wait, where that fits."""
+        """The room after, less what is kept by `for` for others that wait, where that fits.
+
+        Of several for whom not all fit on a node it is not said who comes first: what any of them may have is not open.
+        """
         mine = {claim.id for claim in unit}
-        room = None
+        rows: dict[int, list[Plane]] = {}
         for claim, row in self.kept:
             if claim.id in self.keepers and claim.id not in mine and self.matches(claim)[row]:
-                room = self.after.copy() if room is None else room
-                asks = self.shape(claim).asks
-                if all(room[resource, row] >= amount for resource, amount in asks):
-                    room[:, row] -= self.shape(claim).vector
-        return self.after if room is None else room
+                rows.setdefault(row, []).append(self.shape(claim).vector)
+        if not rows:
+            return self.after
+        room = self.after.copy()
+        for row, asks in rows.items():
+            orders = ([first, *asks[:place], *asks[place + 1 :]] for place, first in enumerate(asks))
+            room[:, row] -= np.max([_held(self.after[:, row], order) for order in orders], axis=0)
+        return room
 
     def room_for(self, unit: Iterable[Claim]) -> Plane:
         """The same as `open_to`, known already for whom nothing is kept."""
@@ -382,3 +388,12 @@ class Facts:
 
 def _owns(key: tuple[str, ...], claim: Claim) -> bool:
     return key == (claim.role, claim.tier, claim.user)[: len(key)]
+
+
+def _held(room: Plane, asks: Iterable[Plane]) -> Plane:
+    """What is held, one after the other, as far as it fits."""
+    held = np.zeros_like(room)
+    for ask in asks:
+        if ((room - held >= ask) | (ask == 0)).all():
+            held += ask
+    return held

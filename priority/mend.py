@@ -8,6 +8,7 @@ each mended, and the one with the fewest faults stands, the earlier of equals:
     - the same without holding room that was held in vain, if nobody loses a place by that
     - the same with tasks staying in room that is held for them, where a launch elsewhere would free it too late for one
       that came before
+    - mended after each turn, so that who comes later finds what by then nobody needs
 
 To mend: victims that nothing needs are given back, the most important first; units that have victims move to where
 they need none, or cheaper ones; what is reserved and fits in free room is launched; waiting units are looked at
@@ -79,7 +80,7 @@ def _in_order(snapshot: Snapshot, way: Way) -> Round:
     A share grows from the turn of a task that is given room, also where it finds it only later, when more room is
     coming than was known. Who these are shows when the round is done; so it is done again with them counted.
     """
-    done = Round(snapshot, way)
+    done = _round(snapshot, way)
     done.run()
     tried = [done]
     while done.waiting:
@@ -87,10 +88,14 @@ def _in_order(snapshot: Snapshot, way: Way) -> Round:
             return done
         if len(tried) > AGAIN_MAX:  # who is counted is not placed, who is not is: the one that overtakes the fewest
             return min(tried, key=lambda one: _overtaken(snapshot, one))
-        done = Round(snapshot, replace(way, counted=_placed_late(done)))
+        done = _round(snapshot, replace(way, counted=_placed_late(done)))
         done.run()
         tried.append(done)
     return done
+
+
+def _round(snapshot: Snapshot, way: Way) -> Round:
+    return _Settling(snapshot, way) if way.settle else Round(snapshot, way)
 
 
 def _placed_late(done: Round) -> frozenset[str]:
@@ -121,7 +126,7 @@ def _small(done: Round) -> bool:
 def _faults(snapshot: Snapshot, done: Round, moved: bool) -> tuple[int, int, int]:
     """Victims to give back (irreducible goes first), what else the whole breaks, what is broken at the turns."""
     board = done.board
-    found = faults.unsettled(board, done.units, {} if moved else done.decided_at)
+    found = faults.unsettled(board, done.units, {} if moved else done.decided_at) + done.unkept()
     if moved or (done.lost and done.waiting):
         found += faults.launchable(board, [unit for unit in done.units if not done.stays(unit)])
         turns = {claim.id: done.turn[id(unit)] for unit in done.units for claim in unit.members}
@@ -138,14 +143,26 @@ def _ways(snapshot: Snapshot, plain: Round) -> Iterator[Round]:
     eager = mended(Way(spare=True))
     yield eager
     yield mended(Way())
-    for lost in (plain.lost, plain.lost | eager.lost):
-        for spare in (False, True) if lost else ():
-            free = mended(Way(spare=spare, let_go=frozenset(lost)))
-            if all(id in free.board.spots for id, _ in lost if id in eager.board.spots):
-                yield free
-    if lost:
+    spots = eager.board.spots
+    started = {(id, row) for id, row in eager.lost if id in spots and spots[id].launch}
+    tried: set[frozenset[tuple[str, int]]] = set()
+    for first in (plain.lost, plain.lost | eager.lost, started):
+        lost = frozenset(first)
+        while lost and lost not in tried:
+            tried.add(lost)
+            more = set(lost)
+            for spare in (False, True):
+                free = mended(Way(spare=spare, let_go=lost))
+                more |= free.lost  # held by then for those who came after, and in vain as well
+                if all(id in free.board.spots for id, _ in lost if id in eager.board.spots):
+                    yield free
+            lost = frozenset(more)
+    if plain.lost or eager.lost:
         for spare in (False, True):
-            yield mended(Way(spare=spare, stay=frozenset(id for id, _ in lost)))
+            yield mended(Way(spare=spare, stay=frozenset(id for id, _ in plain.lost | eager.lost)))
+    yield mended(Way(spare=True, settle=True))
+    if plain.lost or eager.lost:
+        yield mended(Way(spare=True, settle=True, let_go=frozenset(plain.lost | eager.lost)))
 
 
 class _Mending:
@@ -175,6 +192,12 @@ class _Mending:
                 break
         self._name()
         done.decided_at.clear()  # some victims have changed hands
+
+    def settle(self) -> None:
+        """Move whoever can do without its victims, or with cheaper ones."""
+        for _ in range(PASSES_MAX):
+            if not self._settle():
+                break
 
     def _name(self) -> None:
         """Name anew the victims that changed hands, unless by that more is broken at the turns."""
@@ -320,3 +343,19 @@ class _Mending:
                 board.lift(claim)
         self._restore(spots, former, orphans)
         return False
+
+
+class _Settling(Round):
+    """A round that is mended after each turn."""
+
+    def __init__(self, snapshot: Snapshot, way: Way) -> None:
+        super().__init__(snapshot, way)
+        self._mending: _Mending | None = _Mending(snapshot, self)
+
+    def look_again(self) -> None:
+        """Whenever the waiting units have looked, those with victims look, too."""
+        super().look_again()
+        mending, self._mending = self._mending, None  # which looks again itself
+        if mending is not None:
+            mending.settle()
+            self._mending = mending

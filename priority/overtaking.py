@@ -4,7 +4,9 @@ What is undone for a unit that waits: all that stands behind it, and the victims
 room that was kept for it by `for` stays. Gangs are looked at if their members have the same rights.
 
 The pending order is made anew from the shares as they grow with what the plan gives, and only if something that waits
-would fit with everything undone: of all that are alike the first waits in vain, or none does.
+would fit with everything undone: of all that are alike the first waits in vain, or none does. When a task was given
+room a plan does not say. It may have been at its turn; or, where it stands in the room of a victim that is killed for
+one after it, only then. Who waits does so in vain only if that is so by both.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import heapq
 import math
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 
@@ -32,40 +35,42 @@ def overtaken(facts: Facts, prey: Prey, packing: Packing) -> Iterator[tuple[str,
     look = _Look(facts, prey)
     if not look.free.any():
         return
+    looks = [look, _Look(facts, prey, late=True)]
     for kind in facts.fitting(facts.kinds(facts.pending[id] for id in facts.waiting), look.all_undone, facts.power):
-        claim = min(kind, key=lambda one: look.turns[one.id])
-        room, rows = look.undone((claim,))
-        rows &= facts.shape(claim).fits(room) & facts.matches(claim)
-        if rows.any() and (rows & facts.may_be(claim)).any() and not facts.over_ceiling((claim,)):
-            yield claim.id, look.message(claim)
+        first = [min(kind, key=lambda one, of=by.turns: of[one.id]) for by in looks]  # type: ignore[misc]
+        if all(_in_vain(facts, by, claim) for by, claim in zip(looks, first, strict=True)):
+            yield first[0].id, look.message(first[0])
     for unit in facts.gangs():
         if unit[0].id in facts.waiting and alike(unit) and look.could(unit) and not facts.over_ceiling(unit):
-            room, rows = look.undone(unit)
-            if rows.any() and packing.packs(unit, [room] * len(unit), rows):
+            rooms = (by.undone(unit) for by in looks)
+            if all(rows.any() and packing.packs(unit, [room] * len(unit), rows) for room, rows in rooms):
                 yield unit[0].id, look.message(unit[0])
 
 
+def _in_vain(facts: Facts, look: _Look, claim: Claim) -> bool:
+    room, rows = look.undone((claim,))
+    rows &= facts.shape(claim).fits(room) & facts.matches(claim)
+    return bool(rows.any() and (rows & facts.may_be(claim)).any() and not facts.over_ceiling((claim,)))
+
+
 class _Look:
-    def __init__(self, facts: Facts, prey: Prey) -> None:
-        self.facts, self.prey = facts, prey
+    def __init__(self, facts: Facts, prey: Prey, *, late: bool = False) -> None:
+        self.facts, self.prey, self._late = facts, prey, late
         pairs = {(claim.id, row) for claim, row in facts.kept}
         free = [(claim.id, row) not in pairs for claim, row in zip(facts.arrivals, facts.at.tolist(), strict=True)]
         self.free: Flags = np.array(free, np.bool_)
         """By arrival: not in room that was kept for it."""
         self._later: Plane | None = None
-        self._known: dict[str, int] | None = None
         nodes = len(facts.names)
         self.most = facts.after + scatter(facts.at[self.free], facts.brings[:, self.free], nodes)
         """No room is larger than with all undone."""
         self.rows = np.zeros(nodes, np.bool_)
         self.rows[facts.at[self.free]] = True
 
-    @property
+    @cached_property
     def turns(self) -> dict[str, int]:
         """By pending task: its turn."""
-        if self._known is None:
-            self._known = turns(self.facts)
-        return self._known
+        return turns(self.facts, late=self._late)
 
     def later(self, claim: Claim) -> Flags:
         """By arrival: behind that task, and free."""
@@ -107,8 +112,9 @@ class _Look:
         return f"waits while {first}, behind it, took room that would have served it"
 
 
-def turns(facts: Facts) -> dict[str, int]:
-    """The turn of every pending task; a gang's members share theirs."""
+def turns(facts: Facts, *, late: bool = False) -> dict[str, int]:
+    """The turn of every pending task; a gang's members share theirs. `late`: room is given once it has come."""
+    coming = _Coming(facts) if late else None
     queues: dict[int, dict[str, list[_Line]]] = {}
     tiers = facts.snapshot.tiers
     for claim in facts.pending.values():
@@ -129,16 +135,52 @@ def turns(facts: Facts) -> dict[str, int]:
             if line[2] not in found:
                 unit = gangs.get(line[2]) or (facts.pending[line[2]],)
                 turn = len(found)
-                for claim in unit:
-                    found[claim.id] = turn
-                    if claim.id in facts.placed:
-                        shares.give(claim)
+                found.update((claim.id, turn) for claim in unit)
+                for given in coming.give(unit) if coming is not None else [unit]:
+                    for claim in given:
+                        if claim.id in facts.placed:
+                            shares.give(claim)
             following = next(heads[role], None)
             if following is None:
                 heapq.heappop(heap)
             else:
                 heapq.heapreplace(heap, (shares.of(role), following, role))
     return found
+
+
+class _Coming:
+    """The room that has come by a turn: a unit's victims go when it has its turn, and not before."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._room = facts.before.copy()
+        self._victims: dict[str, list[int]] = {}
+        for index, victim in enumerate(facts.victims):
+            self._victims.setdefault(facts.takers[victim.id], []).append(index)
+        self._left: list[Unit] = []
+
+    def give(self, unit: Unit) -> list[Unit]:
+        """A unit has its turn: all those, in their order, that by now fit where the plan has them."""
+        facts, room = self._facts, self._room
+        if unit[0].id not in facts.placed:
+            return []
+        rows = {facts.placed[claim.id] for claim in unit if claim.id in facts.placed}
+        for index in (index for claim in unit for index in self._victims.get(claim.id, ())):
+            room[:, facts.falls[index]] += facts.frees[:, index]
+        self._left.append(unit)
+        given = []
+        for one in self._left:
+            if one is unit or not rows.isdisjoint(facts.placed.get(claim.id, -1) for claim in one):
+                for claim in one:
+                    room[:, facts.placed.get(claim.id, 0)] -= facts.shape(claim).vector * (claim.id in facts.placed)
+                asks = [(claim, facts.placed[claim.id]) for claim in one if claim.id in facts.placed]
+                if all(room[resource, row] >= 0 for claim, row in asks for resource, _ in facts.shape(claim).asks):
+                    given.append(one)
+                    continue
+                for claim, row in asks:
+                    room[:, row] += facts.shape(claim).vector
+        self._left = [one for one in self._left if one not in given]
+        return given
 
 
 class _Shares:

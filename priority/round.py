@@ -20,7 +20,7 @@ import numpy as np
 
 from priority import fairness, place, preempt, sweep
 from priority.board import Board
-from priority.claim import PENDING
+from priority.claim import PENDING, Claim
 from priority.fairness import Shares, Turns, Unit
 from priority.rules import Mask
 from priority.snapshot import Snapshot
@@ -38,6 +38,8 @@ class Way:
     """Tasks that are reserved where room is held for them, though they could be launched elsewhere."""
     counted: frozenset[str] = frozenset()
     """Tasks whose room counts in their roles' shares from their turn on, though they only find it later."""
+    settle: bool = False
+    """Whoever has victims and can do without them since others left room does so before the next one has its turn."""
 
 
 class Round:
@@ -65,6 +67,7 @@ class Round:
         self._turns = Turns(self.units, self._shares, ranks)
         self._failed: set[Hashable] = set()
         self._wanted = kept_by_for(snapshot)
+        self._coming = self.board.total.copy() if self._wanted else self.board.total
 
     def run(self) -> None:
         """Decide everything."""
@@ -88,13 +91,30 @@ class Round:
             self.waiting.append(unit)
             if unit.members[0].id in self.way.counted:
                 self._shares.give(unit.members)
-        self.lost.update(pair for pair in kept if self._in_vain(*pair))
+        spots = self.board.spots
+        self.lost.update((id, row) for id, row in kept if id not in spots or spots[id].node != row)
         self.look_again()
 
-    def _in_vain(self, id: str, row: int) -> bool:
-        """Whether a task did not start where room was held for it, while others that it kept out may wait."""
-        spot = self.board.spots.get(id)
-        return spot is None or (spot.node != row and (not spot.launch or bool(self.waiting)))
+    def unkept(self) -> int:
+        """How many tasks of their own neither start at once nor stand where room is kept for them, though they fit.
+
+        Beside others for whom room is kept there, too, and who stand there.
+        """
+        board, found = self.board, 0
+        for id, rows in self._wanted.items():
+            claim, spot = self._snapshot.task(id), board.spots.get(id)
+            if claim is None or claim.gang is not None or (spot is not None and (spot.launch or spot.node in rows)):
+                continue
+            allowed, over = board.allowed(claim), board.rules.over([claim])
+            found += over is None and any(allowed[row] and self._would_fit(claim, row) for row in rows)
+        return found
+
+    def _would_fit(self, claim: Claim, row: int) -> bool:
+        room = self._coming[row].copy()
+        for one in self.board.arrivals(row):
+            if row in self._wanted.get(one.id, ()):
+                room -= self.board.shape(one).request
+        return bool(self.board.fits(self.board.shape(claim), room[np.newaxis])[0])
 
     def _try(self, unit: Unit, only: Mask | None = None) -> bool:
         board = self.board

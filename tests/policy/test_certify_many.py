@@ -22,9 +22,6 @@ STORMS = int(os.environ.get("PRIORITY_TEST_STORMS", "5000"))
 SEED = int(os.environ.get("PRIORITY_TEST_SEED", "20000000"))
 BLOCK = 500
 
-OPEN = {20001537: "needless-kill", 20003407: "kept"}
-"""What the engine still gets wrong: `plain_certify` says the same. To be emptied, never to grow unnoticed."""
-
 GANG_EVERY = 5
 """Every so many cases it is a gang of two or three that waits, else a single task."""
 
@@ -50,7 +47,7 @@ def test_storms_are_certified(block: range) -> None:
         document = Dice(seed, full=True).document()
         snapshot = Snapshot.parse(document)
         plan = make_plan(snapshot)
-        broken = {violation.property for violation in certify(snapshot, plan)} - {OPEN.get(seed)}
+        broken = {violation.property for violation in certify(snapshot, plan)}
         assert not broken, f"seed {seed}: {broken}"
         if seed % 10 == 0:
             assert make_plan(Snapshot.parse(shuffled(document, seed))) == plan, f"seed {seed}: another order"
