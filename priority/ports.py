@@ -235,8 +235,8 @@ class Reader(Protocol):
     def jobs_of(self, uids: Collection[str]) -> dict[str, Job]:
         """Many at once."""
 
-    def answered(self, role: str, key: str) -> tuple[str, Any] | None:
-        """What was answered to this idempotency key: the digest of the request and the answer."""
+    def answered(self, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, Any]]:
+        """What was answered to these idempotency keys, each (role, key): the digest of the request and the answer."""
 
     def task(self, id: str) -> Task | None:
         """By id."""
@@ -324,8 +324,10 @@ class Writer(Reader, Protocol):
         tallies and ends the jobs that have none active. The uids of the jobs that ended.
         """
 
-    def remember(self, role: str, key: str, digest: str, answer: Any) -> None:
-        """For an idempotency key: what was answered, kept with the job it made."""
+    def remember(self, answers: Mapping[tuple[str, str], tuple[str, Any]]) -> None:
+        """For idempotency keys, each (role, key): digest and answer, kept with the jobs they made. `Conflict` if one is
+        there already.
+        """
 
     def add_first_tasks(self, jobs: Iterable[Job], now_us: int) -> None:
         """The first attempt of every instance of these jobs, pending since `now_us`: what `add_tasks` does with
@@ -352,8 +354,8 @@ class Writer(Reader, Protocol):
     def emit(self, events: Iterable[tuple[int, str, str | None, str | None, str | None, Mapping[str, Any]]]) -> int:
         """Append events (at_us, kind, role, job, task, data); the id of the last one."""
 
-    def audit(self, row: Audit) -> None:
-        """Append an audit row; its `id` is ignored and made anew."""
+    def audit(self, *audits: Audit) -> None:
+        """Append audit rows; their `id` is ignored and made anew."""
 
     def put_node(self, record: NodeRecord) -> None:
         """Insert or replace."""
@@ -361,11 +363,11 @@ class Writer(Reader, Protocol):
     def drop_node(self, name: str) -> None:
         """Forget it."""
 
-    def lead(self, holder: str, now_us: int, lease_us: int) -> int | None:
-        """Take or renew the leadership: the epoch, one higher whenever the holder changes, or None while another's
     def put_note(self, name: str, value: str) -> None:
         """Insert or replace: what a backend has to know again after a crash."""
 
+    def lead(self, holder: str, now_us: int, lease_us: int) -> int | None:
+        """Take or renew the leadership: the epoch, one higher whenever the holder changes, or None while another's
         lease lasts.
         """
 

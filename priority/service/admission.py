@@ -101,8 +101,10 @@ class Admission:
     jobs: list[Job] = field(default_factory=list)
     _use: dict[str, dict[Owner, Resources]] = field(default_factory=dict)
     _charges: dict[Owner, Resources] = field(default_factory=dict)
-    _answers: dict[tuple[str, str], tuple[str, Any]] = field(default_factory=dict)
-    _remember: list[tuple[str, str, str, list[str]]] = field(default_factory=list)
+    answers: dict[tuple[str, str], tuple[str, Any]] = field(default_factory=dict)
+    """(role, idempotency key) -> the digest of the request that it was used for, and its answer."""
+    _new: dict[tuple[str, str], tuple[str, Any]] = field(default_factory=dict)
+    """Those of `answers` that are to be remembered."""
     _audits: list[Audit] = field(default_factory=list)
 
     @classmethod
@@ -110,13 +112,15 @@ class Admission:
         """Read once what all of the requests need."""
         keys = {(spec.role, spec.tier, spec.name) for request in requests for spec in request.specs}
         roles = writer.roles({spec.role for request in requests for spec in request.specs})
-        return cls(parts, writer, now_us, roles, writer.active_jobs(keys))
+        asked = {(request.specs[0].role, request.key) for request in requests if request.key}
+        answers = writer.answered(asked) if asked else {}
+        return cls(parts, writer, now_us, roles, writer.active_jobs(keys), answers=answers)
 
     def admit(self, request: Submission) -> Accepted:
         """One request; a refusal leaves nothing behind."""
         role = request.specs[0].role
         digest = digest_of(request.specs) if request.key else ""
-        if request.key and (before := self._answered(role, request.key)):
+        if request.key and (before := self.answers.get((role, request.key))):
             return self._replay(request, request.key, digest, before)
         for index, spec in enumerate(request.specs):
             self._check_names(spec, f"jobs[{index}]" if len(request.specs) > 1 else spec.key)
@@ -144,10 +148,8 @@ class Admission:
         writer.add_jobs(self.jobs)
         writer.add_first_tasks(self.jobs, now_us)
         writer.charge(self._charges)
-        for role, key, digest, answer in self._remember:
-            writer.remember(role, key, digest, answer)
-        for audit in self._audits:
-            writer.audit(audit)
+        writer.remember(self._new)
+        writer.audit(*self._audits)
         return writer.emit(
             (
                 now_us,
@@ -159,9 +161,6 @@ class Admission:
             )
             for job in self.jobs
         )
-
-    def _answered(self, role: str, key: str) -> tuple[str, Any] | None:
-        return self._answers.get((role, key)) or self.writer.answered(role, key)
 
     def _replay(self, request: Submission, key: str, digest: str, before: tuple[str, Any]) -> Accepted:
         former, uids = before
@@ -215,9 +214,8 @@ class Admission:
                 use[owner] = dict(use.get(owner, {}))
                 add(use[owner], charge)
         if request.key:
-            uids = [job.uid for job in jobs]
-            self._answers[jobs[0].spec.role, request.key] = (digest, uids)
-            self._remember.append((jobs[0].spec.role, request.key, digest, uids))
+            asked = jobs[0].spec.role, request.key
+            self.answers[asked] = self._new[asked] = digest, [job.uid for job in jobs]
         for role in dict.fromkeys(job.spec.role for job in jobs):
             mine = [job for job in jobs if job.spec.role == role]
             subject = f"job:{mine[0].spec.key}" if len(mine) == 1 else f"jobs:{len(mine)} of {role}"

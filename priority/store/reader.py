@@ -145,10 +145,19 @@ class SqlReader:
         """See `Reader`."""
         return {row[0]: rows.job_of(row) for row in self._some(rows.JOB_READ, "jobs", "uid", uids)}
 
-    def answered(self, role: str, key: str) -> tuple[str, Any] | None:
+    def answered(self, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, Any]]:
         """See `Reader`."""
-        found = self._session.fetch(("digest", "answer"), "answers WHERE role = ? AND key = ?", role, key)
-        return _one((digest, rows.loads(answer)) for digest, answer in found)
+        by_role: dict[str, list[str]] = {}
+        for role, key in keys:
+            by_role.setdefault(role, []).append(key)
+        answers: dict[tuple[str, str], tuple[str, Any]] = {}
+        for role, some in by_role.items():
+            condition, param = self._session.among("key", some)
+            found = self._session.fetch(
+                ("key", "digest", "answer"), f"answers WHERE role = ? AND {condition}", role, param
+            )
+            answers.update(((role, key), (digest, rows.loads(answer))) for key, digest, answer in found)
+        return answers
 
     # --- tasks
 
@@ -285,6 +294,11 @@ class SqlReader:
         """See `Reader`."""
         return [rows.node_of(row) for row in sorted(self._session.fetch(rows.NODE, "nodes"))]
 
+    def note(self, name: str) -> str | None:
+        """See `Reader`."""
+        found: list[Row] = self._session.fetch(("value",), "notes WHERE name = ?", name)
+        return str(found[0][0]) if found else None
+
     def leader(self) -> tuple[str, int, int] | None:
         """See `Reader`."""
         found = self._session.fetch(("holder", "epoch", "until_us"), "leader WHERE id = 1 AND holder IS NOT NULL")
@@ -294,11 +308,6 @@ class SqlReader:
 
     def _some(self, columns: tuple[str, ...], table: str, column: str, values: Collection[str] | None) -> list[Any]:
         """The rows where `column` is one of `values`; None: all."""
-    def note(self, name: str) -> str | None:
-        """See `Reader`."""
-        found: list[Row] = self._session.fetch(("value",), "notes WHERE name = ?", name)
-        return str(found[0][0]) if found else None
-
         if values is None:
             return self._session.fetch(columns, table)
         if not values:

@@ -189,6 +189,20 @@ def event_of(row: Row) -> Event:
 AUDIT = ("id", "at_us", "who", "action", "subject", "role", "before", "after")
 
 
+def audit_row(audit: Audit, id: int) -> Row:
+    """In the order of `AUDIT`."""
+    return (
+        id,
+        audit.at_us,
+        audit.who,
+        audit.action,
+        audit.subject,
+        audit.role,
+        dumps(audit.before),
+        dumps(audit.after),
+    )
+
+
 def audit_of(row: Row) -> Audit:
     """From a row of `AUDIT`."""
     id, at_us, who, action, subject, role, before, after = row

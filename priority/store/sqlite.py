@@ -38,8 +38,8 @@ _PRAGMAS = (
 _LOG_BYTES = 16 * 2**20
 """How long the log becomes before it is written from its beginning again."""
 
-_CHUNKS = (500, 100, 20, 4, 1)
-"""Rows of one statement: few different ones, so that each is prepared once."""
+_CHUNKS = (500, 100, *range(20, 0, -1))
+"""Rows of one statement: few different ones, so that each is prepared once, and few statements for a few rows."""
 
 _PARAMETERS = 32_766
 """No statement may have more (SQLITE_MAX_VARIABLE_NUMBER since 3.32)."""
@@ -154,7 +154,7 @@ class SqliteDatabase:
             timeout=self._wait_s,
             isolation_level=None,
             check_same_thread=False,
-            cached_statements=512,
+            cached_statements=2048,
         )
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}").close()

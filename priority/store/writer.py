@@ -134,10 +134,10 @@ class SqlWriter(SqlReader):
         self._session.update("jobs", "uid", ("state", "ended_us", *_COUNTS), changed)
         return sorted(over)
 
-    def remember(self, role: str, key: str, digest: str, answer: Any) -> None:
+    def remember(self, answers: Mapping[tuple[str, str], tuple[str, Any]]) -> None:
         """See `Writer`."""
-        row = (role, key, digest, rows.dumps(answer))
-        self._session.insert("answers", ("role", "key", "digest", "answer"), [row])
+        kept = [(*asked, digest, rows.dumps(answer)) for asked, (digest, answer) in answers.items()]
+        self._session.insert("answers", ("role", "key", "digest", "answer"), kept)
 
     # --- tasks
 
@@ -220,10 +220,10 @@ class SqlWriter(SqlReader):
         self._session.insert("events", rows.EVENT, numbered)
         return first + len(made) - 1
 
-    def audit(self, row: Audit) -> None:
+    def audit(self, *audits: Audit) -> None:
         """See `Writer`."""
-        head = (self._take("audits", 1), row.at_us, row.who, row.action, row.subject, row.role)
-        self._session.insert("audits", rows.AUDIT, [(*head, rows.dumps(row.before), rows.dumps(row.after))])
+        numbered = enumerate(audits, self._take("audits", len(audits)))
+        self._session.insert("audits", rows.AUDIT, [rows.audit_row(audit, id) for id, audit in numbered])
 
     def _take(self, table: str, many: int) -> int:
         """The first of so many new numbers. There is one writer at a time, so they are counted on from the last."""

@@ -236,15 +236,17 @@ def test_ended_instances_move_to_the_tallies_and_the_last_ends_the_job(store: St
 
 def test_a_key_is_answered_once(store: Store) -> None:
     with store.write() as writer:
-        writer.remember("physics", "k", "digest", {"uid": "j", "n": [1, None]})
+        writer.remember({})
+        writer.remember({("physics", "k"): ("digest", {"uid": "j", "n": [1, None]}), ("bio", "l"): ("other", 2)})
+    there = {("physics", "k"): ("digest", {"uid": "j", "n": [1, None]}), ("bio", "l"): ("other", 2)}
+    asked = [("physics", "k"), ("chem", "k"), ("physics", "K"), ("physics", "l"), ("bio", "l")]
     with store.read() as reader:
-        assert reader.answered("physics", "k") == ("digest", {"uid": "j", "n": [1, None]})
-        assert reader.answered("chem", "k") is None
-        assert reader.answered("physics", "K") is None
+        assert reader.answered(asked) == there
+        assert reader.answered([("chem", "k")]) == reader.answered([]) == {}
     with pytest.raises(Conflict), store.write() as writer:
-        writer.remember("physics", "k", "another", 1)
+        writer.remember({("chem", "k"): ("third", 3), ("physics", "k"): ("another", 1)})
     with store.read() as reader:
-        assert reader.answered("physics", "k") == ("digest", {"uid": "j", "n": [1, None]})
+        assert reader.answered(asked) == there
 
 
 def test_a_job_cannot_be_there_twice(store: Store) -> None:
