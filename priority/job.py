@@ -256,6 +256,8 @@ class Job:
     failed: int = 0
     killed: int = 0
     """Instances killed by a user, and those that ended preempted."""
+    tick_us: int | None = None
+    """Of a run of a cron job: the moment that it is for. Its cron job has the same role, tier and name."""
 
 
 @dataclass(frozen=True, slots=True)

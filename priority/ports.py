@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from priority.crontab import CronReader, CronWriter
 from priority.job import Job, JobSpec, JobState
 from priority.node import Node
 from priority.reason import Reason
@@ -196,7 +197,7 @@ class JobQuery:
     label: tuple[str, str] | None = None
 
 
-class Reader(Protocol):
+class Reader(CronReader, Protocol):
     """One consistent view."""
 
     def roles(self, names: Collection[str] | None = None) -> dict[str, RoleSpec]:
@@ -296,7 +297,7 @@ class Reader(Protocol):
         """Who leads (or led last and did not resign), its epoch, and when its lease runs out."""
 
 
-class Writer(Reader, Protocol):
+class Writer(Reader, CronWriter, Protocol):
     """One transaction: everything or nothing. There is one writer at a time in the whole service, so what a
     writer reads stays true until it commits: a check and what it allows cannot race.
     """

@@ -71,6 +71,16 @@ def lowered_below_use(new: Mapping[str, int] | None, use: Mapping[str, int]) -> 
     return {name: amount for name, amount in minus(use, new).items() if name in new and amount > 0}
 
 
+def largest(reserve: Mapping[str, int], running: Mapping[str, int]) -> Resources:
+    """What a cron job takes of a guarantee: of each resource what is kept for its runs or what they hold, if more."""
+    return {name: max(reserve.get(name, 0), running.get(name, 0)) for name in [*reserve, *running]}
+
+
+def beyond(reserve: Mapping[str, int], running: Mapping[str, int]) -> Resources:
+    """What is kept for a cron job's runs and not held by one just now."""
+    return {name: kept - running.get(name, 0) for name, kept in reserve.items() if kept > running.get(name, 0)}
+
+
 def oversold(guarantees: Mapping[str, Mapping[str, int]], capacity: Mapping[str, int]) -> list[str]:
     """Warnings, one for each resource of which the roles' guarantees add up to more than the cluster has."""
     sums: Resources = {}

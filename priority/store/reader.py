@@ -22,6 +22,7 @@ from priority.ports import (
 from priority.resources import Resources, times, total
 from priority.role import MemberSpec, Quotas, RoleSpec
 from priority.store import rows
+from priority.store.crons import CronReads
 from priority.store.session import Row, Session
 from priority.store.tables import IS_ACTIVE, IS_ACTIVE_JOB, IS_PLACED
 from priority.task import State, Task
@@ -29,7 +30,7 @@ from priority.task import State, Task
 _Noun = TypeVar("_Noun")
 
 
-class SqlReader:
+class SqlReader(CronReads):
     """`ports.Reader` over one transaction."""
 
     def __init__(self, session: Session) -> None:

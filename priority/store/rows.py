@@ -19,6 +19,7 @@ from priority.store.session import Row
 from priority.task import State, Task
 
 _Model = TypeVar("_Model", bound=Document)
+_Spec = TypeVar("_Spec", bound=JobSpec)
 
 # --- JSON --------------------------------------------------------------------------------------------------
 
@@ -48,26 +49,30 @@ def dump_spec(spec: JobSpec) -> str:
 
 def load_spec(text: str) -> JobSpec:
     """Without checking again: it was checked at the door, and a check costs as much as the rest of a transaction."""
-    values = orjson.loads(text)
+    return spec_of(JobSpec, orjson.loads(text))
+
+
+def spec_of(model: type[_Spec], values: dict[str, Any]) -> _Spec:
+    """A job or a cron job from the fields that `dump_spec` has written."""
     if isinstance(values["command"], list):
         values["command"] = tuple(values["command"])
     values["constraints"] = tuple(map(_constraint, values["constraints"]))
-    values["preempt"] = _made(Preempt, values["preempt"])
-    values["backoff"] = _made(Backoff, values["backoff"])
-    return _made(JobSpec, values)
+    values["preempt"] = made(Preempt, values["preempt"])
+    values["backoff"] = made(Backoff, values["backoff"])
+    return made(model, values)
 
 
-def _made(model: type[_Model], values: dict[str, Any]) -> _Model:
+def made(model: type[_Model], values: dict[str, Any]) -> _Model:
     """What pydantic's `model_construct` makes, in half the time: it is most of what reading a job costs."""
     if values.keys() != model.model_fields.keys():
         # A field is newer than the row: it gets its default.
         return cast(_Model, model.model_construct(**values))
-    made = model.__new__(model)
-    object.__setattr__(made, "__dict__", values)
-    object.__setattr__(made, "__pydantic_fields_set__", set(values))
-    object.__setattr__(made, "__pydantic_extra__", None)
-    object.__setattr__(made, "__pydantic_private__", None)
-    return made
+    new = model.__new__(model)
+    object.__setattr__(new, "__dict__", values)
+    object.__setattr__(new, "__pydantic_fields_set__", set(values))
+    object.__setattr__(new, "__pydantic_extra__", None)
+    object.__setattr__(new, "__pydantic_private__", None)
+    return new
 
 
 def _constraint(values: dict[str, Any]) -> Constraint:
@@ -142,7 +147,8 @@ def task_cell(name: str, value: Any) -> tuple[str, Any]:
 # --- jobs --------------------------------------------------------------------------------------------------
 
 JOB = (
-    *("uid", "member", "state", "submitted_us", "ended_us", "active", "finished", "failed", "killed", "spec"),
+    *("uid", "member", "state", "submitted_us", "ended_us", "active", "finished", "failed", "killed"),
+    *("tick_us", "spec"),
     *("role", "tier", "name", "request", "seq"),
 )
 """The columns of a job; those after `spec` are there for queries."""
@@ -154,13 +160,13 @@ def job_row(job: Job, seq: int) -> Row:
     """A job as a row of `JOB`."""
     spec = job.spec
     counts = (job.active, job.finished, job.failed, job.killed)
-    head = (job.uid, job.user, job.state.value, job.submitted_us, job.ended_us, *counts, dump_spec(spec))
+    head = (job.uid, job.user, job.state.value, job.submitted_us, job.ended_us, *counts, job.tick_us, dump_spec(spec))
     return (*head, spec.role, spec.tier, spec.name, dumps(spec.resources), seq)
 
 
 def job_of(row: Row) -> Job:
     """From a row of `JOB_READ`."""
-    uid, user, state, submitted_us, ended_us, active, finished, failed, killed, spec = row
+    uid, user, state, submitted_us, ended_us, active, finished, failed, killed, tick_us, spec = row
     return Job(
         uid=uid,
         spec=load_spec(spec),
@@ -172,6 +178,7 @@ def job_of(row: Row) -> Job:
         finished=finished,
         failed=failed,
         killed=killed,
+        tick_us=tick_us,
     )
 
 

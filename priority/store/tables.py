@@ -13,6 +13,7 @@ from typing import ClassVar
 from sqlalchemy import BigInteger, Index, Integer, Text, text
 from sqlmodel import Field, SQLModel
 
+from priority.cron import Outcome
 from priority.job import JobState
 from priority.task import ACTIVE, PLACED
 
@@ -131,8 +132,59 @@ class JobRow(SQLModel, table=True):
     finished: int
     failed: int
     killed: int
+    tick_us: int | None = Field(sa_type=BigInteger)
+    """Of a run of a cron job."""
     request: str = Field(sa_type=Text)
     spec: str = Field(sa_type=Text)
+
+
+IS_TO_COME = "next_us IS NOT NULL"
+"""Of a cron job: it has a tick about which nothing is written down yet."""
+
+IS_WAITING = f"outcome = '{Outcome.WAITING}'"
+"""Of a tick: it begins when the run before has ended."""
+
+
+class CronRow(SQLModel, table=True):
+    """A cron job, for good. `spec`: what it says, and with it the template of its runs; `reserve`: amounts."""
+
+    __tablename__: ClassVar[str] = "crons"
+    __table_args__ = (
+        Index("crons_key", "role", "tier", "name", unique=True),
+        Index("crons_next", "next_us", "seq", sqlite_where=text(IS_TO_COME), postgresql_where=text(IS_TO_COME)),
+    )
+
+    seq: int = Field(primary_key=True, sa_type=_SERIAL, sa_column_kwargs={"autoincrement": False})
+    uid: str = Field(sa_type=Text, unique=True)
+    role: str = Field(sa_type=Text)
+    tier: str = Field(sa_type=Text)
+    name: str = Field(sa_type=Text)
+    member: str = Field(sa_type=Text)
+    state: str = Field(sa_type=Text)
+    created_us: int = Field(sa_type=BigInteger)
+    changed_us: int = Field(sa_type=BigInteger)
+    next_us: int | None = Field(sa_type=BigInteger)
+    reserve: str = Field(sa_type=Text)
+    spec: str = Field(sa_type=Text)
+
+
+class TickRow(SQLModel, table=True):
+    """What became of a tick of a cron job. Its id is made of both, and a second one with it is refused."""
+
+    __tablename__: ClassVar[str] = "ticks"
+    __table_args__ = (
+        Index("ticks_cron", "cron", "tick_us", unique=True),
+        Index("ticks_waiting", "cron", sqlite_where=text(IS_WAITING), postgresql_where=text(IS_WAITING)),
+    )
+
+    id: str = Field(primary_key=True, sa_type=Text)
+    cron: str = Field(sa_type=Text)
+    tick_us: int = Field(sa_type=BigInteger)
+    outcome: str = Field(sa_type=Text)
+    at_us: int = Field(sa_type=BigInteger)
+    job: str | None = Field(sa_type=Text)
+    by_member: str | None = Field(sa_type=Text)
+    reason: str | None = Field(sa_type=Text)
 
 
 class LabelRow(SQLModel, table=True):

@@ -12,6 +12,7 @@ from priority.job import Job, JobState
 from priority.ports import Audit, Fate, NodeRecord, PreemptionRecord, TaskChange, Token
 from priority.role import MemberSpec, RoleSpec
 from priority.store import rows
+from priority.store.crons import CronWrites
 from priority.store.reader import SqlReader
 from priority.store.session import Row, Session
 from priority.store.tables import IS_OPEN
@@ -33,7 +34,7 @@ _FATES_FEW = 500
 """The open preemptions of more tasks are read all: to look for each of 100,000 would take longer."""
 
 
-class SqlWriter(SqlReader):
+class SqlWriter(SqlReader, CronWrites):
     """`ports.Writer` over one transaction."""
 
     def __init__(self, session: Session) -> None:
