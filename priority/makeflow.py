@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
+from posixpath import join, normpath
 
 from priority.errors import Malformed
 
@@ -66,8 +67,12 @@ class Workflow:
     @property
     def sources(self) -> set[str]:
         """The files that nobody makes: they have to be there."""
-        made = {file for rule in self.rules for file in rule.outputs}
-        return {file for rule in self.rules for file in rule.inputs} - made
+        made = {_seen_from_top(rule, file) for rule in self.rules for file in rule.outputs}
+        return {_seen_from_top(rule, file) for rule in self.rules for file in rule.inputs} - made
+
+
+def _seen_from_top(rule: Rule, file: str) -> str:
+    return normpath(join(rule.folder, file))
 
 
 def parse(text: str, source: str = "Makeflow", environment: Mapping[str, str] | None = None) -> Workflow:
