@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -153,6 +153,8 @@ class Preempt(Document):
     """With which it is told."""
     notice: Duration = 30.0
     """Seconds between the signal and SIGKILL, capped by the service's `notice_limit`."""
+    at_once: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = None
+    """How many of its tasks may be gone at a time by preemption, where the tier lets a job say so; null: any number."""
 
 
 class Backoff(Document):
@@ -270,6 +272,8 @@ class Limits:
     labels: int = 64
     constraints: int = 32
     resources: int = 32
+    at_once: Collection[str] = ()
+    """Tiers of which a job may say how many of its tasks are gone at a time."""
 
 
 def check_limits(spec: JobSpec, limits: Limits) -> None:
@@ -286,6 +290,9 @@ def check_limits(spec: JobSpec, limits: Limits) -> None:
     for field, size, limit in sizes:
         if size > limit:
             raise Invalid(field, f"is too large: {size}, at most {limit} are allowed")
+    if spec.preempt.at_once is not None and spec.tier not in limits.at_once:
+        who = f"only jobs of {', '.join(sorted(limits.at_once))} may" if limits.at_once else "no job may"
+        raise Invalid("preempt.at_once", f"is not for jobs of {spec.tier}: {who} set it (setting own_gone_at_once)")
 
 
 def parse_spec(document: Any, prefix: str = "") -> JobSpec:

@@ -33,15 +33,23 @@ def up(
     cpus: Annotated[float | None, typer.Option(help="cpus of each agent.", show_default="4")] = None,
     mem: Annotated[str | None, typer.Option(help="Memory of each agent.", show_default="8GiB")] = None,
     disk: Annotated[str | None, typer.Option(help="Disk of each agent.", show_default="32GiB")] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="What runs tasks: local agents, or mesos.", show_default="local")
+    ] = None,
+    mesos_master: Annotated[
+        str | None, typer.Option(help="http://HOST:5050, several with commas, or zk://HOST:2181/mesos.", metavar="URL")
+    ] = None,
 ) -> None:
     """Run everything on this machine, until Ctrl-C. Started again on the same folder it goes on where it was.
 
     Tasks that run when it stops go on for a while (setting lease_s): started again in time, it takes them over.
     """
     settings = shell.settings(
-        state=state, host=host, port=port, agents=agents, agent_cpus=cpus, agent_mem=mem, agent_disk=disk
-    )
+        state=state, host=host, port=port, agents=agents, agent_cpus=cpus, agent_mem=mem, agent_disk=disk,
+        backend=backend, mesos_master=mesos_master,
+    )  # fmt: skip
     _check_amounts(settings)
+    _check_backend(settings)
     from priority.service.up import Api
     from priority.service.up import up as supervise
 
@@ -53,6 +61,14 @@ def up(
     status = supervise(settings, Api(_listen, _serve, _warm), say, lambda: say(_first_words(settings)))
     if status:
         raise typer.Exit(status)
+
+
+def _check_backend(settings: Any) -> None:
+    """The parts would fail one by one, and be started again for ever."""
+    if settings.backend == "mesos":
+        from priority.backend.mesos_line import Masters
+
+        Masters(settings.mesos_master)
 
 
 def _check_amounts(settings: Any) -> None:
@@ -88,11 +104,12 @@ def _first_words(settings: Any) -> str:
     from priority.service.settings import default_state
 
     where = "" if settings.state == default_state() else f"--state {settings.state} "
+    stay_s = settings.mesos_failover_s if settings.backend == "mesos" else settings.lease_s
     return f"""ready; in another terminal:
   priority {where}roles apply config/roles.yaml
   priority {where}submit --role ci --name hello --wait -- echo hello
   priority {where}logs ci/devel/hello
-Ctrl-C stops it; tasks that run then go on for {settings.lease_s:g} s, for the next `priority up` to take over."""
+Ctrl-C stops it; tasks that run then go on for {stay_s:g} s, for the next `priority up` to take over."""
 
 
 @run.command("api")
@@ -277,10 +294,12 @@ def config(json: Json = False) -> None:
 
 
 def _masked(name: str, value: Any) -> Any:
-    if name == "token" and value:
+    if name in ("token", "mesos_secret") and value:
         return "(set)"
-    if name in ("database", "redis") and "@" in str(value):
+    if name in ("database", "redis", "mesos_master") and "@" in str(value):
         return str(value).split("://", 1)[0] + "://...@" + str(value).rsplit("@", 1)[1]
+    if isinstance(value, dict):
+        return ",".join(f"{key}={one}" for key, one in value.items())
     return value if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 

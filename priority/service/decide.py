@@ -45,6 +45,8 @@ class Decided:
     last_event: int | None
     whole: bool
     """Whether all of the plan holds; else another one is due."""
+    preemptions: list[PreemptionRecord]
+    """That were written down."""
 
 
 @dataclass(slots=True)
@@ -124,12 +126,14 @@ def decide(
             continue
         agent = mirror.nodes[placement.node].agent
         ledger.move(task.id, Event.PLACE, node=placement.node, agent=agent, since_us=now_us, reason=None)
+    written: list[PreemptionRecord] = []
     for one in plan.preempt:
         victim, preemptor = truth.get(one.task), truth.get(one.preemptor)
         if victim is None or preemptor is None or preemptor.job in broken or not _waits(preemptor):
             continue
         record = _record(victim, preemptor, mirror, now_us)
-        ledger.preempt(record, _preempted(record, victim, preemptor, mirror))
+        if ledger.preempt(record, _preempted(record, victim, preemptor, mirror)) is not None:
+            written.append(record)
     last_event = ledger.write()
     stale = {id: task for id, task in truth.items() if id in mirror.tasks and mirror.tasks[id] != task}
     changed = stale | ledger.changed
@@ -137,7 +141,7 @@ def decide(
     gone = {id for id in ids if id not in truth}
     whole = len(ledger.launches) + len(ledger.stops) == len(plan.launch) + len(plan.preempt)
     stops = ledger.stops + [id for id, task in stale.items() if task.state in DYING]
-    return Decided(changed, gone, ledger.launches, stops, last_event, whole)
+    return Decided(changed, gone, ledger.launches, stops, last_event, whole, written)
 
 
 def _waits(task: Task) -> bool:

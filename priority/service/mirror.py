@@ -11,15 +11,19 @@ from __future__ import annotations
 import heapq
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from priority import due
 from priority.job import Job
 from priority.node import NodeState
-from priority.ports import NodeRecord, Reader
+from priority.policy import NONE, Policy
+from priority.ports import NodeRecord, PreemptionRecord, Reader
 from priority.reason import Reason
 from priority.role import RoleSpec
+from priority.service.recent import Recent, read_gone, read_recent
 from priority.service.window import WINDOW, Window, kind_of
 from priority.snapshot import Claim, Snapshot
-from priority.task import ACTIVE, DYING, PLACED, State, Task
+from priority.task import ACTIVE, DYING, PLACED, State, Task, task_id
 from priority.tier import Tier
 
 
@@ -33,13 +37,20 @@ class Truth:
     """Theirs, but for those that were known."""
     nodes: Sequence[NodeRecord]
     roles: Mapping[str, RoleSpec]
+    recent: Sequence[PreemptionRecord] = ()
+    """Preemptions of the last hour, oldest first, for whom policy looks at them."""
+    gone: Sequence[Task] = ()
+    """Those that wait since they were preempted."""
 
 
-def read_truth(reader: Reader, known: Collection[str] = ()) -> Truth:
-    """Everything; of jobs, only those (by uid) that are not `known`."""
+def read_truth(reader: Reader, known: Collection[str] = (), *, policy: Policy = NONE, now_us: int = 0) -> Truth:
+    """Everything; of jobs, only those (by uid) that are not `known`. With a `policy`, what that has to know."""
     tasks = reader.active_tasks()
     jobs = reader.jobs_of({task.job for task in tasks} - set(known))
-    return Truth(tasks, jobs, reader.nodes(), reader.roles())
+    truth = Truth(tasks, jobs, reader.nodes(), reader.roles())
+    if not policy.spares:
+        return truth
+    return replace(truth, recent=read_recent(reader, now_us), gone=read_gone(reader, tasks))
 
 
 @dataclass(slots=True)
@@ -53,8 +64,16 @@ class _Gang:
 class Mirror:
     """Not safe for threads: the scheduler's round owns it. `put` and `drop` take what was committed."""
 
-    def __init__(self, tiers: Mapping[str, Tier], window: int = WINDOW, snapshot: Snapshot | None = None) -> None:
-        self.snapshot = Snapshot(tiers) if snapshot is None else snapshot
+    def __init__(
+        self,
+        tiers: Mapping[str, Tier],
+        window: int = WINDOW,
+        snapshot: Snapshot | None = None,
+        policy: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.snapshot = Snapshot(tiers, policy) if snapshot is None else snapshot
+        self._recent = Recent(self.snapshot.terms)
+        self._until = bool(self.snapshot.terms.holds_after_s)
         self.tasks: dict[str, Task] = {}
         self.jobs: dict[str, Job] = {}
         """Of every task here."""
@@ -75,10 +94,15 @@ class Mirror:
         self._kinds: dict[str, Hashable] = {}
         self._roles: dict[str, RoleSpec] = {}
         self._gone: dict[str, Claim] = {}
+        self._dead: dict[str, Task] = {}
+        """Of those, the victims."""
 
     def frame(self, truth: Truth) -> None:
         """The nodes, roles and jobs there are; what is not among them any more is dropped. Tasks come after it."""
         self.jobs.update(truth.jobs)
+        self._recent.add(truth.recent)
+        for task in truth.gone:
+            self._recent.gone(task, self.jobs[task.job].spec.role)
         self.put_roles(truth.roles)
         for record in truth.nodes:
             self.put_node(record)
@@ -109,6 +133,7 @@ class Mirror:
         self.tasks[task.id] = task
         self._of_job.setdefault(task.job, set()).add(task.id)
         if task.state in PLACED:
+            self.refilled |= self._recent.back(task)  # what it gives back of a budget no plan has seen
             self._leave(task)
             self.snapshot.put_task(self.claim_of(task))
             # a start that is confirmed gives and takes nothing
@@ -131,6 +156,13 @@ class Mirror:
             self._gone[id] = claim
         elif claim is not None:
             self.snapshot.drop_task(id)
+        if task.state is State.PENDING:
+            self.refilled |= self._recent.back(task)
+        elif task.state is State.PREEMPTING and self._recent.keeps:
+            if id in self._gone:
+                self._dead[id] = task
+            else:
+                self._wait_again(task)
         tasks = self._of_job[task.job]
         tasks.discard(id)
         if not tasks:
@@ -146,7 +178,20 @@ class Mirror:
         self._gone.clear()
         for claim in gone:
             self.snapshot.drop_task(claim.id)
+            victim = self._dead.pop(claim.id, None)
+            if victim is not None:
+                self._wait_again(victim)
         return gone
+
+    def _wait_again(self, victim: Task) -> None:
+        """A victim is dead: its next attempt, if there is one, is gone until it has started."""
+        next_one = self.tasks.get(task_id(victim.job, victim.instance, victim.attempt + 1))
+        if next_one is not None and next_one.state is State.PENDING:
+            self._recent.gone(next_one, self.jobs[victim.job].spec.role)
+
+    def remember(self, records: Iterable[PreemptionRecord]) -> None:
+        """Preemptions that were committed; before their tasks are put."""
+        self._recent.add(records)
 
     def _awaited(self, claim: Claim) -> bool:
         """Whether it held room for a task that waits."""
@@ -175,6 +220,10 @@ class Mirror:
     def advance(self, now_us: int) -> None:
         """Time has passed: whose back-off is over may be placed."""
         self.snapshot.now_us = now_us
+        self._recent.advance(now_us)
+        past = self._recent.news()
+        if past is not None:
+            self.snapshot.put_past(past)
         while self._later and self._later[0][0] <= now_us:
             task = self.tasks.get(heapq.heappop(self._later)[1])
             if task is not None and task.state is State.PENDING:
@@ -183,6 +232,13 @@ class Mirror:
     def next_us(self) -> int | None:
         """When the next back-off is over."""
         return self._later[0][0] if self._later else None
+
+    def policy_us(self) -> int | None:
+        """When policy alone may change what a plan would be; None: never."""
+        if self.snapshot.terms == NONE:
+            return None
+        moments = due.next_us(self.snapshot), self._recent.next_us()
+        return min((at_us for at_us in moments if at_us is not None), default=None)
 
     def waiting(self) -> bool:
         """Whether there is anything for the engine to decide."""
@@ -346,6 +402,7 @@ class Mirror:
         """A task as the engine sees it."""
         job = self.jobs[task.job]
         spec = job.spec
+        runs_s = spec.max_runtime if task.state in PLACED else None
         return Claim(
             id=task.id,
             job=job.uid,
@@ -360,6 +417,9 @@ class Mirror:
             constraints=spec.constraints,
             gang=job.uid if spec.gang else None,
             kept_for=task.kept_for,
+            preempted_us=self._recent.times(task) if task.preemptions else (),
+            at_once=spec.preempt.at_once,
+            until_us=None if runs_s is None or not self._until else task.since_us + round(runs_s * 1e6),
         )
 
 

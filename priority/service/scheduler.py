@@ -27,6 +27,7 @@ from threading import Event, Lock
 from priority.errors import Deposed
 from priority.handover import hand_over
 from priority.plan import Plan, make_plan
+from priority.policy import NONE, Policy
 from priority.ports import Audit, Call, Delivery
 from priority.reason import Reason
 from priority.recording import Watched
@@ -44,6 +45,9 @@ from priority.task import DYING, UNCONFIRMED, State, Task
 
 _SWEEP_SHARE = 20
 """A sweep that takes long is made seldom: at most a twentieth of the time goes into it."""
+
+POLICY_US = 250_000
+"""A plan that only policy asks for is made no sooner after the last one."""
 
 _RENEWALS = 3
 """The leadership is renewed so often within its lease."""
@@ -96,6 +100,8 @@ class Scheduler:
         self._nothing_new = Plan((), (), (), ())
         self.guard = Guard(parts.settings.state, parts.settings.certify)
         self._undecided = True
+        self._policy_us: int | None = None
+        """When policy alone may change what a plan would be."""
         self._left = False
         """Whether the last plan leaves room of the dead to decide about again."""
 
@@ -191,6 +197,7 @@ class Scheduler:
             self._renew_us = now_us
         self._sweep_us = now_us
         self._telling.next_us = now_us
+        self._policy_us = None if self._policy_us is None else now_us
         self.guard.step_back(now_us)
         self._acts.step_back(back_us)
 
@@ -206,8 +213,7 @@ class Scheduler:
         due += [next_us for next_us in (self._acts.next_us(), self.mirror.next_us()) if next_us is not None]
         if self._telling.left:
             due.append(self._telling.next_us)
-        if self.guard.next_us is not None:
-            due.append(self.guard.next_us)
+        due += [at_us for at_us in (self.guard.next_us, self._policy_us) if at_us is not None]
         return max(0.0, (min(due) - now_us) / 1e6)
 
     # --- reports: the truth first, then the mirror ---------------------------------------------------------------
@@ -232,8 +238,8 @@ class Scheduler:
         return outcome.last_event
 
     def _new_mirror(self) -> Mirror:
-        tiers = self._parts.tiers
-        return Mirror(tiers, self._window, None if self._recorder is None else Watched(tiers))
+        tiers, policy = self._parts.tiers, self._parts.settings.policy
+        return Mirror(tiers, self._window, None if self._recorder is None else Watched(tiers, policy), policy)
 
     def _new_acts(self) -> Acts:
         return Acts(self._parts, self.mirror, self.epoch or 0, self._at, self._batch)
@@ -248,16 +254,16 @@ class Scheduler:
         now_us = self._parts.clock.now_us()
         self.mirror = self._new_mirror()
         self._acts = self._new_acts()
-        self._sweep(now_us)
+        self._sweep(now_us, self.mirror.snapshot.terms)
         self._parts.backend.inquire(list(self.mirror.nodes))
 
-    def _sweep(self, now_us: int) -> None:
-        """Compare the mirror with the whole truth."""
+    def _sweep(self, now_us: int, policy: Policy = NONE) -> None:
+        """Compare the mirror with the whole truth; with a `policy`, learn what that has to know."""
         began_us = self._parts.clock.now_us()
         mirror = self.mirror
         mirror.snapshot.now_us = now_us
         with self._parts.store.read() as reader:
-            truth = read_truth(reader, mirror.jobs.keys())
+            truth = read_truth(reader, mirror.jobs.keys(), policy=policy, now_us=now_us)
         mirror.frame(truth)
         tasks: dict[str, list[Task]] = {uid: [] for uid in mirror.jobs_with_tasks()}
         for task in truth.tasks:
@@ -298,11 +304,13 @@ class Scheduler:
         if not mirror.waiting():
             mirror.let_go()
             self._telling.left = False
-            self.guard.next_us = None
+            self.guard.next_us = self._policy_us = None
             return None
         plan, last_event = self._nothing_new, None
         self._telling.left |= mirror.untold
         mirror.untold = False
+        if self._policy_us is not None and now_us >= self._policy_us:
+            mirror.changed, self._policy_us = True, None
         if (mirror.changed or self._undecided) and self.guard.due(mirror.changed, now_us):
             # Noted before anything can fail: a plan that was not written down is made again.
             self._undecided = True
@@ -319,6 +327,7 @@ class Scheduler:
                 decided = deciding.decide(writer, plan, mirror, now_us, epoch=self.epoch, reasons=reasons)
                 self._fail_at("plan-written")
             self._fail_at("plan-committed")
+            mirror.remember(decided.preemptions)
             mirror.take(decided.changed.values(), mirror.jobs)
             for id in decided.gone:
                 mirror.drop(id)
@@ -328,6 +337,9 @@ class Scheduler:
             self._fail_at("stopped")
             self._acts.launch(decided.launches, now_us)
             last_event = decided.last_event or last_event
+        if self._undecided:
+            soon_us = mirror.policy_us() if mirror.waiting() else None
+            self._policy_us = None if soon_us is None else max(soon_us, now_us + POLICY_US)
         self._undecided = self.guard.next_us is not None  # else that round was refused
         if self._left:
             mirror.changed = True

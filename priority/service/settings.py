@@ -4,17 +4,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
 
-from priority import unique
+from priority import policy, unique
 from priority.errors import Invalid, Malformed
 from priority.job import Limits
+from priority.tier import DEFAULT_TIERS
 
 
 def default_state() -> Path:
@@ -49,6 +58,43 @@ class _File(YamlConfigSettingsSource):
             raise Malformed(f"{file_path}: {error.message}") from None
 
 
+def _by_tier(value: Any, info: ValidationInfo) -> Any:
+    """Of each tier a value, from a mapping or a text such as `devel=60,opportunistic=10`."""
+    name = info.field_name or ""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise PydanticCustomError(
+                "priority", "{problem}", {"path": "", "problem": f"is not JSON: {error}"}
+            ) from None
+    if isinstance(value, str):
+        pairs = [pair.partition("=") for pair in value.replace(",", " ").split()]
+        value = {tier: _number(number) for tier, _, number in pairs}
+    try:
+        policy.read({name: value}, DEFAULT_TIERS)
+    except Invalid as error:
+        path = error.field.removeprefix(f"policy.{name}")
+        raise PydanticCustomError("priority", "{problem}", {"path": path, "problem": error.problem}) from None
+    return value
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+ByTier = Annotated[dict[str, int | float], NoDecode, BeforeValidator(_by_tier)]
+
+
+def _policy(name: str) -> Any:
+    return Field(default_factory=dict, description=f"{policy.POLICY[name][1]}; by tier: devel=...")
+
+
 class Settings(BaseSettings):
     """One object, read once at the start of a process."""
 
@@ -72,6 +118,26 @@ class Settings(BaseSettings):
     agent_cpus: float = Field(4, gt=0, description="cpus of each of them")
     agent_mem: str = Field("8GiB", description="Memory of each of them")
     agent_disk: str = Field("32GiB", description="Disk of each of them")
+
+    # what runs tasks
+    backend: Literal["local", "mesos"] = Field(
+        "local", description="local: the agents of this service; mesos: those of a Mesos cluster"
+    )
+    mesos_master: str = Field(
+        "", description="Masters of the Mesos cluster: http://HOST:5050, several with commas, or zk://HOST:2181/mesos"
+    )
+    mesos_role: str = Field("priority", min_length=1, description="Role of our framework in the Mesos cluster")
+    mesos_user: str = Field("", description="User that tasks run as on agents; empty: who runs the scheduler")
+    mesos_principal: str = Field("", description="Who we are to the Mesos master (HTTP basic authentication)")
+    mesos_secret: str = Field("", description="Its password")
+    mesos_failover_s: float = Field(
+        604_800.0, ge=0, description="Seconds without any scheduler after which Mesos ends all tasks of ours"
+    )
+    mesos_reserve: bool = Field(
+        True, description="Whether room of ours is reserved at the Mesos master, so that no other framework takes it"
+    )
+    mesos_room_s: float = Field(30.0, gt=0, description="Seconds that a task waits for Mesos to offer its room")
+    mesos_hold_s: float = Field(300.0, ge=0, description="Seconds that a Mesos offer of no use is held")
 
     # time
     heartbeat_s: float = Field(1.0, gt=0, description="Seconds between an agent's signs of life")
@@ -104,6 +170,17 @@ class Settings(BaseSettings):
         0, ge=0, le=1_000_000, description="MiB of scheduling rounds kept for `priority replay`; 0: none is recorded"
     )
 
+    # policy beyond the law, by tier: see `priority plan --help`
+    min_run_s: ByTier = _policy("min_run_s")
+    young_s: ByTier = _policy("young_s")
+    preempted_per_hour: ByTier = _policy("preempted_per_hour")
+    gone_at_once: ByTier = _policy("gone_at_once")
+    own_gone_at_once: ByTier = _policy("own_gone_at_once")
+    destroys_per_hour: ByTier = _policy("destroys_per_hour")
+    loses_per_hour: ByTier = _policy("loses_per_hour")
+    holds_after_s: ByTier = _policy("holds_after_s")
+    holds_at_once: ByTier = _policy("holds_at_once")
+
     @field_validator("state")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -115,9 +192,19 @@ class Settings(BaseSettings):
         return self.database or f"sqlite:///{self.state / 'priority.db'}"
 
     @property
+    def policy(self) -> dict[str, Any]:
+        """The settings of policy that are set, as a snapshot has them."""
+        return {name: dict(value) for name in policy.POLICY if (value := getattr(self, name))}
+
+    @property
     def job_limits(self) -> Limits:
         """How large a job may be."""
-        return Limits(instances=self.instances_limit, command_bytes=self.command_limit, env_bytes=self.env_limit)
+        return Limits(
+            instances=self.instances_limit,
+            command_bytes=self.command_limit,
+            env_bytes=self.env_limit,
+            at_once=frozenset(self.own_gone_at_once),
+        )
 
     @classmethod
     def settings_customise_sources(

@@ -17,6 +17,7 @@ from priority.errors import Conflict, PriorityError, QuotaExceeded, TooLarge
 from priority.herd import work_lost
 from priority.job import Job, JobSpec
 from priority.plan import Plan, Preemption, make_plan
+from priority.policy import read
 from priority.ports import User, Writer
 from priority.reason import Reason
 from priority.resources import Resources, times, total
@@ -189,10 +190,10 @@ class WhatIf:
                 jobs = admission.admit(request).jobs
             except (QuotaExceeded, Conflict) as refusal:
                 return Forecast(now_us, keys, refusal)
-            truth = read_truth(reader)
+            truth = read_truth(reader, policy=read(parts.settings.policy, parts.tiers), now_us=now_us)
             roles = sorted({job.spec.role for job in jobs})
             use = {owner: held for role in roles for owner, held in reader.usage(role).items()}
-        mirror = Mirror(parts.tiers, WINDOW + instances)
+        mirror = Mirror(parts.tiers, WINDOW + instances, policy=parts.settings.policy)
         load(mirror, truth, parts, now_us)
         question = _Question(request.actor, jobs, mirror)
         for job in jobs:
@@ -231,6 +232,7 @@ def load(mirror: Mirror, truth: Truth, parts: Parts, now_us: int) -> None:
             mirror.hear(name)
     for task in sorted(truth.tasks, key=lambda task: (task.since_us, task.id)):
         mirror.put(task)
+    mirror.advance(now_us)
 
 
 _Found = tuple[str, str, str | None, int | None, Reason | None]
