@@ -7,7 +7,7 @@ import signal
 from dataclasses import dataclass
 
 from priority.errors import Deposed
-from priority.ports import User
+from priority.ports import Backend, Store, User
 from priority.queue import embedded
 from priority.service import explain, risk
 from priority.service.jobs import Jobs
@@ -71,14 +71,39 @@ def build(settings: Settings, *, consumer: str = "api") -> Service:
 
     `consumer` is who listens: only a scheduler does, under its own name.
     """
-    from priority.backend.local import LocalBackend
     from priority.queue import RedisQueue
 
     store = open_store(settings.database_url, ahead=True)
     tiers = [tier.name for tier in sorted(DEFAULT_TIERS.values(), key=lambda tier: -tier.rank)]
     url = redis_url(settings)
     queue = RedisQueue(url, tiers, consumer=consumer)
-    backend = LocalBackend(
+    return assemble(Parts(store, queue, _backend(settings, store, url, consumer), settings))
+
+
+def _backend(settings: Settings, store: Store, url: str, consumer: str) -> Backend:
+    if settings.backend == "mesos":
+        from priority.backend.mesos import MesosBackend
+        from priority.backend.mesos_known import Times
+
+        return MesosBackend(
+            settings.mesos_master,
+            store,
+            role=settings.mesos_role,
+            user=settings.mesos_user,
+            principal=settings.mesos_principal,
+            secret=settings.mesos_secret,
+            failover_s=settings.mesos_failover_s,
+            reserve=settings.mesos_reserve,
+            times=Times(
+                room_s=settings.mesos_room_s,
+                hold_s=settings.mesos_hold_s,
+                silent_s=settings.silent_s,
+                gone_s=settings.lease_s + settings.lease_margin_s,
+            ),
+        )
+    from priority.backend.local import LocalBackend
+
+    return LocalBackend(
         url,
         silent_s=settings.silent_s,
         lease_s=settings.lease_s,

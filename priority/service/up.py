@@ -109,12 +109,14 @@ def up(settings: Settings, api: Api, say: Say, afterwards: Callable[[], None] = 
         finally:
             say("stopping")
             supervisor.stop()
-    say("stopped" + (f"; {outlive(settings)}" if settings.agents else ""))
+    say("stopped" + (f"; {outlive(settings)}" if settings.agents or settings.backend == "mesos" else ""))
     return 0
 
 
 def outlive(settings: Settings) -> str:
-    """What becomes of tasks when the agents of this machine stop."""
+    """What becomes of tasks when this machine's part of it stops."""
+    if settings.backend == "mesos":
+        return f"tasks that run on Mesos go on for {settings.mesos_failover_s:g} s (setting mesos_failover_s)"
     return (
         f"tasks that run go on for {settings.lease_s:g} s (setting lease_s): started again by then it takes them over, "
         "later they have been ended and begin anew"
@@ -154,6 +156,8 @@ def _start_all(supervisor: Supervisor, settings: Settings, listener: socket.sock
         each = f"each {settings.agent_cpus:g} cpus, {settings.agent_mem} of memory, {settings.agent_disk} of disk"
         say(f"  agents     {len(agents)}: {' to '.join(names)}, {each}")
     say(f"  api        {url} (pid {served.pid})")
+    if settings.backend == "mesos":
+        say(f"  mesos      {hide_password(settings.mesos_master)}, role {settings.mesos_role}")
 
 
 def hide_password(url: str) -> str:

@@ -1,0 +1,338 @@
+"""The Mesos backend: `ports.Backend` over the v1 scheduler HTTP API of a Mesos cluster.
+
+What follows from what is `mesos_driver`; here are the threads that carry it:
+
+- `listen` (the caller's): delivers reports, and lets time pass for the driver;
+- *events*: subscribes, reads the stream, and again with back-off whenever it ends or is silent;
+- *calls*, *acks*: send what the driver says, in order, each on a connection of its own.
+
+Fault first. The framework id is written into the database before anything is done with it, and so the next process
+is the same framework. A call whose outcome is not known breaks the stream: the master takes nothing from a broken
+stream, so after the next SUBSCRIBED what was sent is either there or never will be, and the driver asks.
+"""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from priority.backend.mesos_driver import Driver
+from priority.backend.mesos_known import Ack, Times
+from priority.backend.mesos_line import SILENCE_S, Call, Lost, Masters, Sender, Stream, backoff_s
+from priority.backend.mesos_operator import AgentFacts, Operator
+from priority.backend.mesos_tasks import acknowledge as acknowledge_call
+from priority.backend.mesos_tasks import framework
+from priority.errors import NotFound, PriorityError, Unavailable
+from priority.node import NodeState
+from priority.ports import Delivery, Launch, LogChunk, LogRequest, Report, Stop, Store, TaskSeen
+from priority.task import ACTIVE, PLACED
+
+NOTE = "mesos.framework"
+"""Under which the framework id is kept in the database."""
+DELIVERY_REPORTS = 1000
+LOOK_S = 0.1
+"""Between two looks at a task's output by whoever waits for it."""
+
+log = logging.getLogger(__name__)
+
+
+class MesosBackend:
+    """A framework of a Mesos cluster. Until `listen` is called it only reads."""
+
+    def __init__(
+        self,
+        master: str,
+        store: Store,
+        *,
+        role: str = "priority",
+        user: str = "",
+        principal: str = "",
+        secret: str = "",
+        failover_s: float = 7 * 86_400.0,
+        reserve: bool = True,
+        times: Times | None = None,
+        silence_s: float = SILENCE_S,
+    ) -> None:
+        self._masters = Masters(master)
+        self._store = store
+        self._auth = (principal, secret) if principal and secret else None
+        self._role, self._user, self._principal = role, user or getpass.getuser(), principal or None
+        self._failover_s = failover_s
+        self._silence_s = silence_s
+        self._operator = Operator(self._masters, self._auth)
+        self.driver = Driver(
+            self._send, self._tell, role=role, principal=self._principal, reserving=reserve, times=times
+        )
+        self._reports: queue.SimpleQueue[tuple[Report, Ack | None] | None] = queue.SimpleQueue()
+        self._closed = threading.Event()
+        self._stream: Stream | None = None
+        self._calls: Sender | None = None
+        self._acks: Sender | None = None
+        self._framework: str | None = None
+        self._listening = False
+        self._failure: BaseException | None = None
+
+    # --- acts ----------------------------------------------------------------------------------------------
+
+    def launch(self, batch: Sequence[Launch]) -> None:
+        """See `ports.Backend`."""
+        self.driver.launch(batch)
+
+    def stop(self, batch: Sequence[Stop]) -> None:
+        """See `ports.Backend`."""
+        self.driver.stop(batch)
+
+    def acknowledge(self, delivery: Delivery) -> None:
+        """See `ports.Backend`. Only here a master hears that an update with news has been taken."""
+        for task, agent, uuid in delivery.token or ():
+            self._send(acknowledge_call(task, agent, uuid))
+        self.driver.committed(
+            report.task for report in delivery.reports if isinstance(report, TaskSeen) and report.kind == "ended"
+        )
+
+    def inquire(self, nodes: Collection[str]) -> None:
+        """See `ports.Backend`."""
+        self.driver.inquire(nodes)
+
+    def heard(self) -> Mapping[str, int]:
+        """See `ports.Backend`. Where nobody listens to the master, it is asked which agents are active."""
+        if self._listening:
+            return self.driver.heard()
+        try:
+            active = {one.id for one in self._operator.agents().values() if one.active}
+            with self._store.read() as reader:
+                nodes = {record.node.name: record.agent for record in reader.nodes()}
+        except (Lost, PriorityError):
+            return {}
+        now_us = time.time_ns() // 1000
+        return {name: now_us for name, agent in nodes.items() if agent in active}
+
+    def _send(self, body: dict[str, Any]) -> None:
+        stream, sender = self._stream, self._acks if body["type"] == "ACKNOWLEDGE" else self._calls
+        if stream is None or sender is None:
+            return
+        sender.put(Call({**body, "framework_id": {"value": self._framework}}, stream))
+
+    def _call_failed(self, call: Call, why: str) -> None:
+        log.warning("Mesos call %s: %s; subscribing anew", call.body.get("type"), why)
+        call.stream.cut()
+
+    def _tell(self, report: Report, ack: Ack | None) -> None:
+        self._reports.put((report, ack))
+
+    # --- reports -------------------------------------------------------------------------------------------
+
+    def listen(self, deliver: Callable[[Delivery], None]) -> None:
+        """See `ports.Backend`."""
+        if self._closed.is_set():
+            return
+        self._calls = Sender("mesos-calls", self._auth, self._call_failed)
+        self._acks = Sender("mesos-acks", self._auth, self._call_failed)
+        self._listening = True
+        events = threading.Thread(target=self._subscribe_for_ever, name="mesos-events", daemon=True)
+        events.start()
+        try:
+            while not self._closed.is_set():
+                pause_s = self.driver.tick()
+                delivery = self._next(pause_s)
+                if delivery is not None and not self._closed.is_set():
+                    deliver(delivery)
+                if self._failure is not None:
+                    raise self._failure
+        finally:
+            self._closed.set()
+            self._calls.close()
+            self._acks.close()
+            if self._stream is not None:
+                self._stream.cut()
+            events.join(5)
+            self._operator.close()
+
+    def _next(self, pause_s: float) -> Delivery | None:
+        reports: list[Report] = []
+        acks: list[Ack] = []
+        try:
+            found = self._reports.get(timeout=pause_s)
+            while found is not None:
+                reports.append(found[0])
+                if found[1] is not None:
+                    acks.append(found[1])
+                if len(reports) == DELIVERY_REPORTS:
+                    break
+                found = self._reports.get_nowait()
+        except queue.Empty:
+            pass
+        return Delivery(tuple(reports), acks) if reports else None
+
+    def _subscribe_for_ever(self) -> None:
+        failures = 0
+        try:
+            while not self._closed.is_set():
+                try:
+                    self._remember()
+                    self._subscribe()
+                except (Lost, ValueError) as error:
+                    was_there = self.driver.connected_s is not None
+                    failures = 0 if was_there else failures + 1
+                    if not self._closed.is_set():
+                        log.warning("no contact with the Mesos master: %s", error)
+                except PriorityError as error:
+                    failures += 1
+                    log.warning("the Mesos framework waits for the database: %s", error)
+                finally:
+                    self.driver.disconnected()
+                self._closed.wait(backoff_s(failures))
+        except BaseException as error:  # `listen` raises it
+            self._failure = error
+            self._reports.put(None)
+
+    def _remember(self) -> None:
+        """The framework id, and all that may run, from the truth; once."""
+        if self._framework is not None:
+            return
+        with self._store.read() as reader:
+            self._framework = reader.note(NOTE) or None
+            nodes = [record for record in reader.nodes() if record.node.state is not NodeState.DOWN]
+            placed = [task for task in reader.active_tasks() if task.state in PLACED and task.node and task.agent]
+            jobs = reader.jobs_of({task.job for task in placed})
+        self.driver.remember(
+            nodes,
+            (
+                (task.id, task.node or "", task.agent or "", jobs[task.job].spec.resources, task.started_us is not None)
+                for task in placed
+            ),
+        )
+
+    def _subscribe(self) -> None:
+        info = framework(
+            user=self._user,
+            role=self._role,
+            principal=self._principal,
+            failover_s=self._failover_s,
+            id=self._framework,
+            host=socket.gethostname(),
+        )
+        body: dict[str, Any] = {"type": "SUBSCRIBE", "subscribe": {"framework_info": info}}
+        if self._framework:
+            body["framework_id"] = {"value": self._framework}
+        stream = Stream(self._masters, self._auth, self._silence_s)
+        self._stream = stream
+        try:
+            for event in stream.events(body):
+                if self._closed.is_set():
+                    return
+                if event["type"] == "SUBSCRIBED":
+                    self._subscribed(event)
+                elif event["type"] == "ERROR":
+                    self._refused(event)
+                else:
+                    self.driver.event(event)
+        finally:
+            stream.cut()
+            stream.close()
+
+    def _subscribed(self, event: dict[str, Any]) -> None:
+        id = ((event.get("subscribed") or {}).get("framework_id") or {}).get("value")
+        if not isinstance(id, str) or not id or len(id) > 255:
+            raise ValueError("SUBSCRIBED without a framework id")
+        if id != self._framework:
+            with self._store.write() as writer:
+                writer.put_note(NOTE, id)  # before it is used: whatever is launched under it can be found again
+            self._framework = id
+        self.driver.subscribed()
+        try:
+            agents = self._operator.agents(fresh=True).values()
+            self.driver.describe(
+                (one.id, one.host, one.port, one.attributes, one.whole) for one in agents if one.active
+            )
+        except Lost as error:
+            log.info("the master does not list its agents: %s", error)
+
+    def _refused(self, event: dict[str, Any]) -> None:
+        message = str((event.get("error") or {}).get("message", ""))[:300]
+        if "removed" in message.lower() or "completed" in message.lower():
+            # Its failover time-out has passed: Mesos has killed its tasks, and never takes that id again.
+            log.warning("Mesos has removed our framework %s: %s; registering anew", self._framework, message)
+            with self._store.write() as writer:
+                writer.put_note(NOTE, "")
+            self._framework = None
+        raise Lost(f"the master says: {message}")
+
+    # --- output --------------------------------------------------------------------------------------------
+
+    def logs(self, request: LogRequest) -> LogChunk:
+        """See `ports.Backend`: out of the task's sandbox, through its agent."""
+        deadline_s = time.monotonic() + min(request.wait_s, 60.0)
+        while True:
+            chunk = self._look(request)
+            left_s = deadline_s - time.monotonic()
+            if chunk.data or chunk.ended or left_s <= 0:
+                return chunk
+            time.sleep(min(LOOK_S, left_s))
+
+    def _look(self, request: LogRequest) -> LogChunk:
+        over = self._is_over(request.task)  # before the file is read: what comes after the end is in it
+        try:
+            agent = self._agent_of(request)
+            path = f"/frameworks/{self._framework_id()}/executors/{request.task}/runs/latest/{request.stream}"
+            offset = max(0, request.offset)
+            found = self._operator.read_file(agent, path, offset, request.limit if request.offset >= 0 else 0)
+            if found is not None and request.offset < 0:
+                offset = max(0, found[0] + request.offset)
+                found = self._operator.read_file(agent, path, offset, request.limit)
+        except Lost as error:
+            raise Unavailable(f"node {request.node} does not answer: {error}", node=request.node) from None
+        if found is None:
+            raise NotFound(f"node {request.node} keeps no output of task {request.task}")
+        size, data = found
+        offset = min(offset, size)
+        return LogChunk(offset, data, over and offset + len(data) >= size)
+
+    def _agent_of(self, request: LogRequest) -> AgentFacts:
+        id = None
+        with self.driver.lock:
+            known = self.driver.known.get(request.task) or self.driver.ended(request.task)
+            node = self.driver.nodes.get(request.node)
+            id = known.agent if known is not None else node.id if node is not None else None
+        if id is None:
+            with self._store.read() as reader:
+                task = reader.task(request.task)
+                id = task.agent if task is not None else None
+                if id is None:
+                    records = {record.node.name: record.agent for record in reader.nodes()}
+                    id = records.get(request.node)
+        agent = self._operator.agents().get(id or "")
+        if agent is None:
+            raise Lost("the Mesos master does not know its agent")
+        return agent
+
+    def _framework_id(self) -> str:
+        if self._framework is None:
+            with self._store.read() as reader:
+                return reader.note(NOTE) or ""
+        return self._framework
+
+    def _is_over(self, task: str) -> bool:
+        with self.driver.lock:
+            if self.driver.ended(task) is not None:
+                return True
+            if task in self.driver.known:
+                return self.driver.known[task].ended is not None
+        with self._store.read() as reader:
+            found = reader.task(task)
+        return found is not None and found.state not in ACTIVE
+
+    def close(self) -> None:
+        """See `ports.Backend`."""
+        self._closed.set()
+        self._reports.put(None)
+        if self._stream is not None:
+            self._stream.cut()
+        if not self._listening:
+            self._operator.close()

@@ -1,0 +1,341 @@
+"""The agents of a Mesos cluster as nodes: whom the master vouches for, what is offered there, who is launched on it.
+
+Offers are held while they may be of use. A launch is sent with the next offer of its agent that has room for it; with
+`reserving` that room is reserved for our role in the same call, so that it comes back to us, and to nobody else, when
+the task has died: a victim's room reaches its preemptor also where another framework takes every offer it gets.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+from priority.backend import mesos_tasks as calls
+from priority.backend.mesos_known import Agent, Known, Phase, Send, Tell, Times, now_us
+from priority.node import Node, NodeState
+from priority.offers import read_offer, reserve, unreservable
+from priority.ports import NodeGone, NodeSeen, NodeSilent
+from priority.resources import Resources
+from priority.tier import DEFAULT_TIERS
+
+DOUBT_S = 15.0
+"""So long without an offer of it, room that we believed in is another's."""
+SPELL_S = 0.2
+"""A node's changed capacity is told no more often."""
+SETTLE_S = 1.0
+"""For the offers of an agent that was just found, before its node is told of."""
+REFUSE_S = 3600.0
+"""Offers that are declined come again after so long, or when we revive them."""
+
+
+class Fleet:
+    """The half of `mesos_driver.Driver` that is about agents. Whoever calls holds `lock`."""
+
+    def __init__(
+        self,
+        send: Send,
+        tell: Tell,
+        *,
+        role: str,
+        principal: str | None = None,
+        reserving: bool = True,
+        times: Times | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.lock = threading.RLock()
+        self.counts: Counter[str] = Counter()
+        self.agents: dict[str, Agent] = {}
+        self.nodes: dict[str, Agent] = {}
+        """By node: the agent that is there now."""
+        self.known: dict[str, Known] = {}
+        self.connected_s: float | None = None
+        self._lost_s: float | None = None
+        self._send, self._tell, self._now = send, tell, now
+        self._role, self._principal, self._reserving = role, principal, reserving
+        self._times = times or Times()
+        self._done: OrderedDict[str, Known] = OrderedDict()
+        self._never: OrderedDict[str, None] = OrderedDict()
+        self._expected: dict[str, float] = {}
+        self._epoch = 0
+        self._waiting = 0
+        self._suppressed = False
+        self._revived_s = 0.0
+        self._reconcile_s = 0.0
+        self._dirty: set[str] = set()
+        self._asking: set[str] = set()
+        """Tasks about which the master is to be asked."""
+
+    def _new_agent(self, id: str, node: str) -> Agent:
+        agent = Agent(id, node, settle_s=self._now() + SETTLE_S)
+        self.agents[id] = agent
+        self.nodes.setdefault(node, agent)
+        return agent
+
+    def subscribed(self) -> None:
+        """A stream begins: every offer of the last one is void, and what was sent on it is unsure."""
+        with self.lock:
+            self.connected_s, self._lost_s = self._now(), None
+            self._suppressed = False
+            self._reconcile_s = self.connected_s + self._times.reconcile_s
+            doubt_s = self.connected_s + DOUBT_S
+            for agent in self.agents.values():
+                agent.doubt_s = doubt_s if agent.room.believed else None
+                agent.settle_s = self.connected_s + SETTLE_S
+            self._ask(self._asking_now())
+            self._send(calls.reconcile([]))
+
+    def disconnected(self) -> None:
+        """The stream has broken."""
+        with self.lock:
+            if self.connected_s is None:
+                return
+            self.connected_s, self._lost_s = None, self._now()
+            for agent in self.agents.values():
+                agent.room.give_back()
+                agent.idle_s = None
+            for known in self.known.values():
+                if known.phase is Phase.SENT:
+                    known.phase = Phase.UNSURE
+                if known.phase in (Phase.UNSURE, Phase.RUNS):
+                    self._asking.add(known.task)
+
+    def describe(self, agents: Iterable[tuple[str, str, int, dict[str, str], Resources]]) -> None:
+        """From the operator API: (id, host, port, attributes, all resources) of agents that the master vouches for."""
+        with self.lock:
+            ours = {one.agent for one in self.known.values() if one.phase is not Phase.WAITING}
+            for id, host, port, attributes, whole in agents:
+                agent = self.agents.get(id)
+                if agent is None and id not in ours:
+                    continue  # it is a node of ours as soon as it offers something
+                agent = self._meet(id, host, port, attributes)
+                agent.room.whole = whole
+                if id in ours:
+                    self._came(agent)
+                self._soil(agent)
+
+    def _offers(self, body: dict[str, Any]) -> None:
+        touched = {}
+        for document in body.get("offers", []):
+            offer = read_offer(document)
+            agent = self._meet(offer.agent, offer.host, offer.port, dict(offer.attributes))
+            agent.room.offered(offer)
+            agent.settle_s = 0.0
+            if not agent.room.believed:
+                agent.doubt_s = None
+            self._came(agent)
+            self._soil(agent)
+            touched[agent.id] = agent
+            self.counts["offers"] += 1
+        self._serve_all(touched.values())
+
+    def _meet(self, id: str, host: str, port: int, attributes: dict[str, str]) -> Agent:
+        agent = self.agents.get(id)
+        if agent is None:
+            agent = self._new_agent(id, self._name(host, port))
+        agent.host, agent.port, agent.attributes = host, port or agent.port, attributes
+        return agent
+
+    def _name(self, host: str, port: int) -> str:
+        """Of the node: the host's, unless another agent is there on the same host."""
+        name = "".join(char if char.isalnum() or char in "_.-" else "-" for char in host)[:56] or "agent"
+        other = self.nodes.get(name)
+        if other is not None and other.up and other.port != port:
+            return f"{name}-{port}"
+        return name
+
+    def _came(self, agent: Agent) -> None:
+        """The master vouches for it."""
+        before = self.nodes.get(agent.node)
+        if before is not agent:
+            self.nodes[agent.node] = agent
+            agent.told = None
+        self._expected.pop(agent.node, None)
+        if not agent.up:
+            agent.up, agent.silent_s, agent.told_silent, agent.told = True, None, False, None
+            self._ask([one for one in self.known.values() if one.agent == agent.id and one.phase is Phase.UNSURE])
+
+    def _rescind(self, id: str) -> None:
+        for agent in self.agents.values():
+            if agent.room.rescinded(id):
+                self.counts["rescinded"] += 1
+                self._soil(agent)
+                return
+
+    def _serve_all(self, agents: Iterable[Agent]) -> None:
+        short = False
+        for agent in agents:
+            self._serve(agent)
+            short |= bool(agent.room.wanted)
+        if short and self._suppressed and self.connected_s is not None:
+            self._suppressed = False
+            self.counts["revived"] += 1
+            for agent in self.agents.values():
+                if agent.room.believed:
+                    agent.doubt_s = self._now() + DOUBT_S
+            self._send({"type": "REVIVE"})
+
+    def _serve(self, agent: Agent) -> None:
+        """Launch whatever the offers of this agent have room for."""
+        room = agent.room
+        if not room.wanted or not room.offers or self.connected_s is None:
+            return
+        order = sorted(room.wanted, key=lambda task: _standing(self.known[task]))
+        served, rest = room.fill(order)
+        if not served:
+            return
+        operations = []
+        if self._reserving:
+            fresh = [piece for pieces in served.values() for piece in pieces if not piece.reserved]
+            if fresh:
+                operations.append(
+                    calls.operation("RESERVE", [reserve(piece, self._role, self._principal) for piece in fresh])
+                )
+            served = {
+                task: tuple(reserve(piece, self._role, self._principal) for piece in pieces)
+                for task, pieces in served.items()
+            }
+        infos = []
+        for task, pieces in served.items():
+            known = self.known[task]
+            assert known.launch is not None
+            infos.append(calls.task_info(known.launch, agent.id, pieces))
+            known.phase, known.since_s = Phase.SENT, self._now()
+            room.hold(task, known.request)
+        operations.append(calls.launch_operation(infos))
+        self._waiting -= len(served)
+        self.counts["launched"] += len(served)
+        self._send(calls.accept(room.used(rest), operations, 0.0))
+        if room.believed and agent.doubt_s is None:
+            agent.doubt_s = self._now() + DOUBT_S
+
+    def _is_up(self, node: str) -> bool:
+        agent = self.nodes.get(node)
+        return agent is not None and agent.up
+
+    def _ask(self, tasks: Collection[Known]) -> None:
+        now = self._now()
+        for known in tasks:
+            known.asked_s = now
+        if tasks and self.connected_s is not None:
+            self._send(calls.reconcile([(one.task, one.agent or None) for one in tasks]))
+
+    def _asking_now(self) -> list[Known]:
+        return [self.known[task] for task in self._asking if task in self.known]
+
+    def _release(self, agent: Agent, task: str) -> None:
+        """What it held is about to be offered."""
+        agent.room.release(task)
+        if not self._suppressed:
+            agent.doubt_s = self._now() + DOUBT_S
+        self._soil(agent)
+
+    def _soil(self, agent: Agent) -> None:
+        self._dirty.add(agent.id)
+
+    def _fell_silent(self, agent: Agent) -> None:
+        agent.room.offers = {}
+        agent.room.believed = {}
+        for known in self.known.values():
+            if known.agent == agent.id and known.phase is Phase.SENT:
+                known.phase = Phase.UNSURE
+                self._asking.add(known.task)
+        agent.up = False
+        agent.silent_s = agent.silent_s or self._now()
+        if self.nodes.get(agent.node) is agent and not agent.told_silent:
+            agent.told_silent = True
+            self._tell(NodeSilent(node=agent.node, at_us=now_us()), None)
+
+    def _say_node(self, agent: Agent) -> None:
+        node = Node(agent.node, agent.room.capacity(), agent.attributes, NodeState.UP)
+        tasks = frozenset(one.task for one in self.known.values() if one.node == agent.node)
+        agent.told, agent.told_s = node, self._now()
+        self._tell(NodeSeen(node=node, agent=agent.id, tasks=tasks, at_us=now_us()), None)
+
+    def _tell_dirty(self, now: float) -> bool:
+        left = set()
+        for id in self._dirty:
+            agent = self.agents[id]
+            if not agent.up or self.nodes.get(agent.node) is not agent:
+                continue
+            if now < agent.settle_s or (agent.told is not None and now - agent.told_s < SPELL_S):
+                left.add(id)
+                continue
+            node = Node(agent.node, agent.room.capacity(), agent.attributes, NodeState.UP)
+            if node != agent.told:
+                self._say_node(agent)
+        self._dirty = left
+        return bool(left)
+
+    def _tick_nodes(self, now: float) -> None:
+        times = self._times
+        for agent in list(self.agents.values()):
+            if agent.doubt_s is not None and now >= agent.doubt_s and self.connected_s is not None:
+                agent.doubt_s = None
+                if agent.room.believed and not self._suppressed:
+                    agent.room.believed = {}
+                    self._soil(agent)
+            if agent.silent_s is not None and self.nodes.get(agent.node) is agent:
+                self._maybe_gone(agent.node, agent.silent_s, now)
+            self._tick_hold(agent, now)
+        if self.connected_s is not None:
+            for name, asked_s in list(self._expected.items()):
+                since = max(asked_s, self.connected_s)
+                if now - since >= times.silent_s:
+                    self._tell(NodeSilent(node=name, at_us=now_us()), None)
+                    del self._expected[name]
+                    agent = self.nodes.get(name) or self._new_agent(f"?{name}", name)
+                    agent.silent_s, agent.told_silent = since, True
+        elif self._lost_s is not None and now - self._lost_s >= times.silent_s:
+            self._lost_s = None
+            for agent in self.nodes.values():
+                if agent.up:
+                    self._expected[agent.node] = now
+                    self._fell_silent(agent)
+                    agent.silent_s = None  # it is we who hear nothing
+
+    def _maybe_gone(self, node: str, since_s: float, now: float) -> None:
+        """Nothing of ours is there any more, by the word of whoever proved it task by task."""
+        if now - since_s < self._times.gone_s or any(one.node == node for one in self.known.values()):
+            return
+        agent = self.nodes.pop(node)
+        self.agents.pop(agent.id, None)
+        self._tell(NodeGone(node=node, at_us=now_us()), None)
+
+    def _tick_hold(self, agent: Agent, now: float) -> None:
+        """Offers of no use go back, reservations with them, so that other frameworks have the room."""
+        room = agent.room
+        if not room.offers or room.wanted or self._waiting:
+            agent.idle_s = None
+            return
+        agent.idle_s = agent.idle_s or now
+        if now - agent.idle_s < self._times.hold_s:
+            return
+        agent.idle_s, agent.doubt_s = None, None
+        kept = [piece for piece in room.pieces if unreservable(piece)]
+        operations = [calls.operation("UNRESERVE", kept)] if kept else []
+        ids = room.give_back()
+        self.counts["declined"] += len(ids)
+        self._send(calls.accept(ids, operations, 0.0 if kept else REFUSE_S))
+        if not any(other.room.offers for other in self.agents.values()) and not kept:
+            self._suppressed = True
+            self.counts["suppressed"] += 1
+            self._send({"type": "SUPPRESS"})
+
+    def heard(self) -> dict[str, int]:
+        """Nodes that the master vouches for: now."""
+        with self.lock:
+            if self.connected_s is None:
+                return {}
+            at_us = now_us()
+            return {agent.node: at_us for agent in self.agents.values() if agent.up}
+
+
+def _standing(known: Known) -> tuple[int, int, float]:
+    """Who is served first: by tier, priority, and who came first."""
+    assert known.launch is not None
+    spec = known.launch.spec
+    tier = DEFAULT_TIERS.get(spec.tier)
+    return -(tier.rank if tier is not None else 0), -spec.priority, known.since_s

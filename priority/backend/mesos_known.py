@@ -1,0 +1,111 @@
+"""What is known of tasks and agents of a Mesos cluster: the nouns of `mesos_fleet` and `mesos_driver`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from priority.mesos_status import Status
+from priority.node import Node
+from priority.offers import Room
+from priority.ports import Launch, Report, TaskSeen
+from priority.resources import Resources
+
+Ack = tuple[str, str, str]
+"""(task, agent, uuid)."""
+Send = Callable[[dict[str, Any]], None]
+Tell = Callable[[Report, Ack | None], None]
+
+
+class Phase(Enum):
+    """How far we know a task to be."""
+
+    WAITING = "waiting"
+    """For an offer of its agent: not sent."""
+    SENT = "sent"
+    UNSURE = "unsure"
+    """It may have been sent, and may be running."""
+    RUNS = "runs"
+    ENDED = "ended"
+
+
+@dataclass(slots=True)
+class Known:
+    """A task that is not proved dead, or whose end is not acknowledged."""
+
+    task: str
+    node: str
+    agent: str
+    request: Resources
+    phase: Phase
+    launch: Launch | None = None
+    started: TaskSeen | None = None
+    ended: TaskSeen | None = None
+    ack: Ack | None = None
+    """Of its end."""
+    since_s: float = 0.0
+    """When its phase began."""
+    asked_s: float = 0.0
+    """When the master was last asked for it."""
+    stopping: bool = False
+    """We have asked for its end."""
+    reached: bool = False
+    """Its executor has been told so, and said it (TASK_KILLING)."""
+    answered: Status | None = None
+    """The master says that it has ended; the agent has not said how."""
+
+
+@dataclass(slots=True)
+class Agent:
+    """An agent of the cluster, which is a node of ours."""
+
+    id: str
+    node: str
+    host: str = ""
+    port: int = 0
+    attributes: dict[str, str] = field(default_factory=dict)
+    room: Room = field(default_factory=Room)
+    up: bool = False
+    """Whether the master vouches for it."""
+    silent_s: float | None = None
+    """Since when it is not, if it was awaited."""
+    told_silent: bool = False
+    told: Node | None = None
+    """As it was last told of."""
+    told_s: float = 0.0
+    dirty: bool = False
+    settle_s: float = 0.0
+    doubt_s: float | None = None
+    """When what is believed of its room is held wrong."""
+    idle_s: float | None = None
+    """Since when its offers are of no use."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """How long things take; seconds."""
+
+    room_s: float = 30.0
+    """For an offer with the room that a task was placed on."""
+    hold_s: float = 300.0
+    """That an offer is held without use."""
+    silent_s: float = 5.0
+    gone_s: float = 70.0
+    reconcile_s: float = 600.0
+    """Between two questions about every task."""
+
+
+def value_of(document: Any) -> str:
+    """An id as Mesos writes them. ValueError if it is none."""
+    value = document.get("value") if isinstance(document, dict) else None
+    if not isinstance(value, str):
+        raise ValueError("an id is missing")
+    return value
+
+
+def now_us() -> int:
+    """Microseconds since the epoch."""
+    return time.time_ns() // 1000

@@ -1,0 +1,149 @@
+"""Questions to a master and its agents beside the scheduler API: which agents there are, and what a task has put out.
+
+The master's `/slaves` and the agents' v1 API (READ_FILE): Mesos documentation, "HTTP endpoints", "Operator API".
+What they answer is shown or used as a bound, never as a proof.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import orjson
+
+from priority.backend.mesos_line import CONNECT_S, REDIRECTS, Lost, Masters, redirected
+from priority.resources import AMOUNT_MAX, NAME, THOUSANDTHS, Resources, minus
+
+ANSWER_S = 10.0
+KEEP_S = 2.0
+"""What the master said of its agents is not asked for again so soon."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentFacts:
+    """An agent as its master sees it."""
+
+    id: str
+    host: str
+    port: int
+    address: str
+    """Of its own API."""
+    active: bool
+    attributes: dict[str, str]
+    whole: Resources
+    used: Resources
+    offered: Resources
+
+    @property
+    def free(self) -> Resources:
+        """What nobody has and nobody is offered."""
+        return minus(minus(self.whole, self.used), self.offered)
+
+
+class Operator:
+    """A client of the leading master and of agents."""
+
+    def __init__(self, masters: Masters, auth: tuple[str, str] | None) -> None:
+        self._masters = masters
+        self._client = httpx.Client(auth=auth, timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S), trust_env=False)
+        self._agents: dict[str, AgentFacts] = {}
+        self._agents_s = 0.0
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._client.close()
+
+    def get(self, path: str) -> Any:
+        """The leading master's answer. `Lost` if there is none."""
+        return self._ask("GET", path, None)
+
+    def call(self, body: dict[str, Any]) -> Any:
+        """A call of the operator API; None if its answer is empty."""
+        return self._ask("POST", "/api/v1", body)
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
+        errors = []
+        for base in self._masters.candidates():
+            for _ in range(REDIRECTS):
+                try:
+                    answer = self._client.request(
+                        method, base + path, content=None if body is None else orjson.dumps(body), headers=_JSON
+                    )
+                    elsewhere = redirected(base, answer)
+                    if elsewhere is not None:
+                        base = elsewhere  # noqa: PLW2901  the next try of the same candidate
+                        continue
+                    if answer.status_code // 100 == 2:
+                        return orjson.loads(answer.content) if answer.content else None
+                    errors.append(f"{base}: {answer.status_code} {answer.text[:300]}")
+                except (httpx.HTTPError, OSError, ValueError, RuntimeError) as error:
+                    errors.append(f"{base}: {error or type(error).__name__}")
+                break
+        raise Lost("; ".join(errors) or "no master leads")
+
+    def agents(self, *, fresh: bool = False) -> dict[str, AgentFacts]:
+        """Every agent that is registered, by id. `Lost` if no master answers."""
+        if fresh or time.monotonic() - self._agents_s > KEEP_S:
+            found = self.get("/slaves")
+            try:
+                self._agents = {one.id: one for one in map(_agent, found["slaves"])}
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise Lost(f"the master's list of agents is not understood: {error!r}") from None
+            self._agents_s = time.monotonic()
+        return self._agents
+
+    def read_file(self, agent: AgentFacts, path: str, offset: int, limit: int) -> tuple[int, bytes] | None:
+        """(how long it is, data) of a file on an agent; None if there is none. `Lost` if the agent does not answer."""
+        body = {"type": "READ_FILE", "read_file": {"path": path, "offset": offset, "length": limit}}
+        try:
+            answer = self._client.post(f"{agent.address}/api/v1", content=orjson.dumps(body), headers=_JSON)
+            if answer.status_code in (400, 404):
+                return None
+            answer.raise_for_status()
+            found = orjson.loads(answer.content)["read_file"]
+            return int(found["size"]), base64.b64decode(found.get("data", ""))
+        except (httpx.HTTPError, OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise Lost(f"agent {agent.host}: {error or type(error).__name__}") from None
+
+
+_JSON = {"Accept": "application/json", "Content-Type": "application/json"}
+
+
+def _agent(document: Any) -> AgentFacts:
+    name, _, address = document["pid"].partition("@")
+    return AgentFacts(
+        id=str(document["id"]),
+        host=str(document["hostname"]),
+        port=int(document["port"]),
+        address=f"http://{address}/{name}",
+        active=bool(document["active"]),
+        attributes={str(key): _plain(value) for key, value in document.get("attributes", {}).items()},
+        whole=_amounts(document["resources"].items()),
+        used=_amounts(document.get("used_resources", {}).items()),
+        offered=_amounts(document.get("offered_resources", {}).items()),
+    )
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def _amounts(found: Iterable[tuple[str, Any]]) -> Resources:
+    amounts: Resources = {}
+    for name, value in found:
+        if NAME.fullmatch(name) is None:
+            continue
+        if isinstance(value, int | float):
+            amount = round(value * 1000) if name in THOUSANDTHS else int(value)
+        elif isinstance(value, str) and value.startswith("["):
+            pairs = [part.strip().split("-") for part in value.strip("[] ").split(",") if part.strip()]
+            amount = sum(int(pair[-1]) - int(pair[0]) + 1 for pair in pairs)
+        else:
+            continue
+        if 0 < amount <= AMOUNT_MAX:
+            amounts[name] = amount
+    return amounts

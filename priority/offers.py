@@ -1,0 +1,299 @@
+"""What an agent of a Mesos cluster has room for, as far as we are told: our tasks, offers that we hold, and room that
+we gave back or that our dead have left, which has not been offered again yet (we *believe* in it for a while).
+
+Their sum is what the engine sees as the node's capacity. It stays the same while room moves from the one to the other,
+so a task is placed on room that is about to come and is launched from the next offer; what other frameworks hold is
+never in it. Amounts are held units (see `priority.resources`). Nothing here acts: `priority.backend.mesos` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from priority.resources import AMOUNT_MAX, MEBIBYTES, NAME, THOUSANDTHS, Resources, minus, total
+
+PORTS = "ports"
+Ranges = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some of one resource of an offer."""
+
+    name: str
+    amount: int
+    """Held units; of a resource of ranges, how many numbers."""
+    template: Mapping[str, Any]
+    """The resource as it was offered, but for its value: role, reservations, who it is allocated to."""
+    ranges: Ranges | None = None
+
+    @property
+    def reserved(self) -> bool:
+        """Whether it is kept for our role."""
+        return bool(self.template.get("reservations"))
+
+    def part(self, amount: int) -> tuple[Piece, Piece]:
+        """So much of it, and the rest."""
+        if self.ranges is None:
+            taken: Ranges | None = None
+            rest: Ranges | None = None
+        else:
+            taken, rest = _split(self.ranges, amount)
+        return (
+            Piece(self.name, amount, self.template, taken),
+            Piece(self.name, self.amount - amount, self.template, rest),
+        )
+
+    def plain(self) -> dict[str, Any]:
+        """As Mesos wants it."""
+        if self.ranges is not None:
+            return {**self.template, "ranges": {"range": [{"begin": low, "end": high} for low, high in self.ranges]}}
+        value = self.amount / 1000 if self.name in THOUSANDTHS else float(self.amount)
+        return {**self.template, "scalar": {"value": value}}
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Room on an agent, ours to accept until it is rescinded."""
+
+    id: str
+    agent: str
+    host: str
+    port: int
+    attributes: Mapping[str, str]
+    pieces: tuple[Piece, ...]
+
+    @property
+    def amounts(self) -> Resources:
+        """All of it."""
+        return amounts_of(self.pieces)
+
+
+class Taken(NamedTuple):
+    """A request filled."""
+
+    pieces: tuple[Piece, ...]
+    rest: tuple[Piece, ...]
+
+
+def amounts_of(pieces: Iterable[Piece]) -> Resources:
+    """Their sum."""
+    return total({piece.name: piece.amount} for piece in pieces)
+
+
+def take(pieces: Sequence[Piece], request: Mapping[str, int]) -> Taken | None:
+    """The request out of these pieces, reserved ones first; None if they are not enough."""
+    wanted = dict(request)
+    taken: list[Piece] = []
+    rest: list[Piece] = []
+    for piece in sorted(pieces, key=lambda piece: not piece.reserved):
+        amount = min(wanted.get(piece.name, 0), piece.amount)
+        if amount <= 0:
+            rest.append(piece)
+            continue
+        mine, left = piece.part(amount)
+        taken.append(mine)
+        wanted[piece.name] -= amount
+        if left.amount:
+            rest.append(left)
+    return None if any(amount > 0 for amount in wanted.values()) else Taken(tuple(taken), tuple(rest))
+
+
+def reserve(piece: Piece, role: str, principal: str | None) -> Piece:
+    """The same, kept for our role. One that is kept already is left as it is."""
+    if piece.reserved:
+        return piece
+    kept = {"type": "DYNAMIC", "role": role} | ({"principal": principal} if principal else {})
+    return Piece(piece.name, piece.amount, {**piece.template, "reservations": [kept]}, piece.ranges)
+
+
+def unreservable(piece: Piece) -> bool:
+    """Whether it is kept by a reservation that was made by a framework and so may be given up."""
+    return any(one.get("type") == "DYNAMIC" for one in piece.template.get("reservations") or ())
+
+
+def numbers(pieces: Iterable[Piece], name: str = PORTS) -> list[int]:
+    """Every number of a resource of ranges, such as the ports that a task was given."""
+    return [
+        number
+        for piece in pieces
+        if piece.name == name and piece.ranges
+        for low, high in piece.ranges
+        for number in range(low, high + 1)
+    ]
+
+
+# --- an agent ----------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Room:
+    """An agent's room. `tasks`: what those of ours hold that were sent there; `wanted`: what those ask that wait for an
+    offer from it.
+    """
+
+    tasks: dict[str, Resources] = field(default_factory=dict)
+    wanted: dict[str, Resources] = field(default_factory=dict)
+    offers: dict[str, Offer] = field(default_factory=dict)
+    believed: Resources = field(default_factory=dict)
+    whole: Resources | None = None
+    """All that the agent has, whoever holds it; None: not known."""
+    _sum: Resources = field(default_factory=dict)
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """Everything that is offered."""
+        return [piece for offer in self.offers.values() for piece in offer.pieces]
+
+    def capacity(self) -> Resources:
+        """What is ours to decide about: never less than what our tasks hold and were promised."""
+        known = total([self._sum, amounts_of(self.pieces), self.believed])
+        if self.whole is not None:
+            known = {name: min(amount, self.whole.get(name, 0)) for name, amount in known.items()}
+        promised = total([self._sum, *self.wanted.values()])
+        return {
+            name: amount
+            for name in known.keys() | promised.keys()
+            if (amount := max(known.get(name, 0), promised.get(name, 0))) > 0
+        }
+
+    def offered(self, offer: Offer) -> None:
+        """A new offer: what we believed in, as far as it is this."""
+        self.offers[offer.id] = offer
+        self.believed = _positive(minus(self.believed, offer.amounts))
+
+    def rescinded(self, id: str) -> bool:
+        """An offer is void: somebody else has its room, or nobody. Whether we held it."""
+        return self.offers.pop(id, None) is not None
+
+    def give_back(self) -> list[str]:
+        """Every offer goes back, or is void because contact was lost, and may come again. Their ids."""
+        ids = list(self.offers)
+        self.believed = total([self.believed, *(offer.amounts for offer in self.offers.values())])
+        self.offers = {}
+        return ids
+
+    def used(self, rest: Iterable[Piece]) -> list[str]:
+        """Every offer was accepted, and this much of them was not used. The ids of the offers."""
+        ids = list(self.offers)
+        self.offers = {}
+        self.believed = total([self.believed, amounts_of(rest)])
+        return ids
+
+    def hold(self, task: str, request: Resources) -> None:
+        """A task of ours holds room here."""
+        self.wanted.pop(task, None)
+        if task not in self.tasks:
+            self.tasks[task] = request
+            self._sum = total([self._sum, request])
+
+    def release(self, task: str) -> None:
+        """It holds it no longer; what it held will be offered."""
+        request = self.tasks.pop(task, None)
+        if request is not None:
+            self._sum = _positive(minus(self._sum, request))
+            self.believed = total([self.believed, request])
+
+    def fill(self, order: Sequence[str]) -> tuple[dict[str, tuple[Piece, ...]], list[Piece]]:
+        """Who of those that wait is served by the offers, in this order, and what is left. For whoever is not
+        served, all that it could use is kept from those behind it.
+        """
+        pieces: Sequence[Piece] = self.pieces
+        kept: list[Piece] = []
+        served: dict[str, tuple[Piece, ...]] = {}
+        for task in order:
+            request = self.wanted[task]
+            found = take(pieces, request)
+            if found is not None:
+                served[task], pieces = found
+            else:
+                some = take(pieces, _at_most(request, amounts_of(pieces)))
+                if some is not None:
+                    kept += some.pieces
+                    pieces = some.rest
+        return served, [*pieces, *kept]
+
+
+def _at_most(request: Resources, room: Resources) -> Resources:
+    return {name: min(amount, room.get(name, 0)) for name, amount in request.items()}
+
+
+def _positive(amounts: Resources) -> Resources:
+    return {name: amount for name, amount in amounts.items() if amount > 0}
+
+
+# --- reading -----------------------------------------------------------------------------------------------
+
+
+def read_offer(document: Any) -> Offer:
+    """An offer as Mesos writes it. ValueError if it is none. What we cannot use of it is left out: volumes, shared and
+    revocable resources, and those of other kinds.
+    """
+    try:
+        address = document.get("url", {}).get("address", {})
+        return Offer(
+            id=_text(document["id"]["value"]),
+            agent=_text(document["agent_id"]["value"]),
+            host=_text(document["hostname"]),
+            port=int(address.get("port", 0)),
+            attributes=read_attributes(document.get("attributes", [])),
+            pieces=tuple(read_pieces(document.get("resources", []))),
+        )
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(f"not an offer: {error!r}") from None
+
+
+def read_pieces(resources: Any) -> Iterable[Piece]:
+    """Of a list of Mesos' resources those that tasks can be given."""
+    for one in resources:
+        if any(key in one for key in ("revocable", "shared", "provider_id")) or one.get("disk"):
+            continue
+        name, kind = one["name"], one["type"]
+        if not isinstance(name, str) or NAME.fullmatch(name) is None:
+            continue
+        template = {key: value for key, value in one.items() if key not in ("scalar", "ranges", "set")}
+        if kind == "SCALAR":
+            amount, ranges = _held(name, one["scalar"]["value"]), None
+        elif kind == "RANGES":
+            ranges = tuple((int(part["begin"]), int(part["end"])) for part in one["ranges"].get("range", []))
+            amount = sum(high - low + 1 for low, high in ranges)
+        else:
+            continue
+        if 0 < amount <= AMOUNT_MAX:
+            yield Piece(name, amount, template, ranges)
+
+
+def read_attributes(attributes: Any) -> dict[str, str]:
+    """Mesos' attributes as strings: a number as it is written, other kinds as text."""
+    found = {}
+    for one in attributes:
+        if one["type"] == "TEXT":
+            found[_text(one["name"])] = _text(one["text"]["value"])
+        elif one["type"] == "SCALAR":
+            found[_text(one["name"])] = f"{one['scalar']['value']:g}"
+    return found
+
+
+def _held(name: str, value: float) -> int:
+    return round(value * 1000) if name in THOUSANDTHS else int(value + 1e-6 if name in MEBIBYTES else value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > 1024:
+        raise TypeError("a text is none, or too long")
+    return value
+
+
+def _split(ranges: Ranges, amount: int) -> tuple[Ranges, Ranges]:
+    taken: list[tuple[int, int]] = []
+    rest: list[tuple[int, int]] = []
+    for low, high in ranges:
+        mine = min(amount, high - low + 1)
+        amount -= mine
+        if mine:
+            taken.append((low, low + mine - 1))
+        if low + mine <= high:
+            rest.append((low + mine, high))
+    return tuple(taken), tuple(rest)
