@@ -110,7 +110,6 @@ def _backend(settings: Settings, store: Store, url: str, consumer: str) -> Backe
         lease_margin_s=settings.lease_margin_s,
         consumer=consumer,
     )
-    return assemble(Parts(store, queue, backend, settings))
 
 
 def redis_url(settings: Settings) -> str:

@@ -136,7 +136,8 @@ def _start_all(supervisor: Supervisor, settings: Settings, listener: socket.sock
     making_ready.wait()
     if valkey is not None:
         supervisor.await_ready(valkey)
-    agents = [_agent(settings, number) for number in range(1, settings.agents + 1)]
+    local = settings.agents if settings.backend == "local" else 0
+    agents = [_agent(settings, number) for number in range(1, local + 1)]
     for part in agents:
         supervisor.start(part)
     scheduler = Part("scheduler", lambda ready: _scheduler(settings, ready))
@@ -155,9 +156,9 @@ def _start_all(supervisor: Supervisor, settings: Settings, listener: socket.sock
         names = [part.name.removeprefix("agent-") for part in (agents[0], agents[-1])]
         each = f"each {settings.agent_cpus:g} cpus, {settings.agent_mem} of memory, {settings.agent_disk} of disk"
         say(f"  agents     {len(agents)}: {' to '.join(names)}, {each}")
-    say(f"  api        {url} (pid {served.pid})")
     if settings.backend == "mesos":
         say(f"  mesos      {hide_password(settings.mesos_master)}, role {settings.mesos_role}")
+    say(f"  api        {url} (pid {served.pid})")
 
 
 def hide_password(url: str) -> str:
