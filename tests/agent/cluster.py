@@ -19,7 +19,7 @@ from priority.backend.local import LocalBackend
 from priority.job import JobSpec
 from priority.ports import Delivery, Launch, NodeSeen, Report, Stop, TaskSeen
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 AGENT = """
 import json, sys
@@ -45,7 +45,7 @@ class AgentProcess:
     def end(self, number: int = signal.SIGTERM) -> int:
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(WAIT_S)
 
 
 class Cluster:
@@ -71,7 +71,7 @@ class Cluster:
     def restart_scheduler(self) -> None:
         """Another process takes over: it knows nothing but what it is told."""
         self.backend.close()
-        self._thread.join(10)
+        self._thread.join(WAIT_S)
         self.heard = []
         self._listen()
 
@@ -175,7 +175,7 @@ class Cluster:
                 agent.end(signal.SIGKILL)
             self._end_warden(agent)
         self.backend.close()
-        self._thread.join(10)
+        self._thread.join(WAIT_S)
         assert not self._thread.is_alive(), "close did not end the listening thread"
 
     def _end_warden(self, agent: AgentProcess) -> None:

@@ -80,13 +80,13 @@ class TestTheAgentDies:
         eventually(lambda: not lives(warden), "the warden to leave")
 
     def test_a_second_agent_of_a_node_does_not_start(self, cluster: Cluster) -> None:
-        assert cluster.agent().process.wait(20) == 1
+        assert cluster.agent().process.wait(60) == 1
 
     def test_nor_one_of_its_name_elsewhere(self, cluster: Cluster, tmp_path: Path) -> None:
         from cluster import AgentProcess
 
         other = AgentProcess(cluster.url, tmp_path / "elsewhere", "n1", {"heartbeat_s": 0.5})
-        assert other.process.wait(20) == 1
+        assert other.process.wait(60) == 1
         assert cluster.ended(cluster.launch("exit 1")).exit_code == 1
 
 
@@ -105,7 +105,7 @@ class TestTheWardenDies:
             agent.end(signal.SIGKILL)
         kill(agent.warden())
         if with_agent:
-            cluster.agent()
+            cluster.ready()  # what is launched below is for this incarnation
         ended = cluster.ended(task)
         assert ended.cause is not None and ended.cause.code == "vanished" and ended.exit_code is None
         assert pid in left and not any(map(lives, left))
@@ -279,13 +279,15 @@ class TestNeverTwice:
 
 class TestTheLease:
     def test_silent_then_gone_and_by_then_all_are_dead(self, make_cluster: Callable[..., Cluster]) -> None:
-        cluster = make_cluster(silent_s=0.5, lease_s=2.0, lease_margin_s=1.0)
+        cluster = make_cluster(silent_s=0.5, lease_s=3.0, lease_margin_s=1.0)
         agent = cluster.ready()
         task = cluster.run("sh -c 'trap \"\" TERM; sleep 1000; sleep 1000' & sleep 1000")
         family = proc.below([agent.warden()]) - {agent.warden()}
+        cut_s = time.monotonic()
         agent.end(signal.SIGKILL)
         cluster.wait(lambda one: isinstance(one, NodeSilent))
-        assert all(map(lives, family))
+        alive = all(map(lives, family))
+        assert alive or time.monotonic() - cut_s > 2.0, "silence alone ends nothing"
         cluster.wait(lambda one: isinstance(one, NodeGone))
         assert not any(map(lives, family))
         since = len(cluster.heard)
@@ -334,11 +336,11 @@ class TestTheLease:
         self, make_cluster: Callable[..., Cluster], tmp_path: Path
     ) -> None:
         with serve(tmp_path / "redis") as server:
-            cluster = make_cluster(server.url, silent_s=0.5, lease_s=1.5, lease_margin_s=0.5)
+            cluster = make_cluster(server.url, silent_s=0.5, lease_s=4.0, lease_margin_s=1.0)
             cluster.ready()
             task = cluster.run("while ! test -e go; do sleep 0.01; done; exit 6")
             server.kill()
-            time.sleep(4)  # what is tested is that nothing happens in a time
+            time.sleep(6)  # what is tested is that nothing happens in a time
             since = len(cluster.heard)
             server.start()
             assert task in cluster.node_seen(since=since).tasks

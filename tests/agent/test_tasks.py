@@ -205,7 +205,8 @@ class TestNothingEscapes:
 
 class TestLimits:
     def test_memory(self, cluster: Cluster) -> None:
-        hog = "import time\nx = []\nwhile True:\n    x.append(bytearray(b'1' * 2**20)); time.sleep(0.005)"
+        # Over its limit, and not so far that it is killed at once.
+        hog = "import time; x = b'1' * (70 * 2**20); time.sleep(1000)"
         ended = cluster.ended(cluster.launch(["python3", "-c", hog], resources={"mem": 64}))
         assert ended.cause is not None and ended.cause.code == "mem" and not ended.stopped
         assert "64 MiB" in ended.cause.message and ended.cause.details["asked_mib"] == 64

@@ -73,12 +73,12 @@ def test_a_second_start_on_the_same_folder_goes_on(
         client.apply_roles(ROLES)
         spec = {"role": "devel", "tier": "devel", "name": "long", "env": {"WITNESS": str(witness)}}
         uid = client.submit({**spec, "command": ["/bin/sh", "-c", SAY, "long"], "instances": 2})["uid"]
-        eventually(lambda: witness.exists() and len(witness.read_text().splitlines()) == 2, "both tasks to run")
+        eventually(lambda: len(said(witness)) == 2, "both tasks to run")
     assert service.stop() == 0
     again = start_service(agents=1, agent_cpus=4)
     with again.client() as client:
         eventually(lambda: states(client, uid) == {"running": 2}, "the tasks to be found again")
-        assert len(witness.read_text().splitlines()) == 2, "nothing was started again"
+        assert len(said(witness)) == 2, "nothing was started again"
         client.kill(uid)
         assert client.wait(uid, timeout_s=60)[0]["killed"] == 2
 
@@ -104,6 +104,7 @@ def test_a_scheduler_killed_in_a_storm(
         spec = {"role": "devel", "tier": "devel", "name": "fill", "command": ["/bin/sh", "-c", SAY, "fill"], "env": env}
         devel = client.submit({**spec, "instances": 60})["uid"]
         eventually(lambda: states(client, devel) == {"running": 60}, "devel to fill the nodes")
+        eventually(lambda: len(said(witness)) >= 60, "all to have said so")
         storm = [
             {"role": "physics", "tier": "prod", "name": f"p{n}", "command": ["/bin/sh", "-c", SAY, f"p{n}"], "env": env}
             for n in range(40)
@@ -113,14 +114,20 @@ def test_a_scheduler_killed_in_a_storm(
             killed = service.parts()["prio-scheduler"]
             os.kill(killed, signal.SIGKILL)
             eventually(lambda: service.parts().get("prio-scheduler", killed) != killed, "the scheduler to be back")  # noqa: B023
-        eventually(lambda: all(states(client, uid) == {"running": 1} for uid in uids), "all prod to run", 60)
+        eventually(lambda: all(states(client, uid) == {"running": 1} for uid in uids), "all prod to run")
         found = states(client, devel)
         assert found == {"running": 20, "preempted": 40, "pending": 40}, "never one victim more"
-        lines = Counter(line.split()[0] for line in witness.read_text().splitlines())
+        eventually(lambda: len(said(witness)) >= 100, "prod to have said so")
+        lines = Counter(line.split()[0] for line in said(witness))
         assert lines == {"fill": 60, **{f"p{n}": 1 for n in range(40)}}, "nothing lost, nothing twice"
         for uid in [devel, *uids]:
             client.kill(uid)
         client.wait(devel, *uids, timeout_s=60)
+
+
+def said(witness: Path) -> list[str]:
+    """The lines of the tasks themselves."""
+    return witness.read_text().splitlines() if witness.exists() else []
 
 
 def states(client: Client, uid: str) -> Counter[str]:
@@ -143,6 +150,7 @@ def test_the_same_on_postgresql(
         fill = {"role": "devel", "tier": "devel", "name": "fill", "command": ["/bin/sh", "-c", SAY, "fill"], "env": env}
         devel = client.submit({**fill, "instances": 4})["uid"]
         eventually(lambda: states(client, devel) == {"running": 4}, "devel to fill the node")
+        eventually(lambda: len(said(witness)) >= 4, "devel to have said so")
         say = ["/bin/sh", "-c", SAY, "prod"]
         asked = {
             "role": "physics",
@@ -154,11 +162,13 @@ def test_the_same_on_postgresql(
         }
         prod = client.submit(asked)["uid"]
         eventually(lambda: states(client, prod) == {"running": 1}, "prod to run")
+        eventually(lambda: len(said(witness)) >= 5, "prod to have said so")
         assert states(client, devel) == {"running": 1, "preempted": 3, "pending": 3}
         client.kill(prod)
         eventually(lambda: states(client, devel) == {"running": 4, "preempted": 3}, "the victims to come back")
+        eventually(lambda: len(said(witness)) >= 8, "them to have said so")
         client.kill(devel)
         client.wait(devel, prod, timeout_s=60)
-    lines = Counter(witness.read_text().splitlines())
+    lines = Counter(said(witness))
     assert set(lines.values()) == {1}, "no attempt was started twice"
     assert len(lines) == 4 + 1 + 3

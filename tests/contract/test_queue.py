@@ -61,7 +61,7 @@ class World:
         for queue in self._queues:
             queue.close()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive(), "close did not end a thread"
 
 
@@ -101,7 +101,7 @@ def keeping_world(request: pytest.FixtureRequest) -> Iterator[World]:
 
 
 def heard(calls: standard.Queue[Any]) -> Any:
-    return calls.get(timeout=20)
+    return calls.get(timeout=60)
 
 
 def test_what_is_rung_is_heard(world: World) -> None:

@@ -142,7 +142,7 @@ def test_a_reader_sees_one_moment_and_holds_up_nobody(opened: Callable[..., SqlS
 
 
 def test_a_writer_that_waits_too_long_is_told_so_and_the_next_one_gets_through(opened: Callable[..., SqlStore]) -> None:
-    slow, hasty = opened(), opened(wait_s=0.2)
+    slow, hasty = opened(), opened(wait_s=1.0)
     with slow.write() as writer:
         writer.put_user("ada", False)
         with pytest.raises(Unavailable, match="another writer"), hasty.write():
@@ -282,7 +282,7 @@ def test_a_server_that_is_stopped_is_not_waited_for_for_ever(
     own_postgres: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("priority.store.postgres._MARGIN_S", 0.1)
-    store = open_store(own_postgres.create(), wait_s=0.5)
+    store = open_store(own_postgres.create(), wait_s=3.0)
     store.upgrade()
     with store.read() as reader:
         (pid,) = reader._session._cursor.connection.execute("SELECT pg_backend_pid()").fetchone()  # type: ignore[attr-defined]

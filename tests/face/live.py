@@ -88,7 +88,7 @@ def people(service: Service) -> dict[str, str]:
     return {name: service.users.create_token(SYSTEM, name)[1] for name in ("root", "ada", "ben", "cleo", NOBODY)}
 
 
-def _wait_for_nodes(parts: Parts, within_s: float = 20.0) -> None:
+def _wait_for_nodes(parts: Parts, within_s: float = 60.0) -> None:
     """The scheduler writes them down in its first round, which may come after a test's first request."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
@@ -132,7 +132,7 @@ def serving(parts: Parts, *, scheduler: bool = True) -> Iterator[Live]:
         if loop is not None:
             loop.end()
         for thread in threads:
-            thread.join(timeout=20)
+            thread.join(timeout=60)
             assert not thread.is_alive()
         listener.close()
         parts.close()

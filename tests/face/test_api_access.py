@@ -91,7 +91,7 @@ def body_for(method: str, path: str, named: dict[str, str]) -> bytes | None:
 
 
 def ask(live: Live, method: str, path: str, token: str | None, body: bytes | None) -> tuple[int, Any]:
-    connection = http.client.HTTPConnection(urlsplit(live.url).netloc, timeout=20)
+    connection = http.client.HTTPConnection(urlsplit(live.url).netloc, timeout=60)
     try:
         headers = {"Content-Type": "application/json"}
         if token is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -177,7 +178,7 @@ def test_a_bad_idempotency_key(live: Live, key: str) -> None:
     import http.client
     from urllib.parse import urlsplit
 
-    connection = http.client.HTTPConnection(urlsplit(live.url).netloc, timeout=20)
+    connection = http.client.HTTPConnection(urlsplit(live.url).netloc, timeout=60)
     headers = {"Authorization": f"Bearer {live.tokens['root']}", "Idempotency-Key": key}
     connection.request("POST", "/v1/jobs", job(), headers)
     response = connection.getresponse()
@@ -194,9 +195,10 @@ def test_more_cpus_than_any_node_has_is_accepted_and_waits(live: Live) -> None:
 def exchange(live: Live, *pieces: bytes) -> bytes:
     """The head of what the server answers to these bytes."""
     host, port = live.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
-        for piece in pieces:
-            connection.sendall(piece)
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        with suppress(ConnectionError):  # it may have answered, and closed, before all is sent
+            for piece in pieces:
+                connection.sendall(piece)
         received = b""
         while b"\r\n\r\n" not in received and (data := connection.recv(65_536)):
             received += data
@@ -221,7 +223,7 @@ def test_a_client_that_goes_in_the_middle_of_its_body_leaves_nothing(live: Live)
     host, port = live.url.removeprefix("http://").split(":")
     head = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {live.tokens['root']}\r\n"
     head += "Content-Length: 500\r\n\r\n"
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(head.encode() + job()[:50])
     live.client().me()
     assert truth(live) == before

@@ -40,7 +40,7 @@ def test_what_was_and_what_comes(live: Live) -> None:
     listener.start()
     for number in range(5, 8):
         root.submit(spec(f"devel/e{number}"))
-    listener.join(timeout=20)
+    listener.join(timeout=60)
     assert not listener.is_alive()
     assert found == [event["id"] for event in root.event_page(begin)["items"]] == sorted(set(found))
 
@@ -53,7 +53,7 @@ def test_resumed_behind_the_last_one_seen(live: Live) -> None:
     assert first + collect(root, 3, first[-1]) == list(range(begin + 1, begin + 7))
     import http.client
 
-    connection = http.client.HTTPConnection(live.url.removeprefix("http://"), timeout=20)
+    connection = http.client.HTTPConnection(live.url.removeprefix("http://"), timeout=60)
     headers = {"Authorization": f"Bearer {live.tokens['root']}", "Last-Event-ID": str(first[-1])}
     connection.request("GET", "/v1/events?after=0", headers=headers)
     response = connection.getresponse()
@@ -72,7 +72,7 @@ def test_without_redis_they_come_all_the_same(live: Live) -> None:
     listener.start()
     root.submit(spec("devel/quiet1"))
     root.submit(spec("devel/quiet2"))
-    listener.join(timeout=20)
+    listener.join(timeout=60)
     assert found == [begin + 1, begin + 2]
 
 
@@ -87,7 +87,7 @@ def test_more_than_a_page_and_other_peoples_in_between(live: Live, monkeypatch: 
     listener.start()
     root.submit(spec("devel/theirs"))
     root.submit(spec("devel/ours", role="chem"))
-    listener.join(timeout=20)
+    listener.join(timeout=60)
     assert not listener.is_alive()
 
 
@@ -137,7 +137,7 @@ def test_wait_returns_when_the_last_job_ends(live: Live) -> None:
     waiter.start()
     for uid in jobs:
         root.kill(uid)
-    waiter.join(timeout=20)
+    waiter.join(timeout=60)
     assert not waiter.is_alive()
     assert sorted(seen) == sorted(jobs) and len(result) == 12
 

@@ -112,7 +112,7 @@ def test_run_and_finish(live: Live, root: Client, eventually: Eventually) -> Non
     job = root.submit(spec(f"prod/{fresh()}", instances=2))
     eventually(lambda: [task["state"] for task in root.all_tasks(job["uid"])] == ["running"] * 2)
     finish_all(live, job["uid"])
-    ended = root.wait(job["uid"], timeout_s=20)
+    ended = root.wait(job["uid"], timeout_s=60)
     assert (ended[0]["finished"], ended[0]["state"]) == (2, "ended")
     task = next(iter(root.all_tasks(job["uid"])))
     assert root.task(task["id"])["exit_code"] == 0
@@ -151,7 +151,7 @@ def test_logs_by_offset_and_followed(live: Live, root: Client, eventually: Event
     assert root.logs(task, offset=-4)[:2] == (4, b"two\n")
     assert root.logs(task, stream="stderr")[1] == b"bad \xff bytes"
     live.backend.finish(task)
-    root.wait(job["uid"], timeout_s=20)
+    root.wait(job["uid"], timeout_s=60)
     assert b"".join(root.follow_logs(job["uid"])) == b"one\ntwo\n"
     with root._http.stream(f"/v1/tasks/{task}/logs", {"follow": "true"}) as response:
         assert response.read() == b"one\ntwo\n"
