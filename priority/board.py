@@ -105,6 +105,7 @@ class Board:
         self._asks: Plane = np.zeros(self.capacity.shape, np.int64, order="F")
         self._kept: dict[str, tuple[Claim, list[int]]] = {}
         self._shapes: dict[tuple[tuple[str, int], ...], Shape] = {}
+        self._shape_of: dict[int, Shape] = {}
         self._herd: Herd | None = None
         self.mercy: Mercy | None = None
         """Whom policy spares; None: nobody (or no task needs a victim yet)."""
@@ -166,6 +167,9 @@ class Board:
 
     def shape(self, claim: Claim) -> Shape:
         """The same object for equal requests."""
+        known = self._shape_of.get(id(claim.request))  # requests live as long as the snapshot does not change
+        if known is not None:
+            return known
         key = tuple(sorted(claim.request.items())) if len(claim.request) > 1 else tuple(claim.request.items())
         shape = self._shapes.get(key)
         if shape is None:
@@ -174,6 +178,7 @@ class Board:
             amounts = vector[asked]
             shape = Shape(vector, asked, amounts, tuple(asked.tolist()), tuple(amounts.tolist()))
             self._shapes[key] = shape
+        self._shape_of[id(claim.request)] = shape
         return shape
 
     def allowed(self, claim: Claim) -> Mask:
@@ -263,17 +268,19 @@ class Board:
             self.reserved[node][claim.id] = claim
         self.rules.give(claim, node)
 
-    def launch_all(self, claims: Sequence[Claim], nodes: Sequence[int]) -> None:
-        """Launch tasks of one shape, each on its node."""
+    def put_all(self, claims: Sequence[Claim], nodes: Sequence[int], launch: bool) -> None:
+        """Give tasks of one shape their places, each on its node."""
         shape = self.shape(claims[0])
+        on = self.launched if launch else self.reserved
         for claim, node in zip(claims, nodes, strict=True):
-            self.spots[claim.id] = Spot(claim, node, True)
-            self.launched[node][claim.id] = claim
+            self.spots[claim.id] = Spot(claim, node, launch)
+            on[node][claim.id] = claim
             self.rules.give(claim, node)
         rows, counts = np.unique(np.array(nodes, np.intp), return_counts=True)
         for column, size in zip(shape.columns, shape.sizes, strict=True):
             self.total[rows, column] -= counts * size
-            self.now[rows, column] -= counts * size
+            if launch:
+                self.now[rows, column] -= counts * size
             self._asks[rows, column] += counts
         for row in rows.tolist():
             self._note(row)
@@ -372,6 +379,14 @@ class Board:
         herd.alive[victim] = self.mercy is None or self.mercy.may(victim)
         self._relevel(victim, node, int(herd.alive[victim]))
 
+    def may_hand(self, victim: int, heir: Claim) -> bool:
+        """Whether a victim may be another's from now on, by what that one may still destroy."""
+        mercy, former = self.mercy, self.killed[victim]
+        owner = heir.role, heir.tier
+        if mercy is None or owner == (former.role, former.tier):
+            return True
+        return mercy.work(victim) <= mercy.left_to_destroy(owner, self.killed)
+
     def _share(self, victim: int, sign: int) -> None:
         """Others are prey no longer, or again, by the budgets that they share with a victim."""
         herd, mercy = self.herd, self.mercy
@@ -381,10 +396,22 @@ class Board:
             if other == victim or other in self.killed or may == bool(herd.alive[other]):
                 continue
             herd.alive[other] = may
-            node = int(herd.node[other])
-            self._relevel(other, node, 1 if may else -1)
-            if may:
-                self.gained.add(node)
+            self._relevel(other, int(herd.node[other]), 1 if may else -1)
+        if sign < 0 and mercy.policy.shares:
+            nodes = mercy.touched(victim)
+            self.gained.update(nodes)
+            self.gains += nodes
+
+    def hangs(self, node: int, claim: Claim, victims: Sequence[int]) -> bool:
+        """Whether, without a task and these victims of its own, something else that arrives there no longer fits."""
+        shape, request = self.shape(claim), self.herd.request
+        own = dict(zip(shape.columns, shape.sizes, strict=True))
+        for column, asks in enumerate(self._asks[node].tolist()):
+            if asks > (column in own):
+                freed = sum(request.item(victim, column) for victim in victims)
+                if self.total.item(node, column) + own.get(column, 0) < freed:
+                    return True
+        return False
 
     def spareable(self, node: int) -> bool:
         """Whether some victim there could be given back and all that arrives would still fit; what is kept aside."""

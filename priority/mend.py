@@ -27,6 +27,7 @@ from priority.board import Spot
 from priority.claim import Claim
 from priority.fairness import Unit
 from priority.round import Round, Way
+from priority.settling import settle
 from priority.snapshot import Snapshot
 
 COMPARED_MAX = 64
@@ -48,6 +49,10 @@ PASSES_MAX = 8
 def decide(snapshot: Snapshot) -> Round:
     """The round of the fewest faults, of the whole and then at the turns; of equals, the plainest."""
     plain = _in_order(snapshot, Way())
+    if not plain.waiting and not plain.held and not _small(plain) and not _gangs_take(plain):
+        settle(plain.board)
+        _Mending(snapshot, plain).promote()
+        return plain
     if not _in_own_order(plain):
         eager = _in_order(snapshot, Way(spare=True))
         if not any(_faults(snapshot, eager, False)) and _overtaken(snapshot, eager) < _overtaken(snapshot, plain):
@@ -123,6 +128,10 @@ def _small(done: Round) -> bool:
     return len(done.board.killed) * len(done.units) <= SMALL_MAX
 
 
+def _gangs_take(done: Round) -> bool:
+    return any(claim.gang is not None for claim in done.board.killed.values())
+
+
 def _faults(snapshot: Snapshot, done: Round, moved: bool) -> tuple[int, int, int]:
     """Victims to give back (irreducible goes first), what else the whole breaks, what is broken at the turns."""
     board = done.board
@@ -188,7 +197,7 @@ class _Mending:
         done.look_again()
         for _ in range(PASSES_MAX):
             moved = self._settle()
-            if not (self._promote() or moved):
+            if not (self.promote() or moved):
                 break
         self._name()
         done.decided_at.clear()  # some victims have changed hands
@@ -204,6 +213,8 @@ class _Mending:
         former, done = dict(self.board.killed), self.round
         small = bool(self._orphans) and _small(done)
         broken = hindsight.broken(self._snapshot, done) if small else 0
+        if self.board.mercy is not None and self.board.mercy.policy.destroys_per_hour:
+            return  # whose budget it is would change
         label.name(self.board, self._orphans, done.turn, self._unit_of)
         if small and broken < hindsight.broken(self._snapshot, done):
             self.board.killed.update(former)
@@ -302,7 +313,7 @@ class _Mending:
         for victim in sorted(victims, key=board.herd.key):
             there = board.reserved[int(board.herd.node[victim])]
             heir = next((there[id] for id in sorted(there) if board.herd.may(there[id], victim)), None)
-            if heir is None:
+            if heir is None or not board.may_hand(victim, heir):
                 return False
             board.killed[victim] = heir
             self._orphans.add(victim)
@@ -318,7 +329,7 @@ class _Mending:
         for spot in spots:
             board.put(spot.claim, spot.node, spot.launch)
 
-    def _promote(self) -> bool:
+    def promote(self) -> bool:
         """Launch what is reserved and fits in free room; True if anything was."""
         done = False
         maybe = faults.maybe_launchable(self.board, self.round.units)

@@ -3,7 +3,8 @@
     1. Room kept by `for` is held for its pending task until its turn, and for longer while it waits.
     2. Each unit in its turn: launch in free room; else reserve where room is kept for it; else reserve in room that
        is free or coming; else take the cheapest lawful victims; else it waits.
-    3. A tier of which very many tasks wait is launched in one sweep if there is free room for all of them.
+    3. A tier of which very many tasks wait is launched in one sweep if there is free room for all of them, and has
+       its victims at once if there are enough for all of them (see `siege`).
     4. Whenever more room is coming than was known (a victim larger than the need, kept room let go), the waiting
        units are looked at again, in their order, before the next one has its turn.
 
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from priority import fairness, place, preempt, sweep
+from priority import fairness, place, preempt, siege, sweep
 from priority.board import Board
 from priority.claim import PENDING, Claim
 from priority.fairness import Shares, Turns, Unit
@@ -74,13 +75,18 @@ class Round:
         self.held = keep(self.board, self._snapshot, self._shares, self.way.let_go)
         for level in self._turns.levels():
             fresh = self._turns.fresh(level)
-            if len(fresh) >= sweep.LEVEL and sweep.level(self.board, fresh):
+            if len(fresh) >= sweep.LEVEL and self._at_once(fresh):
                 for unit in fresh:
                     self.turn[id(unit)] = len(self.turn)
                     self._shares.give(unit.members)
                 continue
             for unit in self._turns.of(level):
                 self._take_turn(unit)
+
+    def _at_once(self, units: list[Unit]) -> bool:
+        """A place for all of these, if that is so simple that nobody's turn matters."""
+        board = self.board
+        return sweep.level(board, units) or (not self.waiting and not board.killed and siege.level(board, units))
 
     def _take_turn(self, unit: Unit) -> None:
         self.turn[id(unit)] = len(self.turn)

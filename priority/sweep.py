@@ -115,7 +115,7 @@ def level(board: Board, units: Sequence[Unit]) -> bool:
         found.append((kind, filled))
     for kind, filled in found:
         nodes = np.repeat(filled.rows, filled.counts).tolist()
-        board.launch_all([kind[id] for id in sorted(kind)], nodes)
+        board.put_all([kind[id] for id in sorted(kind)], nodes, launch=True)
     return True
 
 
