@@ -141,6 +141,11 @@ class Facts:
                 found.setdefault(claim.gang, []).append(claim)
         return [tuple(sorted(members, key=lambda one: one.id)) for members in found.values()]
 
+    def gangmates(self, claims: Iterable[Claim]) -> set[str]:
+        """All members of their gangs."""
+        gangs = {claim.gang for claim in claims if claim.gang is not None}
+        return {claim.id for claim in self.pending.values() if claim.gang in gangs} if gangs else set()
+
     def kinds(self, claims: Iterable[Claim]) -> Iterator[list[Claim]]:
         """Single tasks, those together that are alike to every rule but the order among themselves."""
         found: dict[object, list[Claim]] = {}

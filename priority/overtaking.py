@@ -98,7 +98,8 @@ class _Look:
         room = facts.room_for(unit) + self.prey.sums(power)
         room = room + scatter(facts.at[later], facts.brings[:, later], nodes)
         if facts.victims:
-            ids = {facts.arrivals[index].id for index in np.flatnonzero(later).tolist()}
+            behind = [facts.arrivals[index] for index in np.flatnonzero(later).tolist()]
+            ids = {one.id for one in behind} | facts.gangmates(behind)
             lawful = self.prey.lawful(power)
             back = np.array([facts.takers[one.id] in ids for one in facts.victims], np.bool_)
             back &= self.prey.taken >= 0

@@ -165,7 +165,9 @@ def _overtaken(facts: Facts, turns: Sequence[Unit]) -> Found:
             node: [one for one in arrivals if one.id in behind and (one.id, node) not in kept]
             for node, arrivals in facts.arrivals.items()
         }
-        rooms = {node: _undone(facts, claim, node, later[node]) for node in facts.nodes}
+        gangs = {one.gang for some in later.values() for one in some if one.gang is not None}
+        mates = {one.id for one in facts.pending.values() if one.gang in gangs}
+        rooms = {node: _undone(facts, claim, node, later[node], mates) for node in facts.nodes}
         if any(later.values()) and _pack(facts, unit, _plain(rooms), later):
             first = min(one.id for arrivals in later.values() for one in arrivals)
             yield claim.id, f"waits while {first}, behind it, took room that would have served it"
@@ -176,9 +178,9 @@ def _alike(unit: Unit) -> bool:
     return len({(claim.tier, claim.role, claim.priority) for claim in unit}) == 1
 
 
-def _undone(facts: Facts, claim: Claim, node: str, later: list[Claim]) -> Amounts:
+def _undone(facts: Facts, claim: Claim, node: str, later: list[Claim], mates: set[str]) -> Amounts:
     room = facts.open_to((claim,))[node]
-    ids = {one.id for one in later}
+    ids = {one.id for one in later} | mates
     for one in later:
         add(room, one.request)
     for victim in facts.prey(claim, node):
