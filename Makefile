@@ -1,9 +1,9 @@
-# make setup | demo | test | bench | lint     (make help explains)
+# make setup | demo | airflow | test | test-all | bench | lint     (make help explains)
 SHELL := /bin/bash
 PY := .venv/bin/python
 STAMP := .venv/.stamp
 
-.PHONY: help setup demo test bench lint lock clean
+.PHONY: help setup demo airflow test test-all bench lint lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,8 +17,14 @@ $(STAMP): requirements.lock pyproject.toml tools/setup
 demo: setup ## the main job, end to end, on this machine
 	@$(PY) -m priority demo
 
-test: setup ## lint and the whole test suite
+airflow: setup ## the service and Airflow side by side, with the DAGs of dags/; a release validation runs
+	@$(PY) -m priority.airflow.start
+
+test: setup ## lint and the test suite
 	@tools/check
+
+test-all: setup ## the same, and what starts Airflow's real components (minutes more)
+	@PRIORITY_TEST_ALL=1 tools/check
 
 bench: setup ## measure the engine and the service, one JSON object a line
 	@$(PY) -m priority bench engine --json; engine=$$?; $(PY) -m priority bench service --json && exit $$engine

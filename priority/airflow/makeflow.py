@@ -169,7 +169,10 @@ def command_of(rule: Rule) -> str:
 
 
 def _step(rule: Rule, name: str) -> BaseOperator:
-    described = {"task_id": name, "doc_md": f"{rule.where}, category {rule.category}: `{rule.command[:200]}`"}
+    described: dict[str, Any] = {
+        "task_id": name,
+        "doc_md": f"{rule.where}, category {rule.category}: `{rule.command[:200]}`",
+    }
     if rule.local:
         return BashOperator(bash_command=command_of(rule), env=dict(rule.environment), append_env=True, **described)
     amounts = {key: amount if key in ("cpus",) else int(amount) for key, amount in rule.resources.items() if amount}

@@ -1,0 +1,83 @@
+"""What a job of the PriorityExecutor runs: one task of Airflow, under Airflow's own supervisor.
+
+    python -m priority.airflow.run FILE
+
+FILE is the executor's hand-over: the workload with its token, and the environment for it. It is read once and removed;
+nothing secret is on the command line or in the job. The exit status is the task's, or `DISPLACED` or `TAKEN`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+DISPLACED = 75
+"""The job had to give way. The supervisor is ended without a word to Airflow, where the task counts as running still:
+so the executor can let it come back without using up a retry."""
+
+TAKEN = 76
+"""An earlier attempt of this job has had the hand-over: its node was lost, perhaps in the middle of the task."""
+
+NOTICE = signal.SIGUSR1
+"""Of a preemption; a kill comes as SIGTERM, which the supervisor hands on to the task's `on_kill`."""
+
+
+def main(path: Path) -> int:
+    """The exit status."""
+    handed = take(path)
+    if handed is None:
+        print(f"ERROR: {path} is gone: an earlier attempt has taken it", file=sys.stderr)  # noqa: T201
+        return TAKEN
+    os.environ.update(handed["env"])
+    signal.signal(NOTICE, _give_way)
+    return execute(handed["workload"])
+
+
+def take(path: Path) -> dict[str, Any] | None:
+    """Whoever renames it has it; None if somebody else had."""
+    import json
+
+    mine = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        path.rename(mine)
+        text = mine.read_bytes()
+        mine.unlink()
+    except FileNotFoundError:
+        return None
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def execute(workload: str) -> int:
+    """Under Airflow's supervisor; its log goes to Airflow's folder and to our output."""
+    from airflow.executors.base_executor import BaseExecutor
+    from airflow.executors.workloads import ExecuteTask
+    from airflow.sdk.log import configure_logging
+    from airflow.settings import dispose_orm
+
+    dispose_orm(do_log=False)
+    configure_logging(output=sys.stdout.buffer, json_output=True)
+    return BaseExecutor.run_workload(ExecuteTask.model_validate_json(workload), subprocess_logs_to_stdout=True)
+
+
+def _give_way(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    for child in _children():
+        os.kill(child, signal.SIGTERM)
+    os._exit(DISPLACED)
+
+
+def _children() -> list[int]:
+    try:
+        return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
