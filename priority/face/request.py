@@ -8,6 +8,7 @@ import orjson
 from fastapi import Depends, Path, Query, Request, Response
 
 from priority.document import NAME_PATTERN, UID_PATTERN
+from priority.errors import Invalid
 from priority.ports import Page, User
 from priority.service.build import Service
 from priority.service.settings import Settings
@@ -40,7 +41,14 @@ async def _page(
         str | None, Query(pattern=r"^[A-Za-z0-9_.:/=-]{1,300}$", description="The cursor `next` of the page before")
     ] = None,
 ) -> Page:
-    return Page(limit=min(limit, settings.page_limit), after=after)
+    return Page(limit=page_size(limit, settings), after=after)
+
+
+def page_size(limit: int, settings: Settings) -> int:
+    """So many rows; `Invalid` if they are more than a page may have, rather than fewer than were asked for."""
+    if limit > settings.page_limit:
+        raise Invalid("limit", f"must be at most {settings.page_limit} (setting page_limit), not {limit}")
+    return limit
 
 
 Paging = Annotated[Page, Depends(_page)]

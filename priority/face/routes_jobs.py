@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request, Response
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from starlette.concurrency import run_in_threadpool
 
 from priority.document import shown
@@ -15,7 +15,7 @@ from priority.errors import Invalid, TooLarge
 from priority.face import examples, plain, views
 from priority.face.openapi import Scale, Which, body_of, page_of, says
 from priority.face.request import Actor, JobRef, NameQuery, Paging, Verbs, answer, with_key, with_uid
-from priority.face.routing import Permission, again, needs, parse, read_body, reads, router, unreadable
+from priority.face.routing import Permission, again, needs, parse, read_body, reads, router
 from priority.job import Job, JobSpec, JobState, Name
 from priority.ports import JobQuery
 from priority.service.build import Service
@@ -122,10 +122,7 @@ def _parse_lines(body: bytes) -> tuple[JobSpec, ...]:
     specs = []
     for line in body.splitlines():
         if line.strip():
-            try:
-                specs.append(_ONE.validate_json(line))
-            except ValidationError as error:
-                raise unreadable(error, f"jobs[{len(specs)}]") from None
+            specs.append(parse(_ONE, line, f"jobs[{len(specs)}]"))
     return tuple(specs)
 
 

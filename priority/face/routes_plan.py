@@ -14,7 +14,7 @@ from priority.errors import Invalid, TooLarge
 from priority.face import examples, plain_plan, views
 from priority.face.moment import Since, since_us
 from priority.face.openapi import body_of, page_of, says
-from priority.face.request import Actor, JobRef, NameQuery, Paging, Set, Verbs, answer, with_key, with_uid
+from priority.face.request import Actor, JobRef, NameQuery, Paging, Set, Verbs, answer, page_size, with_key, with_uid
 from priority.face.routing import Permission, again, needs, parse, read_body, router
 from priority.job import JobSpec
 
@@ -108,7 +108,7 @@ def show_risk(
     ] = 100,
 ) -> Response:
     """Its tasks that could be victims, in the order in which the engine would take them, and what would be lost."""
-    return answer(plain_plan.risk(service.risk(actor, ref), min(limit, settings.page_limit)))
+    return answer(plain_plan.risk(service.risk(actor, ref), page_size(limit, settings)))
 
 
 for _path, _permission, _named in (

@@ -15,7 +15,7 @@ from priority.document import JOB_PATTERN
 from priority.errors import Invalid, PriorityError
 from priority.face import events, examples, plain, views
 from priority.face.openapi import says
-from priority.face.request import Actor, JobRef, Set, UidPath, Verbs, answer, with_key, with_uid
+from priority.face.request import Actor, JobRef, Set, UidPath, Verbs, answer, page_size, with_key, with_uid
 from priority.face.routing import Permission, again, needs, router
 from priority.ports import LogChunk
 
@@ -168,7 +168,7 @@ async def list_events(
     if begin < 0:
         begin = await run_in_threadpool(service.jobs.last_event)
     if not follow:
-        return await _event_page(read, begin, min(limit, settings.page_limit))
+        return await _event_page(read, begin, page_size(limit, settings))
     if job is not None:
         await run_in_threadpool(read, begin, 1)  # a job that is not there is a 404, not a stream of nothing
     body = events.stream(request.app.state.bell, read, begin)

@@ -32,7 +32,7 @@ def default_state() -> Path:
     return Path(home).expanduser() / "priority"
 
 
-NOT_SETTINGS = {"job", "task_id", "instance", "attempt", "sandbox", "config", "debug"}
+NOT_SETTINGS = {"job", "task_id", "instance", "attempt", "tick", "sandbox", "config", "debug"}
 """After `PRIORITY_`: what tasks are told, and what is read elsewhere."""
 
 
@@ -151,13 +151,17 @@ class Settings(BaseSettings):
     resend_s: float = Field(5.0, gt=0, description="Seconds until a launch or stop that is not seen done is sent again")
     notice_limit_s: float = Field(300.0, ge=0, description="No job's preemption notice or kill grace is longer")
 
+    cron_on_time_s: float = Field(
+        60.0, gt=0, description="Seconds after its time until which a firing of a cron job is not late"
+    )
+
     # limits
     instances_limit: int = Field(100_000, ge=1, description="Instances of one job")
     command_limit: int = Field(131_072, ge=1, description="Bytes of a command")
     env_limit: int = Field(131_072, ge=1, description="Bytes of a job's environment")
     body_limit: int = Field(4 * 2**20, ge=1024, description="Bytes of a request's body")
     bulk_limit: int = Field(1000, ge=1, description="Jobs in one bulk submission")
-    page_limit: int = Field(1000, ge=1, description="Rows in one page of an answer")
+    page_limit: int = Field(1000, ge=1000, description="Rows in one page of an answer, at most: more are refused")
     log_limit: int = Field(64 * 2**20, ge=65_536, description="Bytes kept of each of a task's stdout and stderr")
     ended_keep_s: float = Field(
         7 * 86_400.0, ge=0, description="Seconds that ended tasks' sandboxes are kept on their node"
