@@ -33,6 +33,7 @@ LATE_S = 30.0
 """After the master says that a task has ended, so long for its agent's own word, which says how."""
 
 _PRESENT = frozenset({Means.COMING, Means.RUNS})
+_EVENTS = frozenset({"OFFERS", "RESCIND", "UPDATE", "FAILURE", "HEARTBEAT", "INVERSE_OFFERS"})
 _NEVER = Reason("unknown", "it is not there, and will never start")
 
 
@@ -195,20 +196,26 @@ class Driver(Fleet):
         """One event of the stream. ValueError if it is not understood."""
         kind = event["type"]
         with self.lock:
-            self.counts[f"events.{kind.lower()[:32]}"] += 1
+            self.counts[f"events.{kind.lower() if kind in _EVENTS else 'other'}"] += 1
             body = event.get(kind.lower(), {})
             if not isinstance(body, dict):
                 raise ValueError(f"the body of {kind} is no object")
-            if kind == "OFFERS":
-                self._offers(body)
-            elif kind == "RESCIND":
-                self._rescind(value_of(body.get("offer_id")))
-            elif kind == "UPDATE":
-                self._update(read_status(body.get("status")))
-            elif kind == "FAILURE" and "executor_id" not in body:
-                agent = self.agents.get(value_of(body.get("agent_id")))
-                if agent is not None:
-                    self._fell_silent(agent)
+            try:
+                self._event(kind, body)
+            except (KeyError, TypeError, AttributeError, OverflowError) as error:
+                raise ValueError(f"{kind} is not understood: {error!r}") from None
+
+    def _event(self, kind: str, body: dict[str, Any]) -> None:
+        if kind == "OFFERS":
+            self._offers(body)
+        elif kind == "RESCIND":
+            self._rescind(value_of(body.get("offer_id")))
+        elif kind == "UPDATE":
+            self._update(read_status(body.get("status")))
+        elif kind == "FAILURE" and "executor_id" not in body:
+            agent = self.agents.get(value_of(body.get("agent_id")))
+            if agent is not None:
+                self._fell_silent(agent)
 
     def _update(self, status: Status) -> None:
         ack = (status.task, status.agent, status.uuid) if status.agent and status.uuid else None

@@ -11,10 +11,12 @@ import contextlib
 import logging
 import random
 import socket
+import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import httpx
@@ -39,6 +41,17 @@ log = logging.getLogger(__name__)
 
 class Lost(Exception):
     """No master answers, or the one that did does not any more; try again later."""
+
+
+@cache
+def trusted() -> ssl.SSLContext:
+    """For https: made once, since that takes longer than a whole conversation without it."""
+    return ssl.create_default_context()
+
+
+def client(auth: tuple[str, str] | None, *, read_s: float) -> httpx.Client:
+    """To masters and agents, past whatever proxies the environment names."""
+    return httpx.Client(auth=auth, timeout=httpx.Timeout(read_s, connect=CONNECT_S), trust_env=False, verify=trusted())
 
 
 class Masters:
@@ -80,7 +93,7 @@ class Stream:
 
     def __init__(self, masters: Masters, auth: tuple[str, str] | None, silence_s: float) -> None:
         self._masters = masters
-        self._client = httpx.Client(auth=auth, timeout=httpx.Timeout(CONNECT_S, read=silence_s), trust_env=False)
+        self._client = client(auth, read_s=silence_s)
         self._socket: socket.socket | None = None
         self._cut = False
         self.base: str | None = None
@@ -155,7 +168,7 @@ class Sender:
     """Sends calls one after the other in a thread of its own. `failed` hears of each whose outcome is not known."""
 
     def __init__(self, name: str, auth: tuple[str, str] | None, failed: Callable[[Call, str], None]) -> None:
-        self._client = httpx.Client(auth=auth, timeout=httpx.Timeout(CALL_S, connect=CONNECT_S), trust_env=False)
+        self._client = client(auth, read_s=CALL_S)
         self._failed = failed
         self._calls: deque[Call] = deque()
         self._changed = threading.Condition()

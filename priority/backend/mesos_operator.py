@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import orjson
 
-from priority.backend.mesos_line import CONNECT_S, REDIRECTS, Lost, Masters, redirected
+from priority.backend.mesos_line import REDIRECTS, Lost, Masters, client, redirected
 from priority.resources import AMOUNT_MAX, NAME, THOUSANDTHS, Resources, minus
 
 ANSWER_S = 10.0
@@ -49,7 +49,7 @@ class Operator:
 
     def __init__(self, masters: Masters, auth: tuple[str, str] | None) -> None:
         self._masters = masters
-        self._client = httpx.Client(auth=auth, timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S), trust_env=False)
+        self._client = client(auth, read_s=ANSWER_S)
         self._agents: dict[str, AgentFacts] = {}
         self._agents_s = 0.0
 
