@@ -95,9 +95,23 @@ def cheaper(facts: Facts, prey: Prey, packing: Packing) -> Iterator[tuple[str, s
         for taker, row in _elsewhere(takers, prey, looked, costs, search):
             found.setdefault(taker, row)
     for taker, row in sorted(found.items()):
+        if facts.snapshot.terms.shares and not _affordable(takers, prey, taker, costs[taker]):
+            continue
         yield takers.claims[taker].id, f"kills {takers.names(taker)} though less on {facts.names[row]} would do"
-    if len(takers.gangs) == 1 and not takers.claims:
+    if len(takers.gangs) == 1 and not takers.claims and not facts.snapshot.terms.shares:
         yield from _gang(facts, prey, packing, *takers.gangs[0])
+
+
+def _affordable(takers: Takers, prey: Prey, taker: int, bound: Cost) -> bool:
+    """Whether less would do, for a single task, within the budgets that policy sets."""
+    facts, claim = takers.facts, takers.claims[taker]
+    victims = [facts.victims[index] for index in takers.victims[taker]]
+    nodes = facts.may_be(claim) & True
+    nodes[facts.falls] = False
+    nodes[takers.at[taker]] = True
+    room = facts.room_for((claim,)).copy()
+    room[:, takers.at[taker]] += takers.brings[:, taker] - takers.frees[:, taker]
+    return prey.affordable(claim, nodes, victims, bound, room)
 
 
 def cost_of(facts: Facts, victims: Iterable[Claim]) -> Cost:

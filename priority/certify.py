@@ -6,11 +6,14 @@ cost: everything is counted in columns, and tasks that are alike to every rule a
 | property | what is checked |
 |---|---|
 | once, legal, fits, allowed, irreducible, kept | exact, for every task, node and victim |
-| min-run, too-often | settings of policy: exact, for every victim |
+| min-run, too-often, disruption, budget | settings of policy: exact, for every victim |
 | needless-kill | exact for single tasks; gangs as `packing` |
 | needless-wait | exact for single tasks; gangs as `packing` |
 | order | exact for single tasks: the first in the pending order of all that are alike; gangs as `packing` |
 | cheapest | see `bargain`: exact by rank, by priority and for one victim; several while its effort lasts |
+
+Where victims share budgets that policy sets, needless-wait and cheapest hold a plan only against sets of victims within
+these that are found in time, and gangs and order only against room without any.
 
 A bound never makes a good plan bad: what is beyond it is passed over. `packing` counts places for gangs whose members
 are alike, and else searches with a fixed effort. That a plan is the same whatever the order of the snapshot's lists
@@ -53,7 +56,9 @@ class Case:
         return self._prey
 
 
-HARM = frozenset({"once", "legal", "fits", "allowed", "irreducible", "needless-kill", "min-run", "too-often"})
+HARM = frozenset(
+    {"once", "legal", "fits", "allowed", "irreducible", "needless-kill", "min-run", "too-often", "disruption", "budget"}
+)
 """What does harm if it is broken. The others are about who is served, and how well."""
 
 
@@ -210,13 +215,13 @@ def needless_wait(case: Case) -> Found:
 
     for claim, *_ in facts.fitting(facts.kinds(waiting), reach, facts.finds):
         rows = facts.shape(claim).fits(reach(claim)) & facts.may_be(claim)
-        if rows.any() and not facts.over_ceiling((claim,)):
+        if rows.any() and not facts.over_ceiling((claim,)) and case.prey.affordable(claim, rows):
             yield claim.id, f"waits ({facts.waiting[claim.id].code}) though there is room for it"
     for unit in facts.gangs():
         if any(claim.id not in facts.waiting for claim in unit) or facts.over_ceiling(unit):
             continue
         room = facts.room_for(unit)
-        if case.packing.packs(unit, [room + case.prey.sums(facts.power(claim)) for claim in unit]):
+        if case.packing.packs(unit, [room + case.prey.free_sums(facts.power(claim)) for claim in unit]):
             yield unit[0].id, f"waits ({facts.waiting[unit[0].id].code}) though there is room for it"
 
 
@@ -264,4 +269,6 @@ CHECKS: dict[str, Callable[[Case], Found]] = {
     "kept": kept,
     "min-run": lambda case: terms.min_run(case.facts),
     "too-often": lambda case: terms.too_often(case.facts),
+    "disruption": lambda case: terms.disruption(case.facts),
+    "budget": lambda case: terms.budget(case.facts),
 }

@@ -27,6 +27,9 @@ Owner = tuple[str, str]
 """(role, job) or (role, tier)."""
 
 
+_NONE: Picks = np.zeros(0, np.intp)
+
+
 @dataclass(frozen=True, slots=True)
 class Cause:
     """So many tasks of a tier could give way, but for a setting."""
@@ -112,7 +115,7 @@ class Mercy:
         tiers = policy.gone_at_once.keys() | policy.own_gone_at_once.keys()
         of_job: dict[Owner, list[int]] = {}
         limits: dict[Owner, int] = {}
-        for place in np.flatnonzero(self._free).tolist() if tiers else ():
+        for place in np.flatnonzero(self._live).tolist() if tiers else ():
             claim = self._herd.claims[place]
             limit = policy.at_once(claim.tier, claim.at_once) if claim.tier in tiers else None
             if limit is not None:
@@ -124,7 +127,7 @@ class Mercy:
             self._shut_job(job)
         for (tier, role), code in self._herd.owners.items():
             if tier in policy.loses_per_hour:
-                mine = np.flatnonzero(self._free & (self._herd.owner == code))
+                mine = np.flatnonzero(self._live & (self._herd.owner == code))
                 self._owned[role, tier] = mine
                 self._shut_owner((role, tier))
 
@@ -172,6 +175,18 @@ class Mercy:
             self._spent[owner] += sign * self.work(place)
             news += self._shut_owner(owner).tolist()
         return news
+
+    def touched(self, place: int) -> list[int]:
+        """Nodes where others share a budget with a task."""
+        claim = self._herd.claims[place]
+        if self.policy.destroys_per_hour:
+            return list(range(int(self._herd.node.max(initial=0)) + 1))
+        some = [
+            self._jobs.get((claim.role, claim.job), (0, _NONE))[1],
+            self._owned.get((claim.role, claim.tier), _NONE),
+        ]
+        found: list[int] = np.unique(self._herd.node[np.concatenate(some)]).tolist()
+        return found
 
     def may(self, place: int) -> bool:
         """Whether somebody who is no victim may be one, as the budgets are now."""

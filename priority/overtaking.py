@@ -80,12 +80,12 @@ class _Look:
 
     def all_undone(self, claim: Claim) -> Plane:
         """The room with all undone, where anything is."""
-        return np.where(self.rows, self.most + self.prey.sums(self.facts.power(claim)), -1)
+        return np.where(self.rows, self.most + self.prey.free_sums(self.facts.power(claim)), -1)
 
     def could(self, unit: Unit) -> bool:
         """A quick no for a gang: a member would not fit on any node with all undone."""
         facts = self.facts
-        reach = self.most + self.prey.sums(facts.power(unit[0]))
+        reach = self.most + self.prey.free_sums(facts.power(unit[0]))
         return all((facts.shape(claim).fits(reach) & facts.matches(claim)).any() for claim in unit)
 
     def undone(self, unit: Unit) -> tuple[Plane, Flags]:
@@ -95,7 +95,7 @@ class _Look:
         rows = np.zeros(nodes, np.bool_)
         rows[facts.at[later]] = True
         power = facts.power(unit[0])
-        room = facts.room_for(unit) + self.prey.sums(power)
+        room = facts.room_for(unit) + self.prey.free_sums(power)
         room = room + scatter(facts.at[later], facts.brings[:, later], nodes)
         if facts.victims:
             behind = [facts.arrivals[index] for index in np.flatnonzero(later).tolist()]
@@ -103,7 +103,8 @@ class _Look:
             lawful = self.prey.lawful(power)
             back = np.array([facts.takers[one.id] in ids for one in facts.victims], np.bool_)
             back &= self.prey.taken >= 0
-            back[back] = ~lawful[self.prey.taken[back]]
+            if not facts.snapshot.terms.shares:
+                back[back] = ~lawful[self.prey.taken[back]]
             room = room - scatter(facts.falls[back], facts.frees[:, back], nodes)
         return room, rows
 

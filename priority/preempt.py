@@ -14,11 +14,12 @@ a spread is the sum over its nodes, and only grows as members are added.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from priority import within
 from priority.board import Board
 from priority.claim import Claim
 from priority.cover import Cover, least_cover
@@ -50,6 +51,20 @@ class Choice:
 
 def cheapest(board: Board, unit: Unit, only: Mask | None = None) -> Choice | None:
     """The cheapest victims for a unit that has no room without any, or None; `only` narrows a single task's nodes."""
+    choice = _by_law(board, unit, only)
+    if choice is None or board.mercy is None or unit.gang is not None or _affords(board, choice):
+        return choice
+    claim = unit.members[0]
+    found = within.cheapest(board, claim, board.allowed(claim) if only is None else board.allowed(claim) & only)
+    return None if found is None else Choice([(claim, found[0])], {found[0]: found[1]})
+
+
+def _affords(board: Board, choice: Choice) -> bool:
+    """Whether its victims are within the budgets that policy sets."""
+    return board.mercy is None or board.mercy.affords(list(_takers(board, choice)), board.killed)
+
+
+def _by_law(board: Board, unit: Unit, only: Mask | None) -> Choice | None:
     if unit.gang is not None:
         return _cheapest_gang(board, unit)
     claim = unit.members[0]
@@ -84,10 +99,16 @@ def commit(board: Board, choice: Choice) -> None:
     """Reserve the places and kill the victims, each for the first of the unit's tasks there that may take it."""
     for claim, node in choice.places:
         board.put(claim, node, launch=False)
+    for claim, victim in list(_takers(board, choice)):
+        board.kill(victim, claim)
+
+
+def _takers(board: Board, choice: Choice) -> Iterator[tuple[Claim, int]]:
+    """For whom each victim is: the first of the unit's tasks there that may take it."""
     for node, victims in sorted(choice.victims.items()):
         there = sorted((claim for claim, where in choice.places if where == node), key=lambda one: one.id)
         for victim in victims:
-            board.kill(victim, next(claim for claim in there if board.herd.may(claim, victim)))
+            yield next(claim for claim in there if board.herd.may(claim, victim)), victim
 
 
 def _level(board: Board, lawful: Picks, enough: Callable[[Picks], bool]) -> Picks | None:
@@ -288,6 +309,8 @@ class _Spreading:
         cost = _total(covers.values())
         if self.best is None or cost < self.best[0]:
             victims = {node: cover.items for node, cover in covers.items() if cover.items}
+            if not _affords(self.board, Choice(list(places), victims)):
+                return
             self.best = cost, list(places), victims
 
     def _greedy(self) -> None:

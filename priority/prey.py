@@ -15,7 +15,10 @@ from priority.facts import Facts, Power
 from priority.policy import HOUR_US
 from priority.shape import Flags, Picks, scatter
 from priority.snapshot import Plane
-from priority.terms import DEARER
+from priority.terms import DEARER, Budgets, Cost
+
+ROWS_MAX = 64
+"""On so many nodes it is looked for victims within budgets."""
 
 
 class Prey:
@@ -126,6 +129,42 @@ class Prey:
                 sums = sums + scatter(self.node[inside], self.request[:, inside], len(self.facts.names))
             self._sums[power] = sums
         return sums
+
+    def free_sums(self, power: Power) -> Plane:
+        """The same where no budgets are shared; else none: whose turn it is to take of them is not looked at."""
+        return np.zeros_like(self.facts.after) if self.facts.snapshot.terms.shares else self.sums(power)
+
+    def affordable(
+        self,
+        claim: Claim,
+        rows: Flags,
+        back: Sequence[Claim] = (),
+        bound: Cost | None = None,
+        open_: Plane | None = None,
+    ) -> bool:
+        """Whether on some of these nodes victims within the budgets of policy make room (for less than the bound).
+
+        `back` are victims of the plan that are prey again, and `open_` is the room without them.
+        """
+        if not self.facts.snapshot.terms.shares:
+            return True
+        facts, budgets = self.facts, Budgets(self.facts, back)
+        flags = self.lawful(facts.power(claim)) & self.alive
+        room = facts.room_for((claim,)) if open_ is None else open_
+        for row in np.flatnonzero(rows).tolist()[:ROWS_MAX]:
+            picks = np.flatnonzero(flags & (self.node == row)).tolist()
+            prey = [one for place in picks if (one := self.claims[place]) is not None]
+            prey += [one for one in back if facts.row.get(one.node or "") == row]
+            lacks = {
+                self._names[resource]: amount - int(room[resource, row]) for resource, amount in facts.shape(claim).asks
+            }
+            if budgets.room(claim, prey, lacks, bound):
+                return True
+        return False
+
+    @cached_property
+    def _names(self) -> Sequence[str]:
+        return self.facts.snapshot.axis()
 
     @cached_property
     def _least(self) -> int:

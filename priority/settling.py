@@ -24,6 +24,8 @@ Cost = tuple[int, int, int, int]
 
 def settle(board: Board, look_again: Callable[[], None] | None = None, stay: Collection[str] = ()) -> bool:
     """Settle the whole board; True if anything moved. `look_again` serves those who wait wherever a node has gained."""
+    if board.mercy is not None and board.mercy.policy.shares:
+        return False  # what one could take instead hangs on budgets that it shares with others
     return _Settling(board, look_again, stay).run()
 
 

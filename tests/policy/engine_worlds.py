@@ -227,6 +227,14 @@ class Ruled(Dice):
         for task in document["tasks"]:
             if task["state"] != "pending" and rng.random() < 0.3:
                 task["preempted"] = [_before(rng.choice([10, 100, 3600])) for _ in range(rng.randint(1, 3))]
+            if rng.random() < 0.2:
+                task["at_once"] = rng.randint(1, 3)
+        if rng.random() < 0.5:
+            document["history"] = {
+                "gone": {role: {job: rng.randint(0, 1) for job in "xy"} for role in "ab"},
+                "lost": {role: {"devel": rng.randint(0, 9000)} for role in "ab"},
+                "destroyed": {role: {"prod": rng.randint(0, 9000)} for role in "ab"},
+            }
         return document
 
     def settings(self) -> dict[str, Callable[[], int]]:
@@ -236,6 +244,10 @@ class Ruled(Dice):
             "min_run_s": lambda: rng.randint(3594, 3601),
             "young_s": lambda: rng.randint(3594, 3601),
             "preempted_per_hour": lambda: rng.randint(0, 3),
+            "gone_at_once": lambda: rng.randint(0, 3),
+            "own_gone_at_once": lambda: rng.randint(1, 2),
+            "destroys_per_hour": lambda: rng.randint(0, 30_000),
+            "loses_per_hour": lambda: rng.randint(0, 30_000),
         }
 
     def _tiers(self, draw: Callable[[], int]) -> dict[str, int]:

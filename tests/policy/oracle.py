@@ -5,12 +5,13 @@ Shares nothing with the engine but the nouns. Exponential, so: a few nodes, abou
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import chain, combinations, product
 
 from priority.claim import Claim
 from priority.snapshot import Snapshot
 
-Cost = tuple[int, int, int, int]
+Cost = tuple[tuple[bool, int], int, int, int]
 
 
 def best(snapshot: Snapshot) -> tuple[str, Cost | None]:
@@ -32,6 +33,7 @@ def kills(snapshot: Snapshot, unit: list[Claim], place: tuple[str, ...]) -> list
         victim
         for victim in snapshot.tasks()
         if victim.state in ("running", "starting")
+        and not spared(snapshot, victim)
         and any(
             may_take(snapshot, claim, victim) for claim, node in zip(unit, place, strict=True) if node == victim.node
         )
@@ -41,7 +43,56 @@ def kills(snapshot: Snapshot, unit: list[Claim], place: tuple[str, ...]) -> list
         cost(snapshot, victims)
         for victims in sets
         if fits(snapshot, unit, place, {victim.id for victim in victims}, now=False)
+        and affordable(snapshot, unit[0], victims)
     ]
+
+
+# --- policy: of units whose members are of one role and tier ---------------------------------------------------------
+
+
+def setting(snapshot: Snapshot, name: str, claim: Claim, default: float) -> float:
+    found: float = snapshot.policy.get(name, {}).get(claim.tier, default)
+    return found
+
+
+def ran_s(snapshot: Snapshot, claim: Claim) -> float:
+    return (snapshot.now_us - claim.since_us) / 1e6
+
+
+def spared(snapshot: Snapshot, claim: Claim) -> bool:
+    lately = [at_us for at_us in claim.preempted_us if snapshot.now_us - at_us < 3_600_000_000]
+    often = len(lately) >= setting(snapshot, "preempted_per_hour", claim, 1e9)
+    return often or ran_s(snapshot, claim) < setting(snapshot, "min_run_s", claim, 0)
+
+
+def affordable(snapshot: Snapshot, taker: Claim, victims: tuple[Claim, ...]) -> bool:
+    """Within all budgets: gone of a job, lost by a role's tier, destroyed by that of the taker."""
+    for victim in victims:
+        job = [one for one in snapshot.tasks_of(victim.role, victim.job) if one.node is not None]
+        least = setting(snapshot, "own_gone_at_once", victim, 0)
+        usual = setting(snapshot, "gone_at_once", victim, 1e9)
+        running = [one for one in job if one.state in ("running", "starting") and up(snapshot, one)]
+        limits = [
+            max(one.at_once, least) if one.at_once and least else usual for one in running if one.tier == victim.tier
+        ]
+        gone = [one for one in job if one.state == "preempting" or one in victims]
+        if len(gone) + snapshot.past.gone.get((victim.role, victim.job), 0) > min(limits):
+            return False
+        lost = [one for one in victims if (one.role, one.tier) == (victim.role, victim.tier)]
+        before = snapshot.past.lost.get((victim.role, victim.tier), 0) / 1e3
+        if work_s(snapshot, lost) + before > setting(snapshot, "loses_per_hour", victim, 1e18):
+            return False
+    before = snapshot.past.destroyed.get((taker.role, taker.tier), 0) / 1e3
+    return work_s(snapshot, victims) + before <= setting(snapshot, "destroys_per_hour", taker, 1e18)
+
+
+def up(snapshot: Snapshot, claim: Claim) -> bool:
+    node = snapshot.node(claim.node or "")
+    return node is not None and node.state == "up"
+
+
+def work_s(snapshot: Snapshot, claims: Iterable[Claim]) -> float:
+    return sum(one.request.get("cpus", 0) / 1000 * max(0, ran_s(snapshot, one)) for one in claims)
 
 
 def may_take(snapshot: Snapshot, claim: Claim, victim: Claim) -> bool:
@@ -53,7 +104,8 @@ def may_take(snapshot: Snapshot, claim: Claim, victim: Claim) -> bool:
 
 def cost(snapshot: Snapshot, victims: tuple[Claim, ...]) -> Cost:
     work = [one.request.get("cpus", 0) * (snapshot.now_us - one.since_us) for one in victims]
-    ranks = [snapshot.tiers[one.tier].rank for one in victims]
+    young = [ran_s(snapshot, one) < setting(snapshot, "young_s", one, 0) for one in victims]
+    ranks = [(late, snapshot.tiers[one.tier].rank) for late, one in zip(young, victims, strict=True)]
     return max(ranks), max(one.priority for one in victims), len(victims), sum(work)
 
 

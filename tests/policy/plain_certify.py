@@ -133,12 +133,28 @@ def needless_wait(facts: Facts) -> Found:
 
         def room(claim: Claim, node: str, rooms: dict[str, Amounts] = rooms) -> Amounts:
             amounts = dict(rooms[node])
-            for victim in facts.prey(claim, node):
+            for victim in facts.prey(claim, node) if not facts.budgets else ():
                 add(amounts, victim.request)
             return amounts
 
-        if _pack(facts, unit, room):
+        if _pack(facts, unit, room) or (unit[0].gang is None and facts.budgets and _affordable(facts, unit[0])):
             yield unit[0].id, f"waits ({facts.waiting[unit[0].id].code}) though there is room for it"
+
+
+def _affordable(facts: Facts, claim: Claim) -> bool:
+    """Whether victims within the budgets make room for a task on any node."""
+    rooms = facts.open_to((claim,))
+    for node in facts.nodes:
+        if facts.matches(claim, node) and facts.within_limits(claim, node):
+            prey = facts.prey(claim, node)
+            for some in (some for count in range(1, len(prey) + 1) for some in combinations(prey, count)):
+                here = dict(rooms[node])
+                for victim in some:
+                    add(here, victim.request)
+                more = facts.victims | {one.id: claim.id for one in some}
+                if covers(here, claim.request) and not facts.over_budget(more):
+                    return True
+    return False
 
 
 def order(facts: Facts) -> Found:
@@ -183,10 +199,10 @@ def _undone(facts: Facts, claim: Claim, node: str, later: list[Claim], mates: se
     ids = {one.id for one in later} | mates
     for one in later:
         add(room, one.request)
-    for victim in facts.prey(claim, node):
+    for victim in facts.prey(claim, node) if not facts.budgets else ():
         add(room, victim.request)
     for victim in facts.on[node]:
-        if facts.victims.get(victim.id) in ids and not facts.lawful(claim, victim):
+        if facts.victims.get(victim.id) in ids and (facts.budgets or not facts.lawful(claim, victim)):
             add(room, victim.request, -1)
     return room
 
@@ -213,7 +229,7 @@ def cheapest(facts: Facts) -> Found:
             if any(on.get(name, set()) - {claim.id} for name in (node, facts.placed[claim.id])):
                 continue
             prey = [*facts.prey(claim, node), *(one for one in victims if one.node == node)]
-            best = _cheapest_set(facts, claim.request, room[node], prey, mine)
+            best = _cheapest_set(facts, claim, room[node], prey, mine, victims)
             if best is not None:
                 yield claim.id, f"kills {[v.id for v in victims]} though {[v.id for v in best]} on {node} would do"
                 break
@@ -226,7 +242,7 @@ def _cheapest_gang(facts: Facts) -> Found:
     Looked at only if no other unit has victims.
     """
     takers = list(_takers(facts))
-    if len(takers) != 1 or takers[0][0][0].gang is None or not _alike(takers[0][0]):
+    if facts.budgets or len(takers) != 1 or takers[0][0][0].gang is None or not _alike(takers[0][0]):
         return
     unit, victims = takers[0]
     rooms = _without(facts, unit, victims)
@@ -274,6 +290,14 @@ def _spared(name: str) -> Callable[[Facts], Found]:
     return check
 
 
+def _budgets(name: str) -> Callable[[Facts], Found]:
+    def check(facts: Facts) -> Found:
+        if name in facts.over_budget(facts.victims):
+            yield min(facts.victims), "and others are killed beyond a budget"
+
+    return check
+
+
 CHECKS: dict[str, Callable[[Facts], Found]] = {
     "fits": fits,
     "allowed": allowed,
@@ -285,6 +309,8 @@ CHECKS: dict[str, Callable[[Facts], Found]] = {
     "kept": kept,
     "min-run": _spared("min-run"),
     "too-often": _spared("too-often"),
+    "disruption": _budgets("disruption"),
+    "budget": _budgets("budget"),
 }
 
 
@@ -377,9 +403,9 @@ def _cost(facts: Facts, victims: Sequence[Claim]) -> Cost:
 
 
 def _cheapest_set(
-    facts: Facts, request: Amounts, room: Amounts, prey: Sequence[Claim], bound: Cost
+    facts: Facts, claim: Claim, room: Amounts, prey: Sequence[Claim], bound: Cost, mine: Sequence[Claim]
 ) -> Sequence[Claim] | None:
-    """A set of victims that makes room and costs less than `bound`, by trying all; None if there is none."""
+    """Victims in place of `mine` that make room and cost less than `bound`, by trying all; None: there are none."""
     effort = 0
     for count in range(1, len(prey) + 1):
         for victims in combinations(prey, count):
@@ -389,6 +415,8 @@ def _cheapest_set(
             here = dict(room)
             for victim in victims:
                 add(here, victim.request)
-            if covers(here, request) and _cost(facts, victims) < bound:
-                return victims
+            if covers(here, claim.request) and _cost(facts, victims) < bound:
+                others = {id: taker for id, taker in facts.victims.items() if facts.claims[id] not in mine}
+                if not facts.budgets or not facts.over_budget(others | {one.id: claim.id for one in victims}):
+                    return victims
     return None

@@ -150,6 +150,49 @@ class Facts:
         often = times >= self._setting("preempted_per_hour", claim, 10**9)
         return {name for name, holds in (("min-run", young), ("too-often", often)) if holds}
 
+    @property
+    def budgets(self) -> bool:
+        """Whether victims share any."""
+        names = {"gone_at_once", "own_gone_at_once", "destroys_per_hour", "loses_per_hour"}
+        return any(self.snapshot.policy.get(name) for name in names)
+
+    def over_budget(self, victims: Mapping[str, str]) -> set[str]:
+        """The properties that a plan with these victims (and for whom) breaks; those of the roles and jobs of them."""
+        found = set()
+        for id, taker_id in victims.items():
+            victim, taker = self.claims[id], self.pending[taker_id]
+            job = [one for one in self.claims.values() if (one.role, one.job) == (victim.role, victim.job)]
+            gone = sum(one.state == "preempting" or one.id in victims for one in job)
+            gone += self.snapshot.past.gone.get((victim.role, victim.job), 0)
+            if gone > min((self._at_once(one) for one in job if self._could_run(one)), default=10**9):
+                found.add("disruption")
+            lost = [one for one in victims if self._owner(self.claims[one]) == self._owner(victim)]
+            done = [one for one, by in victims.items() if self._owner(self.pending[by]) == self._owner(taker)]
+            for some, past, name, owner in (
+                (lost, self.snapshot.past.lost, "loses_per_hour", victim),
+                (done, self.snapshot.past.destroyed, "destroys_per_hour", taker),
+            ):
+                work = sum(self._work(self.claims[one]) for one in some) + past.get(self._owner(owner), 0)
+                if work > self._setting(name, owner, 10**18) * 1000:
+                    found.add("budget")
+        return found
+
+    def _could_run(self, claim: Claim) -> bool:
+        return claim.state in RUNS and claim.node is not None and self.nodes[claim.node].state == NodeState.UP
+
+    def _at_once(self, claim: Claim) -> float:
+        least = self._setting("own_gone_at_once", claim, 0)
+        usual: float = self._setting("gone_at_once", claim, 10**9)
+        return max(claim.at_once, least) if claim.at_once and least else usual
+
+    @staticmethod
+    def _owner(claim: Claim) -> tuple[str, str]:
+        return claim.role, claim.tier
+
+    def _work(self, claim: Claim) -> int:
+        """In thousandths of a cpu-second, rounded down."""
+        return claim.request.get("cpus", 0) * max(0, self.snapshot.now_us - claim.since_us) // 10**6
+
     def young(self, claim: Claim) -> bool:
         """Whether it has run for so short a time that it is dearer than any that has not."""
         return bool(self._seconds(claim) < self._setting("young_s", claim, 0))

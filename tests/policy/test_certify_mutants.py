@@ -18,6 +18,7 @@ from engine_worlds import Dice, Ruled
 from priority import preempt
 from priority.certify import certify
 from priority.fairness import Shares
+from priority.mercy import Mercy
 from priority.plan import Plan, Waiting, make_plan
 from priority.reason import Reason
 from priority.snapshot import Snapshot
@@ -210,6 +211,10 @@ UNRULED: list[tuple[str, set[str]]] = [
     ("min_run_s", {"min-run"}),
     ("young_s", {"cheapest"}),
     ("preempted_per_hour", {"too-often"}),
+    ("gone_at_once", {"disruption"}),
+    ("own_gone_at_once", {"disruption"}),
+    ("destroys_per_hour", {"budget"}),
+    ("loses_per_hour", {"budget"}),
 ]
 
 
@@ -237,6 +242,20 @@ def forgets_who_was_preempted(document: Document) -> None:
         task.pop("preempted", None)
 
 
+def forgets_who_is_gone(document: Document) -> None:
+    document.get("history", {}).pop("gone", None)
+
+
+def forgets_what_was_lost(document: Document) -> None:
+    for name in ("lost", "destroyed"):
+        document.get("history", {}).pop(name, None)
+
+
+def counts_jobs_of_other_roles(document: Document) -> None:
+    for task in document["tasks"]:
+        task["role"] = "a"
+
+
 def spares_too_many(document: Document) -> None:
     document["policy"].setdefault("min_run_s", {})["devel"] = 4000
 
@@ -244,6 +263,9 @@ def spares_too_many(document: Document) -> None:
 WRONG: list[tuple[Callable[[Document], None], set[str]]] = [
     (sees_a_shorter_time, {"min-run"}),
     (forgets_who_was_preempted, {"too-often"}),
+    (forgets_who_is_gone, {"disruption"}),
+    (forgets_what_was_lost, {"budget"}),
+    (counts_jobs_of_other_roles, {"needless-wait"}),
     (spares_too_many, {"needless-wait"}),
 ]
 
@@ -262,11 +284,46 @@ def test_a_setting_that_an_engine_has_wrong(wrong: Callable[[Document], None], p
     pytest.fail(f"not caught: {properties - found}")
 
 
-# --- engines that are wrong inside -----------------------------------------------------------------------------------
-
-
 def always(answer: object) -> Callable[..., object]:
     return lambda *_, **__: answer
+
+
+def asks_of_each_victim_alone(patch: pytest.MonkeyPatch) -> None:
+    """Budgets are not shared by what one task takes at once."""
+    patch.setattr(Mercy, "affords", always(True))
+
+
+def never_counts_its_victims(patch: pytest.MonkeyPatch) -> None:
+    """Budgets are not shared by those who take one after the other."""
+    patch.setattr(Mercy, "count", always([]))
+
+
+def never_counts_what_it_destroys(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Mercy, "left_to_destroy", always(2**62))
+
+
+SHARED: list[tuple[Callable[[pytest.MonkeyPatch], None], set[str]]] = [
+    (asks_of_each_victim_alone, {"disruption", "budget"}),
+    (never_counts_its_victims, {"disruption", "budget"}),
+    (never_counts_what_it_destroys, {"budget"}),
+]
+
+
+@pytest.mark.parametrize(("bug", "properties"), SHARED, ids=[bug.__name__ for bug, _ in SHARED])
+def test_a_budget_that_an_engine_does_not_keep(
+    bug: Callable[[pytest.MonkeyPatch], None], properties: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bug(monkeypatch)
+    found: set[str] = set()
+    for document in ruled():
+        snapshot = Snapshot.parse(document)
+        found |= {one.property for one in certify(snapshot, make_plan(snapshot))}
+        if properties <= found:
+            return
+    pytest.fail(f"not caught: {properties - found}")
+
+
+# --- engines that are wrong inside -----------------------------------------------------------------------------------
 
 
 def never_preempts(patch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import oracle
 import pytest
 from engine_worlds import Ruled, shuffled, world
 
@@ -117,6 +118,138 @@ def test_who_was_preempted_too_often_in_the_last_hour_is_no_victim() -> None:
     assert reason["spared"] == {"preempted_per_hour": {"devel": 2}}
     assert "may be preempted at most once an hour" in reason["message"]
     assert why(text + "policy preempted_per_hour devel=0")["spared"] == {"preempted_per_hour": {"devel": 2}}
+
+
+# --- how many of one job ---------------------------------------------------------------------------------------------
+
+JOBS = """
+    node n1 4
+    node n2 4
+    node n3 4
+    task u a devel 4 @n1 age=10 job=x
+    task v a devel 4 @n2 age=20 job=x
+    task w a devel 4 @n3 age=90 job=y
+    task p b prod  4
+    task q b prod  4
+"""
+
+
+def test_only_so_many_of_a_job_go_at_a_time() -> None:
+    assert victims(JOBS) == ["u", "v"]
+    assert victims(JOBS + "policy gone_at_once devel=1") == ["u", "w"]
+    assert victims(JOBS + "policy gone_at_once devel=2") == ["u", "v"]
+    assert victims(JOBS + "policy gone_at_once devel=0") == []
+
+
+def test_who_is_gone_already_counts() -> None:
+    text = JOBS + "policy gone_at_once devel=1\n"
+    assert victims(text + "history gone a:x=1") == ["w"]
+    assert victims(text + "history gone b:x=1") == ["u", "w"]
+    assert victims(text + "node n4 1\ntask t a devel 1 !n4 job=x for=r") == ["w"]
+
+
+def test_a_job_sets_its_own_limit_where_its_tier_lets_it() -> None:
+    own = JOBS.replace("job=x", "job=x at_once=1")
+    assert victims(own) == ["u", "v"]
+    assert victims(own + "policy own_gone_at_once devel=1") == ["u", "w"]
+    assert victims(own + "policy own_gone_at_once devel=2") == ["u", "v"]
+    assert victims(own + "policy own_gone_at_once devel=1\npolicy gone_at_once devel=2") == ["u", "w"]
+
+
+def test_of_one_node_not_more_than_that_are_taken_for_one_task() -> None:
+    text = """
+        node n1 4
+        node n2 4
+        task u a devel   2 @n1 age=10 job=x
+        task v a devel   2 @n1 age=20 job=x
+        task w a devel:1 4 @n2 age=90 job=y
+        task p b prod    4
+    """
+    assert victims(text) == ["u", "v"]
+    assert victims(text + "policy gone_at_once devel=1") == ["w"]
+    reason = why(text.replace("job=y", "job=x") + "policy gone_at_once devel=0")
+    assert reason["spared"] == {"gone_at_once": {"devel": 3}}
+    assert "only so many of one job may be gone at a time" in reason["message"]
+
+
+# --- how much work ---------------------------------------------------------------------------------------------------
+
+WORK = """
+    node n1 4
+    node n2 4
+    node n3 4
+    task u a devel 4 @n1 age=10
+    task v a devel 4 @n2 age=20
+    task w c devel 4 @n3 age=90
+    task p b prod  4
+    task q b prod  4
+"""
+
+
+def test_a_role_loses_only_so_much_an_hour() -> None:
+    assert victims(WORK) == ["u", "v"]  # 40 and 80 cpu-seconds
+    assert victims(WORK + "policy loses_per_hour devel=120") == ["u", "v"]
+    assert victims(WORK + "policy loses_per_hour devel=119") == ["u"]
+    assert victims(WORK + "policy loses_per_hour devel=400") == ["u", "v"]
+    assert victims(WORK + "policy loses_per_hour devel=400\nhistory lost a:devel=330") == ["u", "w"]
+
+
+def test_who_waits_for_that_is_told_too() -> None:
+    reason = why(WORK + "policy loses_per_hour devel=30")
+    assert reason["spared"] == {"loses_per_hour": {"devel": 3}}
+    assert "role and tier may lose at most 30 cpu-s an hour" in reason["message"]
+
+
+def test_a_role_destroys_only_so_much_an_hour() -> None:
+    assert victims(WORK + "policy destroys_per_hour prod=120") == ["u", "v"]
+    assert victims(WORK + "policy destroys_per_hour prod=119") == ["u"]
+    assert victims(WORK + "policy destroys_per_hour devel=0") == ["u", "v"]
+    assert victims(WORK + "policy destroys_per_hour prod=120\nhistory destroyed b:prod=60") == ["u"]
+    reason = why(WORK + "policy destroys_per_hour prod=30")
+    assert reason["spared"] == {"destroys_per_hour": {"devel": 3}}
+    assert "b/prod may destroy at most 30 cpu-s of work an hour" in reason["message"]
+
+
+def test_more_victims_with_less_work_where_the_fewest_would_destroy_too_much() -> None:
+    text = """
+        node n1 4
+        node n2 4
+        task u a devel 4 @n1 age=100
+        task v a devel 2 @n2 age=20
+        task w a devel 2 @n2 age=20
+        task p b prod  4
+    """
+    assert victims(text) == ["u"]
+    assert victims(text + "policy destroys_per_hour prod=100") == ["v", "w"]
+    assert victims(text + "policy loses_per_hour devel=100") == ["v", "w"]
+
+
+def test_one_task_on_one_small_cluster_is_decided_as_by_brute_force() -> None:
+    kinds = [against_the_oracle(seed) for seed in range(600)]
+    assert all(kinds.count(kind) >= 20 for kind in ("launch", "reserve", "kill", "wait")), kinds
+
+
+def against_the_oracle(seed: int) -> str:
+    dice = Ruled(seed, full=True, gangs=False)
+    document = dice.document()
+    for name in ("min_run_s", "young_s", "preempted_per_hour"):
+        if dice.rng.random() < 0.6:
+            document["policy"].pop(name, None)
+    document["nodes"] = document["nodes"][:3]
+    names = {node["name"] for node in document["nodes"]}
+    for task in document["tasks"]:
+        task["job"] += task["tier"][0]  # a job is of one tier
+    holding = [task for task in document["tasks"] if task.get("node") in names][:11]
+    waiting = next(task for task in document["tasks"] if task["state"] == "pending")
+    snapshot = Snapshot.parse({**document, "tasks": [*({**task, "for": None} for task in holding), waiting]})
+    plan = make_plan(snapshot)
+    kind, cost = oracle.best(snapshot)
+    taken = tuple(claim for one in plan.preempt if (claim := snapshot.task(one.task)) is not None)
+    told = "wait" if plan.wait else "launch" if plan.launch else "kill" if taken else "reserve"
+    assert told == kind, f"seed {seed}"
+    if taken:
+        assert oracle.cost(snapshot, taken) == cost, f"seed {seed}"
+    return kind
 
 
 # --- all of it -------------------------------------------------------------------------------------------------------
