@@ -5,28 +5,33 @@ of them finds no room, those behind it find none either. So only the oldest of a
 one of those shown is left waiting, the plan is the one that a look at all of them would have given. If all that are
 shown find room, more are shown and the round is made again (`short`).
 
-A kind of which all were refused sleeps: it is not shown again until something has happened that may help it (`wake`).
-What may is for the owner to say: see `simulate`.
+A kind of which one was refused sleeps: it is not shown again until something has happened that may help it (`wake`).
+What may is for the owner to say: see `simulate`. Only those for whom room is kept stay awake (`held`): a plan
+that does not see them would give that room away.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from priority.claim import Claim
+from priority.reading import RoleRules
+
+Key = tuple[Hashable, ...]
 
 SHOWN = 2
 """Of each kind at first: most rounds of a simulation have room for one, and the next one is then refused."""
 
 
-def kind_of(claim: Claim) -> Hashable:
-    """What tasks that are alike to the engine have in common."""
+def kind_of(claim: Claim, user: str | None) -> Key:
+    """What tasks that are alike to the engine have in common; `user` only where that has a quota of its own."""
     limited = any(one.limit is not None for one in claim.constraints)
     request = tuple(sorted(claim.request.items()))
     job = claim.job if limited else None  # a limit counts the tasks of one job
-    return claim.role, claim.user, claim.tier, claim.priority, request, claim.constraints, job
+    return claim.role, user, claim.tier, claim.priority, request, claim.constraints, job
 
 
 @dataclass(slots=True)
@@ -47,7 +52,7 @@ class Kind:
     def oldest(self) -> Claim:
         """Whose turn comes first."""
         if self._oldest is None:
-            self._oldest = min(self.shown.values(), key=lambda claim: (claim.since_us, claim.id))
+            self._oldest = min(self.shown.values(), key=_age)
         return self._oldest
 
     def show(self, claim: Claim) -> None:
@@ -61,23 +66,39 @@ class Kind:
         del self.shown[id]
         self._oldest = None
 
+    def first(self, held: Collection[str]) -> Claim | None:
+        """Whose turn comes first of those that are not held."""
+        if self.shown.keys().isdisjoint(held):
+            return self.oldest
+        left = [claim for id, claim in self.shown.items() if id not in held]
+        if left:
+            return min(left, key=_age)
+        return self.hidden[0][2] if self.hidden else None
+
 
 _GANG = "gang"
+
+
+def _age(claim: Claim) -> tuple[int, str]:
+    return claim.since_us, claim.id
 
 
 class Crowd:
     """Everybody who waits."""
 
-    def __init__(self, shown: int = SHOWN) -> None:
-        self.kinds: dict[Hashable, Kind] = {}
-        self.awake: dict[Hashable, Kind] = {}
-        """Those that the next round looks at."""
+    def __init__(self, shown: int = SHOWN, roles: Mapping[str, RoleRules] = MappingProxyType({})) -> None:
+        self.kinds: dict[Key, Kind] = {}
+        self.awake: dict[Key, Kind] = {}
+        """Those that the next round looks at, all that is shown of them."""
+        self.held: dict[str, Claim] = {}
+        """For whom the last plan keeps room that is coming: the next round looks at them in any case."""
         self._size = shown
-        self._kind: dict[str, Hashable] = {}
+        self._roles = roles
+        self._kind: dict[str, Key] = {}
 
     def enter(self, claim: Claim) -> bool:
         """A task begins to wait; whether it may find room while nothing else changes."""
-        key = kind_of(claim)
+        key = kind_of(claim, self._capped(claim))
         kind = self.kinds.get(key)
         if kind is None:
             kind = self.kinds[key] = Kind(size=self._size)
@@ -91,6 +112,11 @@ class Crowd:
             self.awake[key] = kind
         return hope
 
+    def _capped(self, claim: Claim) -> str | None:
+        """The user, if there is a quota of this very one."""
+        rules = self._roles.get(claim.role)
+        return claim.user if rules is not None and claim.tier in rules.users.get(claim.user, {}) else None
+
     def enter_gang(self, claims: Iterable[Claim]) -> None:
         """Members that start together or not at all: a kind of their own."""
         for claim in claims:
@@ -103,6 +129,7 @@ class Crowd:
         """A shown task waits no longer."""
         key = self._kind.pop(id)
         kind = self.kinds[key]
+        self.held.pop(id, None)
         kind.drop(id)
         self._fill(key, kind)
         if not kind.shown:
@@ -115,20 +142,23 @@ class Crowd:
         self.rouse(found)
         return bool(found)
 
-    def rouse(self, keys: Iterable[Hashable]) -> None:
+    def rouse(self, keys: Iterable[Key]) -> None:
         """Look again at these kinds."""
         self.awake.update((key, self.kinds[key]) for key in keys)
 
-    def sleepers(self) -> Iterator[tuple[Hashable, Claim]]:
+    def sleepers(self) -> Iterator[tuple[Key, Claim]]:
         """The oldest of each kind that the next round does not look at."""
         for key, kind in self.kinds.items():
             if key not in self.awake:
-                yield key, kind.oldest
+                claim = kind.first(self.held) if self.held else kind.oldest
+                if claim is not None:
+                    yield key, claim
 
     def shown(self) -> Iterator[Claim]:
         """What the next round looks at."""
         for kind in self.awake.values():
             yield from kind.shown.values()
+        yield from (claim for id, claim in self.held.items() if self._kind[id] not in self.awake)
 
     def short(self, waiting: Collection[str]) -> bool:
         """Whether a plan that leaves these waiting looked at too few; then more are shown, and another is due."""
@@ -143,19 +173,38 @@ class Crowd:
     def settle(self, waiting: Collection[str], kept: Collection[str]) -> list[Claim]:
         """A plan stands that leaves these waiting and keeps room that is coming for some; what is not shown now."""
         asleep: list[Claim] = []
+        for id, claim in self.held.items():
+            kind = self.kinds[self._kind[id]]
+            if id in waiting and self._kind[id] not in self.awake:
+                kind.refused = min(kind.refused or _age(claim), _age(claim))
+                asleep.append(claim)
+        self.held = {id: self.kinds[self._kind[id]].shown[id] for id in kept}
         for key, kind in list(self.awake.items()):
             kind.size = self._size
-            ages = [(claim.since_us, claim.id) for claim in kind.shown.values() if claim.id in waiting]
-            kind.refused = min(ages, default=None)
-            if ages and not any(id in kept for id in kind.shown):
+            refused = sorted((_age(claim) for id, claim in kind.shown.items() if id in waiting), reverse=True)
+            kind.refused = refused[-1] if refused else None
+            if refused:
                 del self.awake[key]
-                asleep.extend(kind.shown.values())
+                asleep.extend(claim for id, claim in kind.shown.items() if id not in kept)
+                if key[:1] != (_GANG,):
+                    self._draw_back(kind, refused[: -kind.size])
         return asleep
 
-    def _fill(self, key: Hashable, kind: Kind) -> None:
+    def _draw_back(self, kind: Kind, refused: Sequence[tuple[int, str]]) -> None:
+        """Show these no longer: the youngest of a kind, the youngest first."""
+        for age in refused:
+            _, id = age
+            if age != max(map(_age, kind.shown.values())):
+                break  # room is kept for a younger one
+            heapq.heappush(kind.hidden, (*age, kind.shown[id]))
+            kind.drop(id)
+            del self._kind[id]
+            kind.last = max(map(_age, kind.shown.values()))
+
+    def _fill(self, key: Key, kind: Kind) -> None:
         while kind.hidden and len(kind.shown) < kind.size:
             self._show(key, kind, heapq.heappop(kind.hidden)[2])
 
-    def _show(self, key: Hashable, kind: Kind, claim: Claim) -> None:
+    def _show(self, key: Key, kind: Kind, claim: Claim) -> None:
         self._kind[claim.id] = key
         kind.show(claim)

@@ -18,13 +18,13 @@ same instant. It looks only at the tasks that this may help: see `crowd`, and `_
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import count
 
 from priority.claim import DYING, Claim
-from priority.crowd import SHOWN, Crowd
+from priority.crowd import SHOWN, Crowd, Key
 from priority.fairness import Shares
 from priority.herd import rule, work_lost
 from priority.history import Attempt, Cluster, History, Loss, Outcome, Wait
@@ -92,7 +92,7 @@ class Simulation:
         self._order = sorted(range(len(works)), key=lambda index: (works[index].submit_us, index))
         self._runs: dict[str, _Run] = {}
         self._gangs: dict[str, _Gang] = {}
-        self._crowd = Crowd(shown)
+        self._crowd = Crowd(shown, cluster.roles)
         self._events: list[tuple[int, int, int, _Run | None, int]] = []
         self._number = count()
         self._use: dict[tuple[str, ...], Resources] = {}
@@ -337,6 +337,8 @@ class Simulation:
         if self._check is not None:
             self._check(self.snapshot, plan)
         self._open.clear()
+        # Where it was kept, nobody else's turn could have it; from now on those may take it whose turn is before.
+        self._changed.update(one.node for one in plan.launch if self._kept.get(one.task) == one.node)
         self._kept = {placed.task: placed.node for placed in plan.reserve}
         asleep = self._crowd.settle(waiting, self._kept.keys())
         for placed in plan.launch:
@@ -418,13 +420,14 @@ class Simulation:
         for name in self._changed:
             fits = self._fits_on(name)
             stirred = stirred or any(fits(kind.oldest) for kind in self._crowd.awake.values())
+            stirred = stirred or any(map(fits, self._crowd.held.values()))
             found = [(order.first(claim), key) for key, claim in self._crowd.sleepers() if fits(claim)]
             if found:
                 stirred = True
                 self._crowd.rouse([min(found, key=lambda one: one[0])[1]])
         return stirred
 
-    def _missed(self, plan: Plan) -> list[Hashable]:
+    def _missed(self, plan: Plan) -> list[Key]:
         """The kinds that sleep and might find room although the plan is carried out, in the order of their turns.
 
         All who sleep were refused by the last plan that looked at them. Since then there is more room only on nodes
@@ -439,7 +442,7 @@ class Simulation:
         victims = {taken.task for taken in plan.preempt}
         order = _Order(self.snapshot, [self._runs[placed.task].claim for placed in arrivals])
         sleepers = list(self._crowd.sleepers())
-        found: dict[Hashable, Turn] = {}
+        found: dict[Key, Turn] = {}
         for name in nodes:
             coming = [self._runs[placed.task].claim for placed in arrivals if placed.node == name]
             fits = self._fits_on(name, victims, coming, order)
