@@ -57,7 +57,8 @@ def compare(seed: int, dice: Callable[[int], Dice]) -> set[str]:
         mine = {violation.property for violation in certify(snapshot, plan)}
         theirs = {violation.property for violation in plain_certify.certify(snapshot, plan)}
         assert bool(mine) == bool(theirs) or mine == {"cheapest"}, f"seed {seed}: {mine}, not {theirs}"
-        if not theirs & {"fits", "allowed", "disruption", "budget"}:  # else the others hang on what each makes of the impossible
+        # else the others hang on what each makes of the impossible
+        if not theirs & {"fits", "allowed", "disruption", "budget"}:
             # `certify` looks for cheaper victims of gangs a little farther
             assert mine - {"cheapest"} == theirs - {"cheapest"}, f"seed {seed}: {mine}, not {theirs}"
         found |= mine

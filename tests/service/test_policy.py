@@ -98,6 +98,69 @@ def test_one_task_is_preempted_only_so_often_an_hour(anew: bool) -> None:
     assert states(world, prod) == ["running"]
 
 
+# --- budgets ---------------------------------------------------------------------------------------------------------
+
+
+def anew(world: World) -> None:
+    """Another process leads."""
+    world.die()
+    world.new_scheduler()
+
+
+def prods(world: World, *names: str) -> list[str]:
+    """Prod jobs as large as a node; where each stands."""
+    jobs = []
+    for name in names:
+        jobs.append(world.submit(spec(f"web/prod/{name}", cpus=4), actor=EVE))
+        world.settle()
+    return [states(world, job)[-1] for job in jobs]
+
+
+@pytest.mark.parametrize("next_leader", [False, True])
+def test_only_so_many_of_a_job_are_gone_at_a_time(next_leader: bool) -> None:
+    world, devel = full(nodes=3, gone_at_once={"devel": 1})
+    assert prods(world, "one", "two") == ["running", "pending"]
+    if next_leader:
+        anew(world)
+    assert prods(world, "three") == ["pending"]
+    two = world.service.jobs.get(ROOT, "web/prod/two")
+    world.move(1.0)
+    assert "only so many of one job may be gone at a time" in why(world, two)
+    world.service.jobs.kill(ROOT, "web/prod/one")
+    world.settle()
+    # its room goes to the next prod job; as long as the devel task has not started again, no other one is taken
+    assert [states(world, two)[-1], world.count(devel, State.RUNNING)] == ["running", 2]
+    world.service.jobs.kill(ROOT, "web/prod/three")
+    world.service.jobs.kill(ROOT, "web/prod/two")
+    world.settle()
+    assert world.count(devel, State.RUNNING) == 3
+    assert prods(world, "four", "five") == ["running", "pending"]
+
+
+def test_the_budget_is_free_again_when_who_was_gone_has_started() -> None:
+    world, devel = full(nodes=2, gone_at_once={"devel": 1})
+    assert prods(world, "one") == ["running"]
+    world.backend.start_node(node("n3"))
+    world.move(10.0)
+    assert world.count(devel, State.RUNNING) == 2
+    assert prods(world, "two") == ["running"]
+    assert world.count(devel, State.RUNNING) == 1
+
+
+@pytest.mark.parametrize("next_leader", [False, True])
+@pytest.mark.parametrize("setting", [{"loses_per_hour": {"devel": 50}}, {"destroys_per_hour": {"prod": 50}}])
+def test_only_so_much_work_is_lost_in_an_hour(setting: dict[str, Any], next_leader: bool) -> None:
+    world, _ = full(nodes=2, **setting)
+    world.move(10.0)
+    assert prods(world, "one", "two") == ["running", "pending"]  # 40 cpu-seconds each
+    if next_leader:
+        anew(world)
+    assert prods(world, "three") == ["pending"]
+    three = world.service.jobs.get(ROOT, "web/prod/three")
+    world.move(1.0)
+    assert "cpu-s" in why(world, three)
+
+
 # --- settings --------------------------------------------------------------------------------------------------------
 
 
