@@ -152,7 +152,7 @@ class Preempt(Document):
     signal: Literal["TERM", "INT", "HUP", "QUIT", "USR1", "USR2"] = "TERM"
     """With which it is told."""
     notice: Duration = 30.0
-    """Seconds between the signal and SIGKILL, capped by the service's `notice_limit`."""
+    """Seconds between the signal and SIGKILL; at most `notice_limit_s` (a setting of the service) are given."""
     at_once: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = None
     """How many of its tasks may be gone at a time by preemption, where the tier lets a job say so; null: any number."""
 
@@ -208,7 +208,7 @@ class JobSpec(Document):
     gang: Annotated[bool, Field(strict=True)] = False
     """Whether all instances start together or none."""
     max_failures: Annotated[int, Field(ge=-1, le=1_000_000, strict=True)] = 1
-    """How many failed attempts end an instance as failed; -1: it is tried for ever."""
+    """How many failed attempts end an instance as failed: 0 is as 1 (the first does), -1: it is tried for ever."""
     backoff: Backoff = Backoff()
     """How long an instance waits after a failed attempt."""
     max_runtime: Annotated[Duration, Field(gt=0)] | None = None
@@ -216,7 +216,7 @@ class JobSpec(Document):
     preempt: Preempt = Preempt()
     """What happens to a task of it when its room is taken for something more important."""
     kill_grace: Duration = 10.0
-    """Seconds between SIGTERM and SIGKILL when it is killed or breaks a limit."""
+    """Seconds between SIGTERM and SIGKILL when it is killed or breaks a limit; at most `notice_limit_s` are given."""
     labels: dict[Name, Annotated[Text, StringConstraints(max_length=255)]] = _EMPTY
     """To find it again: `priority list --label NAME=VALUE`; a number is written in quotes."""
 

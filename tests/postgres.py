@@ -63,7 +63,7 @@ class Postgres:
         )
         self._ready.clear()
         threading.Thread(target=self._read_log, args=(self.process.stderr,), daemon=True).start()
-        assert self._ready.wait(30), "PostgreSQL did not start"
+        assert self._ready.wait(120), "PostgreSQL did not start"
 
     def _read_log(self, log: IO[bytes]) -> None:
         with log:
@@ -74,7 +74,7 @@ class Postgres:
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         if self.process is not None:
             self.process.send_signal(how)
-            self.process.wait(30)
+            self.process.wait(60)
             self.process = None
 
     def url(self, database: str) -> str:

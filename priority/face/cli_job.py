@@ -165,8 +165,13 @@ def scale(
 ) -> None:
     """Change how many instances a job has; fewer kills those with the highest numbers."""
     with shell.client() as client:
-        done = [client.scale(ref, instances)]
-    _changed(done, json, f"has {instances} instances now")
+        done = client.scale(ref, instances)
+    if done["warnings"]:
+        from priority.face import show
+
+        for warning in done["warnings"]:
+            show.warn(warning)
+    _changed([done], json, f"has {instances} instances now")
 
 
 def _look_up(client: Client, refs: list[str]) -> None:

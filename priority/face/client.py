@@ -179,10 +179,10 @@ class Client:
         body = {"instances": None if instances is None else list(instances), "why": why}
         return cast("views.JobView", self._http.json("POST", _job(ref, "restart"), body))
 
-    def scale(self, ref: str, instances: int) -> views.JobView:
-        """To that many instances."""
+    def scale(self, ref: str, instances: int) -> views.Submitted:
+        """To that many instances; `warnings` as at a submission."""
         return cast(
-            "views.JobView", self._http.json("POST", _job(ref, "scale"), {"instances": instances}, repeatable=True)
+            "views.Submitted", self._http.json("POST", _job(ref, "scale"), {"instances": instances}, repeatable=True)
         )
 
     def explain(self, ref: str) -> views.ExplanationView:

@@ -246,6 +246,7 @@ FORECAST: dict[str, Any] = {
             "holding_after": {"cpus": 4},
         }
     ],
+    "warnings": [],
 }
 RISK: dict[str, Any] = {
     "job": "physics/devel/sim",

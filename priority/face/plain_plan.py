@@ -74,6 +74,7 @@ def forecast(found: Forecast) -> views.ForecastView:
         "displaced": [_displaced(one) for one in found.displaced],
         "cpu_s_lost": sum(one.lost for one in found.displaced) / CPU_S,
         "quota": [_quota(one) for one in found.quotas],
+        "warnings": list(found.warnings),
     }
 
 

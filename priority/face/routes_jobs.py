@@ -119,7 +119,7 @@ async def submit_jobs(request: Request) -> Response:
 
 
 def _parse_lines(body: bytes) -> tuple[JobSpec, ...]:
-    specs = []
+    specs: list[JobSpec] = []
     for line in body.splitlines():
         if line.strip():
             specs.append(parse(_ONE, line, f"jobs[{len(specs)}]"))
@@ -203,7 +203,8 @@ def restart_job(actor: Actor, service: Verbs, ref: JobRef, body: Annotated[Which
 
 def scale_job(actor: Actor, service: Verbs, ref: JobRef, body: Annotated[Scale, Depends(reads(Scale))]) -> Response:
     """More instances are admitted like a submission; fewer kills those with the highest numbers."""
-    return _now(service, service.jobs.scale(actor, ref, body.instances))
+    (now,) = service.jobs.look_again([service.jobs.scale(actor, ref, body.instances)])
+    return answer({**plain.job(now.job, now.states), "warnings": service.jobs.ceilings(now.job)})
 
 
 def _now(service: Service, job: Job) -> Response:
@@ -248,4 +249,6 @@ for _action, _endpoint, _summary, _body in (
     ("/restart", restart_job, "Begin it anew", "Which"),
     ("/scale", scale_job, "Change the number of its instances", "Scale"),
 ):
-    _both("POST", _action, _endpoint, summary=_summary, model=views.JobView, example=examples.JOB, body=_body)
+    _scaled = _body == "Scale"
+    _model, _example = (views.Submitted, examples.SUBMITTED) if _scaled else (views.JobView, examples.JOB)
+    _both("POST", _action, _endpoint, summary=_summary, model=_model, example=_example, body=_body)

@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.text import Text
 
+from priority.face.show import warn
 from priority.face.terminal import age, amount, out, prose, span, state, table
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def forecast(found: views.ForecastView) -> None:
     if found["displaced"]:
         _part(_displaced(found["displaced"]))
     _part(_quotas(found["quota"]))
+    for warning in found["warnings"]:
+        warn(warning)
 
 
 def _part(what: RenderableType) -> None:

@@ -48,7 +48,7 @@ class JobView(JobSummary):
 
 class Submitted(JobView):
     """A job as it was accepted. `warnings`: why it may wait for ever: no node that is known could hold it, or it asks
-    for more than its ceiling.
+    for more than its ceiling; or that it has less notice than it asks for.
     """
 
     warnings: list[str]
@@ -62,8 +62,8 @@ class JobPage(TypedDict):
 
 
 class Bulk(TypedDict):
-    """What became of a bulk submission: all of it. `warnings`: of jobs that no node that is known could hold, or that
-    ask for more than their ceiling.
+    """What became of a bulk submission: all of it. `warnings`: of jobs that no node that is known could hold, that ask
+    for more than their ceiling, or for longer notice than is given.
     """
 
     jobs: list[JobSummary]
@@ -402,7 +402,8 @@ class QuotaAfter(TypedDict):
 
 class ForecastView(TypedDict):
     """What would happen: all `starts`, all starts but some later (`starts-later`), some `waits`, or it is `refused`
-    with the problem that is in `refusal`. One line first, then where, whom it would displace, and the quotas after.
+    with the problem that is in `refusal`. One line first, then where, whom it would displace, the quotas after, and the
+    warnings with which it would be accepted.
     """
 
     verdict: str
@@ -414,6 +415,7 @@ class ForecastView(TypedDict):
     displaced: list[DisplacedView]
     cpu_s_lost: float
     quota: list[QuotaAfter]
+    warnings: list[str]
 
 
 class AtRiskView(TypedDict):

@@ -23,7 +23,7 @@ from priority.quota import Refused, admit
 from priority.resources import Resources, plain, show, times
 from priority.role import RoleSpec
 from priority.service.access import may, no_such
-from priority.service.largest import over_ceiling
+from priority.service.largest import over_ceiling, shortened
 from priority.service.parts import Parts
 from priority.task import State, Task, task_id
 
@@ -49,7 +49,7 @@ class Accepted:
     jobs: tuple[Job, ...]
     replayed: bool = False
     warnings: tuple[str, ...] = ()
-    """Which of them ask for more than their ceiling."""
+    """Which of them ask for more than their ceiling, or for longer notice than is given."""
 
 
 Answer = Accepted | PriorityError
@@ -174,7 +174,8 @@ class Admission:
         return Accepted(jobs, replayed=True, warnings=self._warnings(request))
 
     def _warnings(self, request: Submission) -> tuple[str, ...]:
-        return tuple(over_ceiling(request.specs, request.actor.name, self.roles, self.parts.tiers))
+        ceilings = over_ceiling(request.specs, request.actor.name, self.roles, self.parts.tiers)
+        return (*ceilings, *shortened(request.specs, self.parts.settings.notice_limit_s))
 
     def _check_names(self, spec: JobSpec, what: str) -> None:
         if spec.role not in self.roles:

@@ -15,6 +15,7 @@ from priority.reason import Reason
 from priority.resources import times
 from priority.service.access import may, no_such, visible_roles
 from priority.service.admission import Accepted, Admission, Answer, Submission, check, check_quota, first_attempts
+from priority.service.largest import over_ceiling
 from priority.service.ledger import Ledger, parts_of
 from priority.service.parts import Parts
 from priority.task import TERMINAL, State, Task, task_id
@@ -253,6 +254,11 @@ class Jobs:
             job = writer.job(job.uid) or job
         self._ring([job], last_event)
         return job
+
+    def ceilings(self, job: Job) -> Sequence[str]:
+        """A warning if it asks for more than its ceiling, as it may after `scale`."""
+        with self._parts.store.read() as reader:
+            return over_ceiling([job.spec], job.user, reader.roles({job.spec.role}), self._parts.tiers)
 
     def _grow(self, writer: Writer, ledger: Ledger, job: Job, instances: int) -> int:
         """Add instances; how many of them have to be counted and charged anew.

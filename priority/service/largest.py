@@ -1,5 +1,5 @@
-"""A warning for whoever submits what no node there is could ever hold, or more than its ceiling. It is accepted all the
-same: a node may come, and a quota may be raised.
+"""A warning for whoever submits what no node there is could ever hold, or more than its ceiling, or would have longer
+notice than is given. It is accepted all the same: a node may come, and a quota may be raised.
 
 The first is asked for every job that is submitted, so it costs a look into a dictionary: of each kind of request it is
 known whether one of the nodes would do, as they were some seconds ago. Before anybody is warned they are read anew.
@@ -141,6 +141,21 @@ def over_ceiling(
                 found.setdefault(why, []).append(index)
                 break
     return _told(specs, found)
+
+
+def shortened(specs: Sequence[JobSpec], limit_s: float) -> list[str]:
+    """A line for each job that asks for more time to end than any is given."""
+    found: dict[str, list[int]] = {}
+    for index, spec in enumerate(specs):
+        if spec.kill_grace > limit_s and "kill_grace" in spec.model_fields_set:
+            found.setdefault(_capped("kill_grace", spec.kill_grace, limit_s), []).append(index)
+        if spec.preempt.notice > limit_s and "notice" in spec.preempt.model_fields_set:
+            found.setdefault(_capped("preempt.notice", spec.preempt.notice, limit_s), []).append(index)
+    return _told(specs, found)
+
+
+def _capped(field: str, asked_s: float, limit_s: float) -> str:
+    return f"{field}: {asked_s:g} s are asked for, {limit_s:g} s are given (setting notice_limit_s)"
 
 
 def _over(spec: JobSpec, quota: Mapping[str, int], whose: str) -> str | None:

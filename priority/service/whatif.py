@@ -96,6 +96,8 @@ class Forecast:
     places: Sequence[Place] = ()
     displaced: Sequence[Displaced] = ()
     quotas: Sequence[QuotaAfter] = ()
+    warnings: Sequence[str] = ()
+    """What the submission would be accepted with."""
 
     @property
     def summary(self) -> str:
@@ -187,9 +189,10 @@ class WhatIf:
             # Admission only reads until it is told to write, and this one never is.
             admission = Admission.begin(parts, cast(Writer, reader), [request], now_us)
             try:
-                jobs = admission.admit(request).jobs
+                accepted = admission.admit(request)
             except (QuotaExceeded, Conflict) as refusal:
                 return Forecast(now_us, keys, refusal)
+            jobs = accepted.jobs
             truth = read_truth(reader, policy=read(parts.settings.policy, parts.tiers), now_us=now_us)
             roles = sorted({job.spec.role for job in jobs})
             use = {owner: held for role in roles for owner, held in reader.usage(role).items()}
@@ -204,7 +207,7 @@ class WhatIf:
         plan = make_plan(mirror.snapshot)
         displaced = [_displaced(question, one) for one in plan.preempt if one.preemptor in question.ours]
         quotas = _quotas(question, plan, use)
-        return Forecast(now_us, keys, None, self._places(question, plan), displaced, quotas)
+        return Forecast(now_us, keys, None, self._places(question, plan), displaced, quotas, accepted.warnings)
 
     def _places(self, question: _Question, plan: Plan) -> list[Place]:
         ours, now_us = question.ours, question.mirror.snapshot.now_us

@@ -218,19 +218,19 @@ def test_whoever_waits_for_the_turn_is_not_overtaken(tmp_path: Path) -> None:
     order: list[str] = []
 
     def wait() -> None:
-        with patient.take(30):
+        with patient.take(60):
             order.append("patient")
         taken.set()
 
-    with greedy.take(30):
+    with greedy.take(60):
         thread = threading.Thread(target=wait)
         thread.start()
         while greedy._queue._try():  # until the other one has the queue
             greedy._queue.let_go()
     for _ in range(3):
-        with greedy.take(30):
+        with greedy.take(60):
             order.append("greedy")
-    assert taken.wait(30)
+    assert taken.wait(60)
     thread.join()
     assert order[0] == "patient"
     greedy.close()
@@ -313,11 +313,11 @@ with open_store(sys.argv[1], wait_s=1.0).write() as writer:
     assert process.stdout is not None
     process.stdout.readline()
     process.send_signal(signal.SIGSTOP)
-    store = open_store(url, wait_s=20.0)
+    store = open_store(url, wait_s=60.0)
     with store.write() as writer:
         assert writer.users() == []
     process.send_signal(signal.SIGCONT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert b"Unavailable" in errors
     store.close()
 

@@ -15,7 +15,7 @@ from priority.service import largest
 from priority.service.jobs import Accepted, Submission
 from priority.service.largest import Largest
 
-from .world import ADA, BEN, World, node, spec
+from .world import ADA, BEN, ROOT, World, node, spec
 
 
 def warnings(world: World, *specs: Any) -> list[str]:
@@ -144,6 +144,31 @@ def test_what_asks_more_than_its_ceiling_never_starts(actor: User, job: dict[str
     assert isinstance(again, Accepted) and again.replayed and again.warnings == done.warnings
     world.settle()
     assert (never in world.service.explain(actor, done.jobs[0].uid).summary) == (line is not None)
+
+
+def test_longer_notice_than_is_given_is_said() -> None:
+    world = World([node("n1")], notice_limit_s=20.0)
+    asked = {"kill_grace": 3600, "preempt": {"notice": 77.5}}
+    (done,) = world.service.jobs.submit([Submission(ROOT, (spec("physics/devel/a", **asked),))])
+    assert isinstance(done, Accepted)
+    given = "20 s are given (setting notice_limit_s)"
+    assert done.warnings == (
+        f"kill_grace: 3600 s are asked for, {given}",
+        f"preempt.notice: 77.5 s are asked for, {given}",
+    )
+    (done,) = world.service.jobs.submit([Submission(ROOT, (spec("physics/devel/b"),))])
+    assert isinstance(done, Accepted) and done.warnings == (), "the default of 30 s was not asked for"
+
+
+def test_a_gang_over_its_ceiling_is_told_before_and_when_it_grows() -> None:
+    world = World([node("n1", 16)], roles=CEILINGS)
+    gang = spec("physics/devel/a", instances=7, gang=True)
+    (line,) = world.service.whatif.ask(BEN, [gang]).warnings
+    assert line.startswith("its gang of 7 asks for cpus 7 at once, but the ceiling of role physics")
+    small = world.submit(spec("physics/devel/b", instances=2, gang=True), actor=BEN)
+    assert world.service.jobs.ceilings(world.job(small)) == []
+    grown = world.service.jobs.scale(BEN, small.uid, 7)
+    assert world.service.jobs.ceilings(grown) == [line]
 
 
 def test_a_guarantee_is_no_ceiling_and_many_jobs_are_told_together() -> None:
