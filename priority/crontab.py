@@ -106,6 +106,9 @@ class CronReader(Protocol):
     def crons_of(self, keys: Collection[Key]) -> dict[Key, Cron]:
         """Of these keys, those under which there is one that is not deleted."""
 
+    def cron_names(self, keys: Collection[Key]) -> set[Key]:
+        """Which of these are keys of cron jobs that are not deleted."""
+
     def crons(self, query: CronQuery, limit: int, after: str | None = None) -> tuple[list[Cron], str | None]:
         """Newest first, and the cursor of the next page if there is one."""
 

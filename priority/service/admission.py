@@ -9,7 +9,7 @@ counted from memory. So 64 clients that ask for the last unit at once get one ye
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,6 +98,8 @@ class Admission:
     roles: dict[str, RoleSpec]
     taken: dict[tuple[str, str, str], str]
     """(role, tier, name) -> the uid of the job that is active under it."""
+    crons: Collection[tuple[str, str, str]]
+    """(role, tier, name) of cron jobs: no other job may have one."""
     jobs: list[Job] = field(default_factory=list)
     _use: dict[str, dict[Owner, Resources]] = field(default_factory=dict)
     _charges: dict[Owner, Resources] = field(default_factory=dict)
@@ -114,7 +116,7 @@ class Admission:
         roles = writer.roles({spec.role for request in requests for spec in request.specs})
         asked = {(request.specs[0].role, request.key) for request in requests if request.key}
         answers = writer.answered(asked) if asked else {}
-        return cls(parts, writer, now_us, roles, writer.active_jobs(keys), answers=answers)
+        return cls(parts, writer, now_us, roles, writer.active_jobs(keys), writer.cron_names(keys), answers=answers)
 
     def admit(self, request: Submission) -> Accepted:
         """One request; a refusal leaves nothing behind."""
@@ -180,6 +182,11 @@ class Admission:
     def _check_names(self, spec: JobSpec, what: str) -> None:
         if spec.role not in self.roles:
             raise no_such(f"role {spec.role}")
+        if (spec.role, spec.tier, spec.name) in self.crons:
+            raise Conflict(
+                f"{what}: {spec.key} is a cron job; `priority cron start {spec.key}` runs it now, or take another name",
+                key=spec.key,
+            )
         uid = self.taken.get((spec.role, spec.tier, spec.name))
         if uid is not None:
             raise Conflict(

@@ -10,6 +10,7 @@ from priority.errors import Deposed
 from priority.ports import Backend, Store, User
 from priority.queue import embedded
 from priority.service import explain, risk
+from priority.service.crons import Crons
 from priority.service.jobs import Jobs
 from priority.service.largest import Largest
 from priority.service.loop import Loop
@@ -38,6 +39,7 @@ class Service:
     preemptions: Preemptions
     whatif: WhatIf
     largest: Largest
+    crons: Crons
 
     def explain(self, actor: User, ref: str) -> explain.Explanation:
         """See `priority.service.explain.explain`."""
@@ -63,6 +65,7 @@ def assemble(parts: Parts) -> Service:
         Preemptions(parts),
         WhatIf(parts),
         Largest(parts),
+        Crons(parts),
     )
 
 

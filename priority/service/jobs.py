@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from priority import lifecycle
-from priority.errors import Conflict, Invalid, PriorityError
+from priority.errors import Conflict, Invalid, NotFound, PriorityError
 from priority.job import Job, JobState
 from priority.ports import Audit, Event, JobQuery, LogChunk, LogRequest, Page, Reader, User, Writer
 from priority.reason import Reason
@@ -169,11 +169,11 @@ class Jobs:
         if answered is not None:
             answered(found)
         if news is not None:
-            self._ring(*news)
+            self._parts.ring(*news)
         return found
 
     def _admit(self, requests: Sequence[Submission], good: Iterable[int], answers: dict[int, Answer]) -> News:
-        """One transaction; the jobs that it made and the last event, for `_ring`."""
+        """One transaction; the jobs that it made and the last event, for `Parts.ring`."""
         with self._parts.store.write() as writer:
             now_us = self._parts.clock.now_us()
             admission = Admission.begin(self._parts, writer, [requests[index] for index in good], now_us)
@@ -220,7 +220,7 @@ class Jobs:
             last_event = ledger.write()
             writer.audit(_audit(actor, f"job.{verb}", job, now_us, after={"instances": which, "why": why}))
             job = writer.job(job.uid) or job
-        self._ring([job], last_event)
+        self._parts.ring([job], last_event)
         return job
 
     def scale(self, actor: User, ref: str, instances: int) -> Job:
@@ -238,6 +238,11 @@ class Jobs:
             before = job.spec.instances
             if instances == before:
                 return job
+            if job.tick_us is not None:
+                raise Conflict(
+                    f"{job.spec.key} is a run of a cron job, which says how large it is: submit the cron job again",
+                    job=job.uid,
+                )
             ledger = Ledger(writer, now_us, writer.active_tasks(jobs=[job.uid]), {job.uid: job})
             added = 0
             if instances < before:
@@ -252,7 +257,7 @@ class Jobs:
             sides = {"before": {"instances": before}, "after": {"instances": instances}}
             writer.audit(_audit(actor, "job.scale", job, now_us, **sides))
             job = writer.job(job.uid) or job
-        self._ring([job], last_event)
+        self._parts.ring([job], last_event)
         return job
 
     def ceilings(self, job: Job) -> Sequence[str]:
@@ -284,17 +289,6 @@ class Jobs:
             writer.charge({owner: ask})
         return added
 
-    def _ring(self, jobs: Iterable[Job], last_event: int | None) -> None:
-        """After the commit: tell the scheduler and who watches events. Losing this costs latency, nothing else.
-
-        One call for all, by the highest tier among them: what was committed together is decided together. Told apart,
-        a lower tier might start, only to give way to a higher one of the same request a moment later.
-        """
-        tiers = self._parts.tiers
-        ranked = sorted(jobs, key=lambda job: -tiers[job.spec.tier].rank)
-        if ranked:
-            self._parts.queue.ring(ranked[0].spec.tier, [job.uid for job in ranked], last_event)
-
 
 # --- finding -----------------------------------------------------------------------------------------------------
 
@@ -306,6 +300,8 @@ def find_job(reader: Reader, actor: User, ref: str) -> Job:
     if len(pieces) == 3:
         # a role that is hidden is not even asked for
         job = reader.latest_job(*pieces) if may(actor, pieces[0]) else None
+        if job is None and may(actor, pieces[0]) and reader.cron_names([(pieces[0], pieces[1], pieces[2])]):
+            raise NotFound(f"{ref} is a cron job that has not run yet: see `priority cron show {ref}`")
     elif len(pieces) == 1:
         job = reader.job(ref)
     if job is None or not may(actor, job.spec.role):

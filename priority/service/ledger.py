@@ -26,7 +26,8 @@ from priority.job import Job
 from priority.lifecycle import Effect, Event, Move
 from priority.ports import Fate, PreemptionRecord, TaskChange, Writer
 from priority.reason import Reason
-from priority.resources import times
+from priority.resources import Resources, times
+from priority.service.reserve import given_back
 from priority.task import ACTIVE, DYING, TERMINAL, State, Task, task_id
 
 KINDS: Mapping[State, str] = {state: f"task.{state}" for state in State} | {State.STARTING: "task.placed"}
@@ -157,11 +158,17 @@ class Ledger:
         return writer.emit(self._events) if self._events else None
 
     def _settle(self) -> None:
-        deltas: dict[tuple[str, str, str], dict[str, int]] = {}
-        for uid, counts in self._ended.items():
+        deltas: dict[tuple[str, str, str], Resources] = {}
+        ended = {uid: sum(counts.values()) for uid, counts in self._ended.items()}
+        runs = [(self.jobs[uid], count) for uid, count in ended.items() if self.jobs[uid].tick_us is not None]
+        if runs:
+            deltas = given_back(self._writer, runs)
+        for uid, count in ended.items():
             job = self.jobs[uid]
+            if job.tick_us is not None:
+                continue
             delta = deltas.setdefault((job.spec.role, job.spec.tier, job.user), {})
-            for name, amount in times(job.spec.resources, -sum(counts.values())).items():
+            for name, amount in times(job.spec.resources, -count).items():
                 delta[name] = delta.get(name, 0) + amount
         self._writer.charge(deltas)
         for uid in self._writer.tally(self._ended, self.now_us):

@@ -1,8 +1,8 @@
 """The scheduler as a process: it waits for the leadership, then for news, and never looks without a reason.
 
-Three threads beside the loop: one for each of what comes (queue, backend), which only put it into the inbox, and one
-that renews the leadership, so that a long round does not lose it. A standby listens to nothing: what it took
-from the streams would be missing to the leader.
+Four threads beside the loop: one for each of what comes (queue, backend), which only put it into the inbox; one that
+renews the leadership, so that a long round does not lose it; and the ticker of the cron jobs. A standby listens to
+nothing: what it took from the streams would be missing to the leader.
 
 A restart on the same state folder need not wait until the dead leader's lease has run out. Whoever schedules for
 a folder holds a lock on a file in it and has written its name there before it led; the kernel lets go of the lock
@@ -25,6 +25,7 @@ from priority.errors import Unavailable
 from priority.service.parts import Parts
 from priority.service.record import FOLDER, Recorder
 from priority.service.scheduler import Scheduler
+from priority.service.ticker import Ticker
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class Loop:
             self._begin("queue", lambda: listen.queue.listen(self.scheduler.call))
             self._begin("backend", lambda: listen.backend.listen(self.scheduler.report))
             self._begin("renewal", self._renew)
+            self._begin("ticker", self._tick)
             try:
                 self._rounds()
             finally:
@@ -108,6 +110,17 @@ class Loop:
                 self.scheduler.renew()
             except Unavailable as error:
                 log.warning("the leadership was not renewed: %s", error)
+
+    def _tick(self) -> None:
+        """Beside the rounds: a long one must not make a cron job late."""
+        ticker = Ticker(self._parts, lambda: self.scheduler.epoch)
+        while not self.stop.is_set():
+            try:
+                pause_s = ticker.step()
+            except Unavailable as error:
+                log.warning("the database does not answer, cron jobs are looked at again: %s", error)
+                pause_s = _DATABASE_PAUSE_S
+            self.stop.wait(pause_s)
 
     def _begin(self, name: str, work: Callable[[], None]) -> None:
         def guarded() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from priority.job import Job
 from priority.ports import Backend, Clock, Queue, Store
 from priority.service.clock import SystemClock
 from priority.service.ids import NewId, new_id
@@ -32,6 +33,18 @@ class Parts:
         self.queue.close()
         self.backend.close()
         self.store.close()
+
+    def ring(self, jobs: Iterable[Job], last_event: int | None) -> None:
+        """After the commit: tell the scheduler and who watches events. Losing this costs latency, nothing else.
+
+        One call for all, by the highest tier among them: what was committed together is decided together. Told apart,
+        a lower tier might start, only to give way to a higher one of the same request a moment later.
+        """
+        ranked = sorted(jobs, key=lambda job: -self.tiers[job.spec.tier].rank)
+        if ranked:
+            self.queue.ring(ranked[0].spec.tier, [job.uid for job in ranked], last_event)
+        elif last_event is not None:
+            self.queue.publish(last_event)
 
     def ring_all(self) -> None:
         """Tell the scheduler that roles or nodes have changed."""

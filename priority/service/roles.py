@@ -7,9 +7,10 @@ writer at a time, so two admins who edit at once each see the other's work, or a
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from priority.crontab import CronQuery
 from priority.document import shown
 from priority.errors import Conflict, Invalid
 from priority.job import JobState
@@ -19,6 +20,8 @@ from priority.quota import lowered_below_use, oversold
 from priority.resources import Resources, minus, plain, show, total
 from priority.role import Change, MemberSpec, RoleSpec, check_tiers, diff
 from priority.service.access import may, no_such, visible_roles
+from priority.service.crons import delete
+from priority.service.firing import Firing
 from priority.service.parts import Parts
 from priority.tier import Tier
 
@@ -26,7 +29,18 @@ AuditPage = tuple[list[Audit], str | None]
 
 ACTIONS = (
     *("role.make", "role.change", "role.drop", "quota.set", "user.make", "token.make", "token.revoke"),
-    *("job.submit", "job.kill", "job.restart", "job.scale", "node.drain", "node.undrain", "node.forget", "plan.refuse"),
+    *(
+        "job.submit",
+        "job.kill",
+        "job.restart",
+        "job.scale",
+        "cron.submit",
+        "cron.suspend",
+        "cron.resume",
+        "cron.start",
+        "cron.delete",
+    ),
+    *("node.drain", "node.undrain", "node.forget", "plan.refuse"),
 )
 """Everything that is audited."""
 Usage = Mapping[tuple[str, str, str], Resources]
@@ -45,13 +59,16 @@ class QuotaLine:
     """What instances that have not ended ask for."""
     holding: Resources
     """What tasks on nodes hold right now."""
+    reserved: Resources = field(default_factory=dict)
+    """Of the use, what is kept for cron jobs of which no run goes on."""
     guarantee: bool = False
     """Whether the quota is held against what is asked for (`use`), waiting or not, or against `holding`: a ceiling."""
 
     @property
     def waiting(self) -> Resources:
         """What instances ask for that hold nothing yet."""
-        return {name: amount for name, amount in minus(self.use, self.holding).items() if amount > 0}
+        waiting = minus(self.use, total((self.holding, self.reserved)))
+        return {name: amount for name, amount in waiting.items() if amount > 0}
 
     @property
     def left(self) -> Resources | None:
@@ -167,7 +184,7 @@ class Roles:
             roles = reader.roles()
             if role is not None and role not in roles:
                 raise no_such(f"role {role}")
-            use, holding = reader.usage(role), reader.holding(role)
+            use, holding, reserved = reader.usage(role), reader.holding(role), reader.reserved(role)
             capacity = _capacity(reader)
         guarantees = {
             name: quota
@@ -177,7 +194,11 @@ class Roles:
         }
         visible = visible_roles(actor)
         shown = [name for name in roles if (role is None or name == role) and (visible is None or name in visible)]
-        lines = [line for name in sorted(shown) for line in _lines(name, roles[name], self._parts.tiers, use, holding)]
+        lines = [
+            line
+            for name in sorted(shown)
+            for line in _lines(name, roles[name], self._parts.tiers, (use, holding, reserved))
+        ]
         return QuotaView(tuple(lines), tuple(oversold(guarantees, capacity)))
 
     def audits(
@@ -232,6 +253,7 @@ class Roles:
             if name in after:
                 writer.put_role(name, after[name])
             else:
+                self._drop_crons(writer, name, actor, now_us)
                 writer.drop_role(name)
             action = _action(name, before, after, changes)
             writer.audit(
@@ -248,6 +270,18 @@ class Roles:
             )
         writer.emit(_events(changes, actor, now_us))
         return changes
+
+    def _drop_crons(self, writer: Writer, role: str, actor: User, now_us: int) -> None:
+        """By force: those of a role that is deleted go with it; their history stays."""
+        after = None
+        while True:
+            crons, after = writer.crons(CronQuery(roles=[role]), 1000, after)
+            firing = Firing(self._parts, writer, now_us, crons)
+            for cron in crons:
+                delete(firing, cron.uid, actor, "its role was deleted")
+            firing.write()
+            if after is None:
+                return
 
     def _announce(self, changes: list[Change]) -> None:
         if changes:
@@ -273,6 +307,11 @@ def _check_use(
         if active:
             raise Conflict(
                 f"role {name} has active jobs, such as {active[0].spec.key}; end them first, or force it", role=name
+            )
+        crons, _ = reader.crons(CronQuery(roles=[name]), 1)
+        if crons:
+            raise Conflict(
+                f"role {name} has cron jobs, such as {crons[0].spec.key}; delete them first, or force it", role=name
             )
         return
     usage = reader.usage(name)
@@ -318,8 +357,11 @@ def _capacity(reader: Reader) -> Resources:
     return total(record.node.capacity for record in reader.nodes() if record.node.state is not NodeState.DOWN)
 
 
-def _lines(role: str, spec: RoleSpec, tiers: Mapping[str, Tier], use: Usage, holding: Usage) -> Iterable[QuotaLine]:
+def _lines(
+    role: str, spec: RoleSpec, tiers: Mapping[str, Tier], uses: tuple[Usage, Usage, Usage]
+) -> Iterable[QuotaLine]:
     """The role's own line in each tier that it has a quota or work in, and then one for each such user."""
+    use, holding, reserved = uses
     owners = use.keys() | holding.keys()
     for tier, kind in tiers.items():
         users = {user for its_role, its_tier, user in owners if (its_role, its_tier) == (role, tier)}
@@ -333,13 +375,15 @@ def _lines(role: str, spec: RoleSpec, tiers: Mapping[str, Tier], use: Usage, hol
             spec.quota.get(tier),
             total(use.get((role, tier, user), {}) for user in users),
             total(holding.get((role, tier, user), {}) for user in users),
+            total(reserved.get((role, tier, user), {}) for user in users),
             guarantee=not kind.preemptible,
         )
         for user in sorted(users):
             owner = (role, tier, user)
             quota = spec.users[user].quota.get(tier) if user in spec.users else None
             guarantee = not kind.preemptible
-            yield QuotaLine(role, tier, user, quota, use.get(owner, {}), holding.get(owner, {}), guarantee)
+            held = use.get(owner, {}), holding.get(owner, {}), reserved.get(owner, {})
+            yield QuotaLine(role, tier, user, quota, *held, guarantee)
 
 
 def _action(name: str, before: Mapping[str, RoleSpec], after: Mapping[str, RoleSpec], changes: Iterable[Change]) -> str:

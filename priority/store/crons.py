@@ -80,6 +80,14 @@ class CronReads:
             found += map(cron_of, self._session.fetch(CRON, f"crons WHERE {_DELETED} AND {where}", *params))
         return {cron.key: cron for cron in found}
 
+    def cron_names(self, keys: Collection[Key]) -> set[Key]:
+        """See `CronReader`."""
+        found: set[Key] = set()
+        for where, *params in self._under(keys):
+            names = self._session.fetch(("role", "tier", "name"), f"crons WHERE {_DELETED} AND {where}", *params)
+            found.update((role, tier, name) for role, tier, name in names)
+        return found
+
     def crons(self, query: CronQuery, limit: int, after: str | None = None) -> tuple[list[Cron], str | None]:
         """See `CronReader`."""
         wheres: list[tuple[Any, ...]] = [(_DELETED,) if query.state is None else ("state = ?", query.state.value)]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
-from priority.job import JobState
+from priority.cron import Outcome
+from priority.crontab import Cron, CronQuery, Tick
+from priority.job import Job, JobState
 from priority.lifecycle import TABLE
 from priority.ports import Event, JobQuery, Page, PreemptionQuery, PreemptionRecord
+from priority.quota import largest
 from priority.resources import shortfall, times, total
 from priority.service.ledger import KINDS, next_id
 from priority.task import ACTIVE, PLACED, TERMINAL, State, Task
@@ -20,7 +23,7 @@ STATES = {kind: state.value for state, kind in KINDS.items()}
 class Checkers:
     """Kept over a run: the event log is replayed as it grows."""
 
-    def __init__(self, world: World, forced: bool = False) -> None:
+    def __init__(self, world: World, forced: bool = False, loose: bool = False) -> None:
         self._world = world
         self._seen = 0
         self._state: dict[str, str] = {}
@@ -28,6 +31,7 @@ class Checkers:
         self._epoch = 0
         self._withdrawn: set[str] = set()
         self._forced = forced
+        self._loose = loose
 
     def check(self) -> None:
         with self._world.store.read() as reader:
@@ -36,6 +40,8 @@ class Checkers:
             tasks = [task for job in jobs.values() for task in reader.tasks(job.uid, Page(100_000))[0]]
             usage, roles = reader.usage(), reader.roles()
             nodes = {record.node.name: record.node for record in reader.nodes()}
+            crons = [*reader.crons(CronQuery(), 10_000)[0]]
+            ticks = {cron.uid: reader.ticks(cron.uid, 100_000)[0] for cron in crons}
             preemptions, _ = reader.preemptions(PreemptionQuery(), Page(100_000))
         self._ledger(preemptions, {task.id: task for task in tasks})
         self._replay(events, {task.id: task for task in tasks})
@@ -49,7 +55,10 @@ class Checkers:
         for job in jobs.values():
             assert job.active == active[job.uid], f"{job.spec.key} counts {job.active}, has {active[job.uid]}"
             assert (job.state is JobState.ACTIVE) == (job.active > 0), job.spec.key
-            charged[job.spec.role, job.spec.tier, job.user].append(times(job.spec.resources, job.active))
+            if job.tick_us is None:
+                charged[job.spec.role, job.spec.tier, job.user].append(times(job.spec.resources, job.active))
+        for owner, amounts in self._crons(crons, ticks, jobs):
+            charged[owner].append(amounts)
         # C4: what is charged is what is there, and prod is within its quota
         for owner in charged.keys() | usage.keys():
             mine = {name: amount for name, amount in usage.get(owner, {}).items() if amount}
@@ -69,6 +78,42 @@ class Checkers:
             assert shortfall(total(amounts), nodes[name].capacity) == {}, f"{name} holds {total(amounts)}"
         # C3: the witness
         assert self._world.backend.violations == []
+
+    def _crons(
+        self, crons: list[Cron], ticks: dict[str, list[Tick]], jobs: dict[str, Job]
+    ) -> list[tuple[tuple[str, str, str], dict[str, int]]]:
+        """What cron jobs are charged; and what is written down of a tick is so, of each once (the key sees to that)."""
+        runs: dict[tuple[str, str, str, str], list[dict[str, int]]] = defaultdict(list)
+        for job in jobs.values():
+            if job.tick_us is not None:
+                owner = (job.spec.role, job.spec.tier, job.spec.name, job.user)
+                runs[owner].append(times(job.spec.resources, job.active))
+        reserves = {(*cron.key, cron.user): cron.reserve for cron in crons}
+        for cron in crons:
+            going = [one for one in jobs.values() if one.spec.key == cron.spec.key and one.state is JobState.ACTIVE]
+            assert len(going) <= 1 or cron.spec.collision == "allow" or self._loose, f"{cron.spec.key} runs twice"
+            for tick in ticks[cron.uid]:
+                assert (tick.job is not None) == (tick.outcome is Outcome.STARTED), tick
+                assert tick.at_us >= tick.tick_us or tick.by is not None, f"{tick} was before its time"
+                if tick.job is not None:
+                    assert jobs[tick.job].tick_us == tick.tick_us, tick
+                    assert jobs[tick.job].submitted_us >= tick.tick_us or tick.by is not None, tick
+                else:
+                    assert tick.reason is not None, tick
+            started = [tick.job for tick in ticks[cron.uid] if tick.job is not None]
+            assert len(started) == len(set(started))
+        made = {tick.job for some in ticks.values() for tick in some}
+        live = {cron.key for cron in crons}
+        for job in jobs.values():
+            if job.tick_us is not None and (job.spec.role, job.spec.tier, job.spec.name) in live:
+                assert job.uid in made, f"{job.spec.key} is a run without a tick"
+        return [
+            (
+                (role, tier, user),
+                largest(reserves.get((role, tier, name, user), {}), total(runs[role, tier, name, user])),
+            )
+            for role, tier, name, user in runs.keys() | reserves.keys()
+        ]
 
     def _ledger(self, preemptions: list[PreemptionRecord], tasks: dict[str, Task]) -> None:
         """Every victim is in the ledger once, and what is said of its preemptor is true of it."""
