@@ -106,8 +106,8 @@ def _refuse_circles(rules: Sequence[Rule], after: Sequence[frozenset[int]]) -> N
 
 
 def expand(workflow: Workflow, read: Callable[[str, str], Workflow], depth: int = 0) -> Workflow:
-    """Each sub-makeflow replaced by its own rules: all of them wait for what the rule waited for, and who waited for
-    the rule waits for those that end it. `read(file, folder)` gives the workflow of a file.
+    """Each sub-makeflow replaced by its own rules: those that begin it wait for what the rule waited for, and who
+    waited for the rule waits for those that end it. `read(file, folder)` gives the workflow of a file.
     """
     rules: list[Rule] = []
     after: list[frozenset[int]] = []
@@ -128,7 +128,7 @@ def expand(workflow: Workflow, read: Callable[[str, str], Workflow], depth: int 
         inner = expand(read(rule.makeflow, rule.folder), read, depth + 1)
         begin = len(rules)
         rules += [replace(one, folder=_below(rule.folder, one.folder)) for one in inner.rules]
-        after += [before | {begin + first for first in firsts} for firsts in inner.after]
+        after += [frozenset(begin + first for first in firsts) or before for firsts in inner.after]
         followed = {first for firsts in inner.after for first in firsts}
         last = frozenset(begin + one for one in range(len(inner.rules)) if one not in followed)
         ends[index] = last or before
@@ -212,7 +212,7 @@ class _Reader:
         rule = replace(self.open, command=self._expand(text, quoted=True), local=local, environment=dict(self.own))
         if text.split()[0] == "MAKEFLOW":
             rule = self._sub(rule)
-        self.rules.append(replace(rule, category=self.own.get("CATEGORY", rule.category)))
+        self.rules.append(replace(rule, category=_bare(self.own.get("CATEGORY", rule.category))))
         self.open = None
 
     def _sub(self, rule: Rule) -> Rule:
@@ -250,13 +250,14 @@ class _Reader:
         ours, name, sign, given = match.groups()
         if ours and self.open is None:
             raise self.bad(f"@{name} is a variable of a rule; it stands between the rule's files and its command")
-        value = _bare(self._expand(_without_comment(given).strip()))
+        value = self._expand(_without_comment(given).strip())
         scope = self.own if ours else self.variables[self.category]
         if sign == "+=" and (before := self._find(name)) is not None:
             value = f"{before} {value}"
         if name in _RESOURCES:
             self._amount(name, value)
         if name == "CATEGORY" and not ours:
+            value = _bare(value)
             if not value:
                 raise self.bad("CATEGORY has no name")
             self.category = value
@@ -266,7 +267,7 @@ class _Reader:
 
     def _amount(self, name: str, value: str) -> float:
         try:
-            amount = float(value)
+            amount = float(_bare(value))
         except ValueError:
             amount = -1.0
         if not 0 <= amount < 2**53:
@@ -289,7 +290,7 @@ class _Reader:
                 amounts[field_name] = self._amount(name, value)
         wall_s = amounts.pop("wall_s", None)
         found = {name: self._find(name, rule.category, own) for name in sorted(self.exported)}
-        exported = {name: value for name, value in found.items() if value is not None}
+        exported = {name: _bare(value) for name, value in found.items() if value is not None}
         return replace(rule, resources=amounts, wall_s=wall_s, environment=exported)
 
     def _files(self, text: str) -> tuple[str, ...]:
@@ -322,9 +323,8 @@ class _Reader:
         out, at, quote = "", 0, ""
         while at < len(text):
             letter = text[at]
-            if letter == "\\" and at + 1 < len(text) and quote != "'":
-                following = text[at + 1]
-                out += following if following == "$" and quoted else letter + following
+            if letter == "\\" and at + 1 < len(text) and (quoted or quote != "'"):
+                out += _escaped(text[at + 1], quote) if quoted else text[at : at + 2]
                 at += 2
                 continue
             if letter in "\"'" and quote in ("", letter):
@@ -356,6 +356,15 @@ class _Reader:
         if value is None:
             raise self.bad(f"variable {name} has not been set")
         return value, after
+
+
+def _escaped(letter: str, quote: str) -> str:
+    """Makeflow takes the backslashes of a command for its own. Those that keep a string together are left to the
+    shell.
+    """
+    if quote == '"':
+        return {"n": "\n", "t": "\t"}.get(letter, "\\" + letter if letter in '"\\' else letter)
+    return letter
 
 
 def _logical(text: str) -> Iterator[tuple[int, str]]:
