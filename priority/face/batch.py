@@ -2,6 +2,10 @@
 
 One thread writes. While it commits, new requests gather; when it is done it takes all of them at once. So one client
 waits for its own commit only, and a hundred clients share the cost of one.
+
+Clients that each send their next request upon an answer would fall into two halves that take turns, and pay two
+commits where one would do. So once a batch is written the next one waits for those who have just been answered, if
+there are some; at most `GATHER_S`. (PostgreSQL knows it as `commit_delay` and `commit_siblings`.)
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ import asyncio
 import logging
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
@@ -22,6 +27,12 @@ BATCH_JOBS = 2_000
 
 WAITING_JOBS = 20_000
 """So many jobs at most wait for it: beyond that the answer is 503 at once."""
+
+GATHER_S = 0.005
+"""So long at most a batch waits for more. Its clients would otherwise wait for the commit before theirs."""
+
+GATHER_MIN = 4
+"""Of fewer at once nobody waits for another."""
 
 _log = logging.getLogger(__name__)
 
@@ -43,8 +54,13 @@ class Submitter:
 
     def __init__(self, submit: Submit) -> None:
         self._submit = submit
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._waiting: deque[_Waiting] = deque()
         self._jobs_waiting = 0
+        self._batches: queue.SimpleQueue[list[_Waiting] | None] = queue.SimpleQueue()
+        self._writing = False
+        self._expected = 0
+        """So many requests are worth waiting for, until `_patience` ends."""
+        self._patience: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="submitter", daemon=True)
 
@@ -55,7 +71,11 @@ class Submitter:
 
     def stop(self) -> None:
         """What waits is still written; blocks until it is."""
-        self._queue.put(None)
+        if self._patience is not None:
+            self._patience.cancel()
+        self._batches.put(list(self._waiting))
+        self._waiting.clear()
+        self._batches.put(None)
         self._thread.join(timeout=10)
 
     async def submit(self, submission: Submission) -> Accepted:
@@ -66,30 +86,55 @@ class Submitter:
         self._jobs_waiting += size
         assert self._loop is not None
         future: asyncio.Future[Accepted] = self._loop.create_future()
-        self._queue.put((submission, future))
+        self._waiting.append((submission, future))
+        self._go_on()
         try:
             return await future
         finally:
             self._jobs_waiting -= size
 
+    def _go_on(self) -> None:
+        """Have the next batch written, unless one is being written or more are about to come."""
+        if self._writing or len(self._waiting) < max(1, self._expected):
+            return
+        batch: list[_Waiting] = []
+        jobs = 0
+        while self._waiting and jobs < BATCH_JOBS:
+            batch.append(self._waiting.popleft())
+            jobs += len(batch[-1][0].specs)
+        self._writing = True
+        self._batches.put(batch)
+
+    def _answered(
+        self, futures: Sequence[asyncio.Future[Accepted]], answers: Sequence[Accepted | BaseException]
+    ) -> None:
+        """A batch is on disk, or refused; those who sent it may come again."""
+        self._expected = len(futures) + len(self._waiting)
+        _resolve(futures, answers)
+
+    def _written(self) -> None:
+        """The thread is free."""
+        assert self._loop is not None
+        self._writing = False
+        if self._patience is not None:
+            self._patience.cancel()
+        if self._expected >= GATHER_MIN:
+            self._patience = self._loop.call_later(GATHER_S, self._enough)
+        else:
+            self._expected = 0
+        self._go_on()
+
+    def _enough(self) -> None:
+        self._expected = 0
+        self._go_on()
+
     def _run(self) -> None:
-        ended = False
-        while not ended:
-            batch: list[_Waiting] = []
-            one = self._queue.get()
-            jobs = 0
-            while one is not None:
-                batch.append(one)
-                jobs += len(one[0].specs)
-                if jobs >= BATCH_JOBS:
-                    break
-                try:
-                    one = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-            ended = one is None
+        assert self._loop is not None
+        while (batch := self._batches.get()) is not None:
             if batch:
                 self._write(batch)
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._written)
 
     def _write(self, batch: list[_Waiting]) -> None:
         told = False
@@ -117,7 +162,7 @@ class Submitter:
     def _tell(self, futures: Sequence[asyncio.Future[Accepted]], answers: Sequence[Accepted | BaseException]) -> None:
         assert self._loop is not None
         with suppress(RuntimeError):  # the loop has ended: nobody waits any more
-            self._loop.call_soon_threadsafe(_resolve, futures, answers)
+            self._loop.call_soon_threadsafe(self._answered, futures, answers)
 
 
 def _resolve(futures: Sequence[asyncio.Future[Accepted]], answers: Sequence[Accepted | BaseException]) -> None:

@@ -159,6 +159,67 @@ def test_those_who_come_meanwhile_share_one_transaction() -> None:
     assert sum(sizes) == 6 and len(sizes) <= 3
 
 
+def test_clients_that_come_again_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight that send their next request upon an answer share every transaction but the first."""
+    monkeypatch.setattr(batch, "GATHER_S", 60.0)
+    sizes: list[int] = []
+
+    def submit(requests: Sequence[Submission], answered: Answered) -> None:
+        sizes.append(len(requests))
+        answered([Accepted(()) for _ in requests])
+
+    async def main() -> None:
+        submitter = Submitter(submit)
+        submitter.start()
+        enough = asyncio.Event()
+
+        async def client(name: str) -> None:
+            while len(sizes) < 6:
+                await submitter.submit(submissions(name)[0])
+                await asyncio.sleep(0)
+            enough.set()
+
+        clients = [asyncio.ensure_future(client(name)) for name in "abcdefgh"]
+        await enough.wait()
+        submitter.stop()
+        for one in clients:
+            one.cancel()
+
+    asyncio.run(main())
+    assert sizes[1:6] == [8] * 5
+
+
+def test_nobody_is_waited_for_longer_than_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "GATHER_S", 0.0)
+    assert len(run_batches(lambda requests, answered: answered([Accepted(()) for _ in requests]), *"abcdef")) == 6
+
+    async def main() -> None:
+        submitter = Submitter(lambda requests, answered: answered([Accepted(()) for _ in requests]))
+        submitter.start()
+        await asyncio.gather(*(submitter.submit(one) for one in submissions(*"abcdef")))
+        for one in submissions(*"abc"):
+            await submitter.submit(one)
+        submitter.stop()
+
+    asyncio.run(main())
+
+
+def test_what_still_waits_for_others_is_written_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "GATHER_S", 60.0)
+
+    async def main() -> None:
+        submitter = Submitter(lambda requests, answered: answered([Accepted(()) for _ in requests]))
+        submitter.start()
+        first = [asyncio.ensure_future(submitter.submit(one)) for one in submissions(*"abcdef")]
+        await first[0]
+        late = asyncio.ensure_future(submitter.submit(submissions("late")[0]))
+        await asyncio.sleep(0)
+        submitter.stop()
+        assert [await one for one in (*first, late)] == [Accepted(())] * 7
+
+    asyncio.run(main())
+
+
 def test_each_gets_the_answer_to_its_own_request() -> None:
     def submit(requests: Sequence[Submission], answered: Answered) -> None:
         answered([QuotaExceeded("no") if one.specs[0].name == "b" else Accepted((), True) for one in requests])
