@@ -113,6 +113,7 @@ class Retrace:
             notice_us=notice_us,
             failures=failures,
             max_failures=-1,
+            at_once=claim.at_once,
             job=claim.job,
         )
 

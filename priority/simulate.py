@@ -19,24 +19,29 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import count
 
+from priority import due
 from priority.claim import DYING, Claim
 from priority.crowd import SHOWN, Crowd, Key
 from priority.fairness import Shares
 from priority.herd import rule, work_lost
 from priority.history import Attempt, Cluster, History, Loss, Outcome, Wait
+from priority.lately import Lately
 from priority.lifecycle import backoff_s
 from priority.plan import Plan, make_plan
+from priority.policy import HOUR_US
 from priority.quota import Refused, admit
 from priority.resources import Resources, minus, times, total
 from priority.snapshot import Snapshot
 from priority.trace import Work, micros
 
-LOOK_AGAIN_US = 60_000_000
-"""With settings of policy, feasibility may change with time alone: so often something that waits is looked at again."""
+LOOK_AGAIN_US, LOOK_SOON_US = 60_000_000, 1_000_000
+"""With settings of policy, feasibility may change with time alone: so often what waits is looked at again, at least and
+at most.
+"""
 
 _TELL_EVERY = 500
 
@@ -58,6 +63,8 @@ class _Run:
     attempts: int = 0
     fails: bool = False
     """Whether this attempt will fail."""
+    gone: bool = False
+    """Was preempted, and has not started again."""
 
 
 @dataclass(slots=True)
@@ -95,6 +102,7 @@ class Simulation:
         self._crowd = Crowd(shown, cluster.roles)
         self._events: list[tuple[int, int, int, _Run | None, int]] = []
         self._number = count()
+        self._lately = Lately()
         self._use: dict[tuple[str, ...], Resources] = {}
         self._present: set[str] = set()
         """Those of the crowd that are in the snapshot, waiting."""
@@ -156,6 +164,7 @@ class Simulation:
                 since_us=now_us,
                 constraints=work.constraints,
                 gang=work.id if work.gang else None,
+                at_once=work.at_once,
             )
             self._runs[name] = _Run(name, index, claim, now_us)
             if claim.gang is not None:
@@ -199,9 +208,16 @@ class Simulation:
         self._leave_node(run, now_us, Outcome.PREEMPTED)
         if self._works[run.work].requeue:
             run.ready_us = run.claim.since_us
+            self._count_gone(run, 1)
             self._enter(run)
         else:
             self._settle(run, Outcome.PREEMPTED)
+
+    def _count_gone(self, run: _Run, count: int) -> None:
+        """Preempted and dead, it waits for a node; or (-1) it has one again."""
+        if self._cluster.policy:
+            run.gone = count > 0
+            self._lately.gone((run.claim.role, run.claim.job), count)
 
     def _leave_node(self, run: _Run, now_us: int, outcome: Outcome) -> None:
         claim = self.snapshot.task(run.id)
@@ -240,6 +256,8 @@ class Simulation:
             since_us=now_us,
             constraints=claim.constraints,
             gang=claim.gang,
+            at_once=claim.at_once,
+            preempted_us=claim.preempted_us,
         )
 
     # --- admission ---
@@ -325,7 +343,9 @@ class Simulation:
             self._next_round_us = now_us + self._every_us
             self._round(now_us)
             if self._cluster.policy and self._events and self._crowd.kinds:
-                self._look_at(now_us + LOOK_AGAIN_US)
+                moments = due.next_us(self.snapshot), self._lately.next_us(), now_us + LOOK_AGAIN_US
+                soon_us = min(at_us for at_us in moments if at_us is not None)
+                self._look_at(max(soon_us, now_us + LOOK_SOON_US))
 
     def _look_at(self, at_us: int) -> None:
         if not self._looking:
@@ -333,6 +353,10 @@ class Simulation:
             self._later(at_us, _LOOK, None)
 
     def _round(self, now_us: int) -> None:
+        self._lately.advance(now_us)
+        past = self._lately.news()
+        if past is not None:
+            self.snapshot.put_past(past)
         plan, waiting = self._decide()
         if self._check is not None:
             self._check(self.snapshot, plan)
@@ -376,7 +400,10 @@ class Simulation:
         runtime_us = work.runtime_us
         if work.max_runtime_us is not None and runtime_us > work.max_runtime_us:
             runtime_us, run.fails = work.max_runtime_us, True
-        self.snapshot.move_task(run.id, state="running", node=node, since_us=now_us)
+        until_us = None if work.max_runtime_us is None else now_us + work.max_runtime_us
+        self.snapshot.put_task(replace(run.claim, state="running", node=node, since_us=now_us, until_us=until_us))
+        if run.gone:
+            self._count_gone(run, -1)
         self._leave_queue(run.claim)
         self._later(now_us + runtime_us, _END, run)
 
@@ -389,6 +416,11 @@ class Simulation:
         work = self._works[run.work]
         runtime_us = min(work.runtime_us, work.max_runtime_us or work.runtime_us)
         run.claim = self._again(run.claim, now_us)
+        if self._cluster.policy:
+            owners = (taker.claim.role, taker.claim.tier), (claim.role, claim.tier)
+            self._lately.add(now_us, *owners, work_lost(claim, now_us))
+            lately = (at_us for at_us in claim.preempted_us if at_us > now_us - HOUR_US)
+            run.claim = replace(run.claim, preempted_us=(*lately, now_us))
         if work.requeue:
             self._unready(run)
         self._later(min(now_us + work.notice_us, run.started_us + runtime_us), _GONE, run)

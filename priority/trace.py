@@ -80,6 +80,8 @@ class Work:
     max_runtime_us: int | None = None
     """An attempt that would run longer fails then."""
     backoff: Backoff = _BACKOFF
+    at_once: int | None = None
+    """How many of its instances may be gone at a time by preemption, where the tier lets a job say so."""
     job: str = ""
     """What the limits of its constraints count; empty: its id."""
 
@@ -141,6 +143,7 @@ def parse_line(document: Any, number: int) -> Work:
         max_failures=line.max_failures,
         max_runtime_us=None if line.max_runtime is None else micros(line.max_runtime),
         backoff=line.backoff,
+        at_once=line.preempt.at_once,
     )
 
 

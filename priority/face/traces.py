@@ -136,6 +136,8 @@ def line_of(work: Work) -> dict[str, Any]:
         line["backoff"] = work.backoff.model_dump()
     if (work.notice_us, work.requeue) != (usual.notice_us, usual.requeue):
         line["preempt"] = {"notice": work.notice_us / 1e6, "action": "requeue" if work.requeue else "end"}
+    if work.at_once is not None:
+        line["preempt"] = {**line.get("preempt", {}), "at_once": work.at_once}
     return line
 
 

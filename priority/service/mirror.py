@@ -220,8 +220,7 @@ class Mirror:
     def advance(self, now_us: int) -> None:
         """Time has passed: whose back-off is over may be placed."""
         self.snapshot.now_us = now_us
-        self._recent.advance(now_us)
-        past = self._recent.news()
+        past = self._recent.advance(now_us)
         if past is not None:
             self.snapshot.put_past(past)
         while self._later and self._later[0][0] <= now_us:
@@ -417,7 +416,7 @@ class Mirror:
             constraints=spec.constraints,
             gang=job.uid if spec.gang else None,
             kept_for=task.kept_for,
-            preempted_us=self._recent.times(task) if task.preemptions else (),
+            preempted_us=self._recent.times(task, self.snapshot.now_us) if task.preemptions else (),
             at_once=spec.preempt.at_once,
             until_us=None if runs_s is None or not self._until else task.since_us + round(runs_s * 1e6),
         )

@@ -6,11 +6,11 @@ policy nothing is kept.
 
 from __future__ import annotations
 
-from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import replace
 
-from priority.policy import HOUR_US, WORK, Past, Policy
+from priority.lately import Lately
+from priority.policy import HOUR_US, Past, Policy
 from priority.ports import Page, PreemptionQuery, PreemptionRecord, Reader
 from priority.service.ledger import parts_of
 from priority.task import State, Task, task_id
@@ -27,68 +27,56 @@ class Recent:
     def __init__(self, policy: Policy) -> None:
         self.keeps = policy.spares
         """Whether anything is kept."""
-        self._records: deque[PreemptionRecord] = deque()
-        self._times: dict[Instance, list[int]] = {}
-        self._destroyed: Counter[tuple[str, str]] = Counter()
-        self._lost: Counter[tuple[str, str]] = Counter()
-        self._gone: dict[Instance, tuple[str, str]] = {}
-        """Whose last attempt was preempted and is dead, and who wait: by instance the role and the job."""
-        self._changed = False
+        self._lately = Lately()
+        self._times: dict[Instance, tuple[int, ...]] = {}
+        self._gone: dict[Instance, str] = {}
+        """Whose last attempt was preempted and is dead, and who wait: by instance the role."""
 
     def add(self, records: Iterable[PreemptionRecord]) -> None:
         """Oldest first."""
         for record in records if self.keeps else ():
-            self._records.append(record)
-            self._count(record, 1)
-            name = parts_of(record.victim.task)
+            taker, giver = record.preemptor, record.victim
+            self._lately.add(record.at_us, (taker.role, taker.tier), (giver.role, giver.tier), record.lost)
+            name = parts_of(giver.task)
             if name is not None:
-                self._times.setdefault((name.job, name.instance), []).append(record.at_us)
+                its = name.job, name.instance
+                self._times[its] = (*self._since(self._times.get(its, ()), record.at_us), record.at_us)
 
-    def advance(self, now_us: int) -> None:
-        """Forget what is older than an hour."""
-        while self._records and self._records[0].at_us <= now_us - HOUR_US:
-            record = self._records.popleft()
-            self._count(record, -1)
-            name = parts_of(record.victim.task)
-            if name is not None:
-                times = self._times[name.job, name.instance]
-                times.remove(record.at_us)
-                if not times:
-                    del self._times[name.job, name.instance]
+    def advance(self, now_us: int) -> Past | None:
+        """Forget what is older than an hour; as things are then, if anything has changed."""
+        self._lately.advance(now_us)
+        return self._lately.news()
 
     def next_us(self) -> int | None:
         """When the oldest is forgotten."""
-        return self._records[0].at_us + HOUR_US if self._records else None
+        return self._lately.next_us()
 
-    def times(self, task: Task) -> tuple[int, ...]:
-        """When the task's instance was preempted."""
-        return tuple(self._times.get((task.job, task.instance), ()))
+    def times(self, task: Task, now_us: int) -> tuple[int, ...]:
+        """When the task's instance was preempted in the last hour."""
+        its = task.job, task.instance
+        times = self._since(self._times.get(its, ()), now_us)
+        if not times:
+            self._times.pop(its, None)
+        return times
+
+    @staticmethod
+    def _since(times: tuple[int, ...], now_us: int) -> tuple[int, ...]:
+        return tuple(at_us for at_us in times if at_us > now_us - HOUR_US)
 
     def gone(self, task: Task, role: str) -> None:
         """It was preempted, is dead, and its next attempt waits."""
-        if self.keeps:
-            self._gone[task.job, task.instance] = role, task.job
-            self._changed = True
+        its = task.job, task.instance
+        if self.keeps and its not in self._gone:
+            self._gone[its] = role
+            self._lately.gone((role, task.job), 1)
 
     def back(self, task: Task) -> bool:
         """An attempt of it has a node again, or it waits no longer; whether it was gone."""
-        if not self._gone or self._gone.pop((task.job, task.instance), None) is None:
+        role = self._gone.pop((task.job, task.instance), None) if self._gone else None
+        if role is None:
             return False
-        self._changed = True
+        self._lately.gone((role, task.job), -1)
         return True
-
-    def news(self) -> Past | None:
-        """As things are now, if anything has changed since this was last asked."""
-        if not self._changed:
-            return None
-        self._changed = False
-        return Past(dict(Counter(self._gone.values())), dict(+self._destroyed), dict(+self._lost))
-
-    def _count(self, record: PreemptionRecord, sign: int) -> None:
-        work = sign * (record.lost // WORK)
-        self._destroyed[record.preemptor.role, record.preemptor.tier] += work
-        self._lost[record.victim.role, record.victim.tier] += work
-        self._changed = True
 
 
 def read_recent(reader: Reader, now_us: int) -> list[PreemptionRecord]:
