@@ -60,7 +60,7 @@ POLICIES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: "+".join(policy))
+@pytest.mark.parametrize("policy", POLICIES, ids="+".join)
 def test_every_plan_of_a_workload_is_certified(policy: dict[str, Any]) -> None:
     made = workload(7, jobs=90, days=0.18, cpus=24, load=1.2, widest=8)
     works = [replace(one, request={"cpus": one.request["cpus"]}, job=f"j{n % 9}") for n, one in enumerate(made)]
