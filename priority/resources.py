@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from priority.errors import Invalid
@@ -34,6 +35,8 @@ MISSPELT = {
     "storage": "disk",
 }
 """What users write for the four: taken for resources of their own, they would limit nothing and wait for ever."""
+
+NAME_MAX = 63
 
 NAME = re.compile(r"[a-z][a-z0-9_.-]{0,62}", re.ASCII)
 """What a resource may be called."""
@@ -72,12 +75,17 @@ def parse(amounts: Any, field: str, *, zeros: bool = False) -> Resources:
         raise Invalid(field, 'must be a mapping of resource names to amounts, such as {"cpus": 2, "mem": "4GiB"}')
     parsed: Resources = {}
     for name, amount in amounts.items():
-        if not isinstance(name, str) or NAME.fullmatch(name) is None:
+        if not isinstance(name, str) or len(name) > NAME_MAX or not _is_name(name):
             raise Invalid(field, f"{name!r} is not a resource name (lower case letters, digits, '_', '-', '.')")
         value = parse_amount(name, amount, f"{field}.{name}")
         if value or zeros:
             parsed[name] = value
     return parsed
+
+
+@lru_cache(maxsize=1024)  # there are few, and a pattern takes as long as the rest of `parse`
+def _is_name(name: str) -> bool:
+    return NAME.fullmatch(name) is not None
 
 
 def check_names(names: Iterable[str], field: str) -> None:

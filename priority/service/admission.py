@@ -63,6 +63,7 @@ def check(request: Submission, parts: Parts) -> None:
     if request.key is not None and not 1 <= len(request.key) <= KEY_MAX:
         raise Invalid("Idempotency-Key", f"must have from 1 to {KEY_MAX} characters")
     names: dict[str, int] = {}
+    limits = parts.settings.job_limits
     for index, spec in enumerate(request.specs):
         prefix = f"jobs[{index}]." if len(request.specs) > 1 else ""
         if not may(request.actor, spec.role):
@@ -70,7 +71,7 @@ def check(request: Submission, parts: Parts) -> None:
         if spec.tier not in parts.tiers:
             raise Invalid(f"{prefix}tier", f"{spec.tier!r} is not a tier; there are {', '.join(parts.tiers)}")
         try:
-            check_limits(spec, parts.settings.job_limits)
+            check_limits(spec, limits)
         except Invalid as error:
             raise Invalid(f"{prefix}{error.field}", error.problem) from None
         if (other := names.setdefault(spec.key, index)) != index:

@@ -11,6 +11,7 @@ NewId = Callable[[int], str]
 """now_us -> a new id. Without a dash, so that a task's id (`UID-INSTANCE-ATTEMPT`) can be taken apart again."""
 
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = [high + low for high in _DIGITS for low in _DIGITS]
 _TIME_DIGITS = 11
 _CHANCE_BITS = 50
 
@@ -35,4 +36,5 @@ def _time(now_us: int) -> str:
 
 
 def _digits(number: int, count: int) -> str:
-    return "".join([_DIGITS[number >> shift & 31] for shift in range(5 * count - 5, -5, -5)])
+    pairs = [_PAIRS[number >> shift & 1023] for shift in range(10 * ((count - 1) // 2), -10, -10)]
+    return "".join(pairs)[-count:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, TypeVar, cast
 
@@ -161,7 +162,12 @@ def job_row(job: Job, seq: int) -> Row:
     spec = job.spec
     counts = (job.active, job.finished, job.failed, job.killed)
     head = (job.uid, job.user, job.state.value, job.submitted_us, job.ended_us, *counts, job.tick_us, dump_spec(spec))
-    return (*head, spec.role, spec.tier, spec.name, dumps(spec.resources), seq)
+    return (*head, spec.role, spec.tier, spec.name, _dump_amounts(tuple(spec.resources.items())), seq)
+
+
+@lru_cache(maxsize=1024)  # many jobs ask for the same
+def _dump_amounts(amounts: tuple[tuple[str, int], ...]) -> str:
+    return dumps(dict(amounts))
 
 
 def job_of(row: Row) -> Job:
