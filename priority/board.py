@@ -268,21 +268,32 @@ class Board:
             self.reserved[node][claim.id] = claim
         self.rules.give(claim, node)
 
-    def put_all(self, claims: Sequence[Claim], nodes: Sequence[int], launch: bool) -> None:
-        """Give tasks of one shape their places, each on its node."""
-        shape = self.shape(claims[0])
-        on = self.launched if launch else self.reserved
-        for claim, node in zip(claims, nodes, strict=True):
-            self.spots[claim.id] = Spot(claim, node, launch)
-            on[node][claim.id] = claim
-            self.rules.give(claim, node)
-        rows, counts = np.unique(np.array(nodes, np.intp), return_counts=True)
-        for column, size in zip(shape.columns, shape.sizes, strict=True):
-            self.total[rows, column] -= counts * size
+    def put_all(self, groups: Sequence[tuple[Sequence[Claim], Sequence[int], Sequence[int]]], *, launch: bool) -> None:
+        """Give groups of tasks, each of one shape, their places: on each of some nodes so many."""
+        on, spots, give = self.launched if launch else self.reserved, self.spots, self.rules.give
+        all_rows: list[int] = []
+        all_counts: list[int] = []
+        shapes: list[Shape] = []
+        for claims, rows, counts in groups:
+            at = 0
+            for node, count in zip(rows, counts, strict=True):
+                for claim in claims[at : at + count]:
+                    spots[claim.id] = Spot(claim, node, launch)
+                    on[node][claim.id] = claim
+                    give(claim, node)
+                at += count
+            all_rows += rows
+            all_counts += counts
+            shapes += [self.shape(claims[0])] * len(rows)
+        picks, many = np.array(all_rows, np.intp), np.array(all_counts, np.int64)
+        requests = np.array([shape.request for shape in shapes]).reshape(-1, len(self.axis))
+        for column in range(len(self.axis)):
+            amounts = requests[:, column] * many
+            np.subtract.at(self.total[:, column], picks, amounts)
             if launch:
-                self.now[rows, column] -= counts * size
-            self._asks[rows, column] += counts
-        for row in rows.tolist():
+                np.subtract.at(self.now[:, column], picks, amounts)
+            np.add.at(self._asks[:, column], picks, many * (amounts > 0))
+        for row in all_rows:
             self._note(row)
 
     def keeps(self) -> bool:

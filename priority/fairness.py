@@ -84,7 +84,9 @@ class Shares:
     def give(self, claims: Iterable[Claim]) -> None:
         """Count tasks that are given room."""
         for claim in claims:
-            held = self._held.setdefault(claim.role, dict(self._snapshot.held(claim.role)))
+            held = self._held.get(claim.role)
+            if held is None:
+                held = self._held[claim.role] = dict(self._snapshot.held(claim.role))
             for name, amount in claim.request.items():
                 held[name] = held.get(name, 0) + amount
             self._keys.pop(claim.role, None)

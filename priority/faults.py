@@ -91,15 +91,10 @@ def maybe_launchable(board: Board, units: Iterable[Unit]) -> list[Unit]:
 
 
 def overtaken(
-    board: Board,
-    waiting: Sequence[Unit],
-    turns: Mapping[str, int],
-    held: Collection[tuple[str, int]],
-    *,
-    most: int = WAITING_MAX,
+    board: Board, waiting: Sequence[Unit], turns: Mapping[str, int], held: Collection[tuple[str, int]]
 ) -> int:
     """How many units wait while one behind them stands in their place; not where room was held for that one."""
-    if len(waiting) * len(board.spots) > most:
+    if len(waiting) * len(board.spots) > WAITING_MAX:
         return 0
     free = [spot for spot in board.spots.values() if (spot.claim.id, spot.node) not in held]
     return sum(_overtaken(board, unit, free, turns) for unit in waiting)

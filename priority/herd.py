@@ -7,7 +7,7 @@ P may take V's room if and only if
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -123,6 +123,18 @@ class Herd:
         if self._works is False:
             self._works = self._stock.works(self._now_us)
         return None if isinstance(self._works, bool) else self._works
+
+    def small(self) -> bool:
+        """Whether the work lost with each fits 64 bits."""
+        return self._stock.small(self._now_us)
+
+    def works_of(self, picks: Picks) -> Plane:
+        """The work lost with some of them, where it is `small`."""
+        return self._stock.works_of(picks, self._now_us)
+
+    def of_levels(self, levels: Collection[tuple[int, int]]) -> Picks:
+        """See `Stock.of_levels`."""
+        return self._stock.of_levels(levels)
 
     def largest(self, column: int) -> int:
         """The most of one resource that any of them asks for."""

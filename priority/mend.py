@@ -22,7 +22,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from priority import fairness, faults, hindsight, label, place, preempt
+from priority import faults, hindsight, label, place, preempt
 from priority.board import Spot
 from priority.claim import Claim
 from priority.fairness import Unit
@@ -39,9 +39,6 @@ SMALL_MAX = 5_000
 AGAIN_MAX = 4
 """How often a round is done again for the order that follows from it."""
 
-PAIRS_MAX = 300_000
-"""Of more pairs of a waiting and a placed unit than this it is not looked at which order overtakes fewer."""
-
 PASSES_MAX = 8
 """How often mending goes over all units that have victims."""
 
@@ -55,7 +52,7 @@ def decide(snapshot: Snapshot) -> Round:
         return plain
     if not _in_own_order(plain):
         eager = _in_order(snapshot, Way(spare=True))
-        if not any(_faults(snapshot, eager, False)) and _overtaken(snapshot, eager) < _overtaken(snapshot, plain):
+        if _in_own_order(eager) and not any(_faults(snapshot, eager, False)):
             return eager
     if not any(_faults(snapshot, plain, False)):
         return plain
@@ -83,19 +80,19 @@ def _in_order(snapshot: Snapshot, way: Way) -> Round:
     """A plain round in the order that follows from its own plan.
 
     A share grows from the turn of a task that is given room, also where it finds it only later, when more room is
-    coming than was known. Who these are shows when the round is done; so it is done again with them counted.
+    coming than was known. Who these are shows when the round is done; so it is done again with them counted. It may
+    be that by that they are given none; then their shares grow when they find it.
     """
-    done = _round(snapshot, way)
+    first = done = _round(snapshot, way)
     done.run()
-    tried = [done]
-    while done.waiting:
-        if _in_own_order(done):
-            return done
-        if len(tried) > AGAIN_MAX:  # who is counted is not placed, who is not is: the one that overtakes the fewest
-            return min(tried, key=lambda one: _overtaken(snapshot, one))
-        done = _round(snapshot, replace(way, counted=_placed_late(done)))
+    tried = [way.counted]
+    while not _in_own_order(done):
+        counted = _placed_late(done)
+        if counted in tried or len(tried) > AGAIN_MAX:
+            return first
+        tried.append(counted)
+        done = _round(snapshot, replace(way, counted=counted))
         done.run()
-        tried.append(done)
     return done
 
 
@@ -110,18 +107,6 @@ def _placed_late(done: Round) -> frozenset[str]:
 def _in_own_order(done: Round) -> bool:
     """Whether it went in the order that follows from its own plan."""
     return not done.waiting or _placed_late(done) == done.way.counted
-
-
-def _overtaken(snapshot: Snapshot, done: Round) -> int:
-    """How many units wait while one behind them, in the order that follows from the plan, stands in their place."""
-    shares = fairness.Shares(snapshot)
-    ranks = {name: tier.rank for name, tier in snapshot.tiers.items()}
-    turns: dict[str, int] = {}
-    for unit in fairness.Turns(done.units, shares, ranks):
-        turns.update(dict.fromkeys((claim.id for claim in unit.members), len(turns)))
-        if unit.members[0].id in done.board.spots:
-            shares.give(unit.members)
-    return faults.overtaken(done.board, done.waiting, turns, done.held, most=PAIRS_MAX)
 
 
 def _small(done: Round) -> bool:

@@ -22,6 +22,9 @@ from priority.rules import Mask
 from priority.stock import HARD, Picks, Plane
 
 NONE = np.iinfo(np.int64).max
+LATER = NONE - 1
+"""Of a node's level: not the lowest, and not worked out yet."""
+
 BELOW = 1 - 1e-12
 """Makes a rounded sum a bound."""
 
@@ -40,7 +43,7 @@ Level = tuple[int, int]
 def prices(board: Board, claim: Claim) -> Prices | None:
     """The prices for a task's kind as the board is now; None: they cannot be kept here (see `Stock.levels`)."""
     herd = board.herd
-    if board.levels is None or herd.works() is None:
+    if board.levels is None or not herd.small():
         return None
     own = herd.own(claim)
     key = herd.tier_rank(claim), own, id(board.shape(claim))
@@ -73,14 +76,18 @@ class Prices:
         self.board, self.claim = board, claim
         self.shape = board.shape(claim)
         self._rank, self._own = board.herd.tier_rank(claim), board.herd.own(claim)
+        self._within_level: tuple[object, Picks, Plane] = None, np.zeros(0, np.intp), np.zeros(0, np.int64)
+        """Whose level, as of how long a log; see `_up_to_level`."""
 
-    def reset(self) -> None:
-        """Price all nodes, from the board as it is now."""
+    def reset(self, *, lowest: bool = True) -> None:
+        """Price all nodes, from the board as it is now; with `lowest` as far as the cheapest of all needs it."""
         self._seen = len(self.board.log)
         self._levels = self._planes()
         self._know_levels()
-        self._codes = self._codes_of(slice(0, len(self.board.names)))
+        self._codes = self._codes_of(slice(0, len(self.board.names)), lowest=lowest)
         """By node: its level as a place in `_sorted`; NONE: no victims make room."""
+        self._lowest = int(self._codes.min(initial=NONE)) if lowest else NONE
+        """What is beyond this is LATER, or was worked out since."""
         self._single: Plane | None = None
         """By node: the least work of a single victim that is enough, within the level; NONE: none is."""
         self._bounds: dict[int, list[tuple[int, float, int]]] = {}
@@ -92,6 +99,10 @@ class Prices:
         """The cheapest victims that make room on one of the nodes, or None."""
         codes = np.where(mask, self._codes, NONE)
         code = int(codes.min(initial=NONE))
+        if code > self._lowest:  # of those that are LATER some may be lower
+            self.reset(lowest=False)
+            codes = np.where(mask, self._codes, NONE)
+            code = int(codes.min(initial=NONE))
         if code == NONE:
             return None
         nodes = codes == code
@@ -139,25 +150,28 @@ class Prices:
             np.array([priority for _, priority in self._sorted] + [-HARD]),
         )
 
-    def _codes_of(self, rows: Picks | slice) -> Plane:
-        """The codes of some nodes."""
+    def _codes_of(self, rows: Picks | slice, *, lowest: bool = False) -> Plane:
+        """The codes of some nodes; with `lowest` LATER of those that are not of the lowest."""
         left = np.ones(len(self.board.total[rows, 0]), np.bool_)
         codes = np.full(len(left), NONE)
         if len(self._ranks) == 1:
-            self._code_rank(self._ranks[0], codes, None, rows)
+            self._code_rank(self._ranks[0], codes, None, rows, lowest=lowest)
             return codes
         sums = [np.zeros(len(codes), np.int64) for _ in self.shape.columns]
         for rank in self._ranks:
             mine = [level for level in self._levels if level[0] == rank]
             enough = self._enough(sums, mine, rows) & left
             if enough.any():
-                self._code_rank(rank, codes, enough, rows)
+                self._code_rank(rank, codes, enough, rows, lowest=lowest)
                 left &= ~enough
-                if not left.any():
+                if lowest or not left.any():
+                    codes[left] = LATER
                     break
         return codes
 
-    def _code_rank(self, rank: int, codes: Plane, nodes: Mask | None, rows: Picks | slice) -> None:
+    def _code_rank(
+        self, rank: int, codes: Plane, nodes: Mask | None, rows: Picks | slice, *, lowest: bool = False
+    ) -> None:
         """Set the codes of nodes of which the lowest rank that suffices is known; None: it may not suffice."""
         left = np.ones(len(codes), np.bool_) if nodes is None else nodes.copy()
         sums = [np.zeros(len(codes), np.int64) for _ in self.shape.columns]
@@ -168,6 +182,9 @@ class Prices:
                 enough = self._enough(sums, mine, rows) & left
                 codes[enough] = self._code[rank, priority]
                 left &= ~enough
+                if lowest and enough.any():
+                    codes[left] = LATER
+                    return
         if nodes is not None:
             codes[left] = self._code[rank, priorities[-1]]
 
@@ -218,14 +235,47 @@ class Prices:
         return flags
 
     def _first_single(self, nodes: Mask, level: Level) -> tuple[int, tuple[int, ...]] | None:
-        herd = self.board.herd
-        flags = self._alone(nodes)
-        if level[0] != self._ranks[-1]:
-            flags &= herd.rank <= level[0]
-        if level[1] != self._priorities[-1]:
-            flags &= herd.priority <= level[1]
-        best = herd.least(flags)
-        return None if best is None else (int(herd.node[best]), (best,))
+        herd, total = self.board.herd, self.board.total
+        picks, works = self._up_to_level(level)
+        if not len(picks):
+            return None
+        least = picks[works == works.min()]
+        if len(least) == 1:  # mostly that one will do
+            place = int(least[0])
+            row = int(herd.node[place])
+            asks = zip(self.shape.columns, self.shape.sizes, strict=True)
+            if nodes[row] and all(
+                herd.request.item(place, column) >= size - total.item(row, column) for column, size in asks
+            ):
+                return row, (place,)
+        where = herd.node[picks]
+        flags = nodes[where]
+        for column, size in zip(self.shape.columns, self.shape.sizes, strict=True):
+            need = np.maximum(size - total[:, column], 0)
+            if need.min(initial=HARD) > herd.largest(column):
+                return None
+            flags &= herd.request[picks, column] >= need[where]
+        some = np.flatnonzero(flags)
+        if not len(some):
+            return None
+        works = works[some]
+        best = min(picks[some[works == works.min()]].tolist(), key=lambda one: (herd.node[one], herd.key(one)))
+        return int(herd.node[best]), (best,)
+
+    def _up_to_level(self, level: Level) -> tuple[Picks, Plane]:
+        """Who may be taken, up to a level, and the work lost with each."""
+        board, herd = self.board, self.board.herd
+        known = level, len(board.log)
+        if self._within_level[0] != known:
+            if board.mercy is None and self._own is None:
+                levels = [one for one in self._levels if one[0] <= level[0] and one[1] <= level[1]]
+                picks = herd.of_levels(levels)
+                picks = picks[herd.alive[picks]] if board.killed else picks
+            else:
+                flags = herd.lawful(self.claim) & herd.alive
+                picks = np.flatnonzero(flags & (herd.rank <= level[0]) & (herd.priority <= level[1]))
+            self._within_level = known, picks, herd.works_of(picks)
+        return self._within_level[1:]
 
     def _all_singles(self) -> Plane:
         herd = self.board.herd
@@ -279,18 +329,15 @@ class Prices:
     def _bound_all(self, rows: Picks, level: Level) -> list[tuple[int, float, int]]:
         """Below what its cover costs, of each node: at least so many victims, and at least so much work."""
         herd = self.board.herd
-        works = herd.works()
-        assert works is not None
-        flags = herd.lawful(self.claim) & herd.alive
-        flags &= (herd.rank <= level[0]) & (herd.priority <= level[1])
         wanted = np.zeros(len(self._codes), np.bool_)
         wanted[rows] = True
-        flags &= wanted[herd.node]
-        picks = np.flatnonzero(flags)
+        picks, works = self._up_to_level(level)
+        some = wanted[herd.node[picks]]
+        picks, works = picks[some], works[some]
         where = herd.node[picks]
         if (where[1:] < where[:-1]).any():
-            picks = picks[np.argsort(where, kind="stable")]
-            where = herd.node[picks]
+            order = np.argsort(where, kind="stable")
+            picks, works, where = picks[order], works[order], where[order]
         starts = np.searchsorted(where, rows)
         counts = np.searchsorted(where, rows, side="right") - starts
         width = int(counts.max(initial=1))
@@ -304,7 +351,7 @@ class Prices:
             reach = np.cumsum(amounts[:, ::-1], axis=1)
             need = size - self.board.total[rows, column]
             fewest = np.maximum(fewest, 1 + (reach < need[:, np.newaxis]).sum(axis=1))
-        least = np.where(absent, np.inf, works[there].astype(np.float64))
+        least = np.where(absent, np.inf, works.astype(np.float64)[slots])
         least.sort(axis=1)
         sums = np.cumsum(least, axis=1)[np.arange(len(rows)), np.minimum(fewest, width) - 1] * BELOW
         heap = list(zip(fewest.tolist(), sums.tolist(), rows.tolist(), strict=True))

@@ -78,7 +78,7 @@ class Round:
             if len(fresh) >= sweep.LEVEL and self._at_once(fresh):
                 for unit in fresh:
                     self.turn[id(unit)] = len(self.turn)
-                    self._shares.give(unit.members)
+                self._shares.give(unit.members[0] for unit in fresh)
                 continue
             for unit in self._turns.of(level):
                 self._take_turn(unit)

@@ -57,6 +57,8 @@ class Rules:
         self._spreads: dict[tuple[str, str], _Spread | None] = dict.fromkeys(snapshot.limited())
         self._ceilings: dict[tuple[str, str, str], list[tuple[tuple[str, ...], Mapping[str, int]]]] = {}
         self._given: dict[tuple[str, ...], Resources] = {}
+        self._nothing = not any(role.quota or role.users for role in snapshot.roles().values())
+        """No role has any quota."""
 
     def remember(self, key: str, make: Callable[[], Codes]) -> Codes:
         """What follows from the nodes alone, until one of them changes."""
@@ -181,6 +183,8 @@ class Rules:
 
     def over(self, claims: Iterable[Claim]) -> OverCeiling | None:
         """The ceiling that these tasks together would be over, None if none."""
+        if self._nothing:
+            return None
         asks: dict[tuple[str, ...], Resources] = {}
         quotas: dict[tuple[str, ...], Mapping[str, int]] = {}
         for claim in claims:
@@ -214,6 +218,8 @@ class Rules:
 
     def give(self, claim: Claim, node: int) -> None:
         """Count a task of this round on a node."""
+        if self._nothing and not self._spreads:
+            return
         self._count(claim, 1)
         spread = self._spread(claim)
         if spread is not None:
@@ -222,6 +228,8 @@ class Rules:
 
     def take_back(self, claim: Claim, node: int) -> None:
         """The inverse of `give`."""
+        if self._nothing and not self._spreads:
+            return
         self._count(claim, -1)
         spread = self._spread(claim)
         if spread is not None:

@@ -76,8 +76,10 @@ class _Siege:
     def __init__(self, board: Board, claims: Sequence[Claim]) -> None:
         self._board = board
         self.placed: list[Claim] = []
-        self._spots: list[tuple[list[Claim], list[int], bool]] = []
-        """Claims of one shape, their rows, and whether they are launched."""
+        self._launches: list[tuple[list[Claim], list[int], list[int]]] = []
+        """Claims of one shape, the rows of nodes, and how many of them go there."""
+        self._reserves: list[tuple[list[Claim], list[int], list[int]]] = []
+        """The same of what is reserved."""
         self._victims: list[tuple[int, Claim]] = []
         self._kinds = self._sorted(claims)
         shapes = [board.shape(kind[0]) for kind in self._kinds]
@@ -123,9 +125,9 @@ class _Siege:
 
     def carry_out(self) -> None:
         """Put it on the board."""
-        for claims, rows, launch in self._spots:
-            self._board.put_all(claims, rows, launch)
-            self.placed += claims
+        for groups, launch in ((self._launches, True), (self._reserves, False)):
+            self._board.put_all(groups, launch=launch)
+            self.placed += [claim for claims, _, _ in groups for claim in claims]
         for victim, claim in self._victims:
             self._board.kill(victim, claim)
 
@@ -137,12 +139,12 @@ class _Siege:
         if not len(rows):
             return claims
         chosen, counts = self._best(self._free[rows], rows, shape, len(claims))
-        given = np.repeat(chosen, counts).tolist()
-        self._spots.append((claims[: len(given)], given, True))
+        done = int(counts.sum())
+        self._launches.append((claims[:done], chosen.tolist(), counts.tolist()))
         for row, count in zip(chosen.tolist(), counts.tolist(), strict=True):
             self._free[row] -= count * shape.request
             self._give(row, count, shape)
-        return claims[len(given) :]
+        return claims[done:]
 
     def _fill(self, claims: list[Claim], shape: Shape, open_: Mask | None) -> list[Claim]:
         if not claims:
@@ -153,11 +155,11 @@ class _Siege:
         if not len(slots):
             return claims
         chosen, counts = self._best(used[slots], rows[slots], shape, len(claims))
-        given = np.repeat(chosen, counts).tolist()
-        self._spots.append((claims[: len(given)], given, False))
+        done = int(counts.sum())
+        self._reserves.append((claims[:done], chosen.tolist(), counts.tolist()))
         for row, count in zip(chosen.tolist(), counts.tolist(), strict=True):
             self._give(row, count, shape)
-        return claims[len(given) :]
+        return claims[done:]
 
     def _best(self, room: Plane, rows: Picks, shape: Shape, most: int) -> tuple[Picks, Plane]:
         """Nodes with room, those first that one of them fills best, and how many each takes of `most`."""
@@ -171,7 +173,7 @@ class _Siege:
 
     def _take(self, claims: list[Claim], shape: Shape, open_: Mask | None) -> list[Claim]:
         line, columns = self._line, tuple(zip(shape.columns, shape.sizes, strict=True))
-        done, rows = 0, []
+        done, rows, counts = 0, list[int](), list[int]()
         while done < len(claims):
             at = line.first(columns, open_)
             if at is None:
@@ -183,10 +185,11 @@ class _Siege:
             there = room.tolist()
             count = min(*(there[column] // size for column, size in columns), len(claims) - done)
             self._give(row, count, shape)
-            rows += [row] * count
+            rows.append(row)
+            counts.append(count)
             done += count
         if rows:
-            self._spots.append((claims[:done], rows, False))
+            self._reserves.append((claims[:done], rows, counts))
         return claims[done:]
 
     def _give(self, row: int, count: int, shape: Shape) -> None:

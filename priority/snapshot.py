@@ -335,11 +335,13 @@ class Snapshot:
             self._planes.columns(claim.request)
             return
         role, tier = claim.role, claim.tier
+        mine = self._held
         for key in ((role,), (role, tier), (role, tier, claim.user)):
-            held = self._held.get(key)
+            held = mine.get(key)
             if held is None:
-                held = self._held[key] = {}
-            _add(held, claim.request, sign)
+                held = mine[key] = {}
+            for name, amount in claim.request.items():
+                held[name] = held.get(name, 0) + sign * amount
         if sign > 0:
             self._planes.hold(claim, node)
         else:

@@ -7,7 +7,7 @@ nothing. `request` is stored column by column, so that one resource of all tasks
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,8 @@ SAFE = 2**62
 
 Level = tuple[int, int]
 """Tier rank and priority."""
+
+NOBODY = -1
 
 LEVELS_MAX = 32
 """With more levels than this they are not summed up: the planes would be larger than they are worth."""
@@ -61,6 +63,9 @@ class Stock:
         self._priorities: dict[tuple[str, str], Counter[int]] = {}
         self.levels: dict[Level, Plane] | None = {}
         """Of each rank and priority: what live tasks of preemptible tiers hold, `[N, R]`; None: there are too many."""
+        self.level: npt.NDArray[np.int16] = np.full(_FIRST, NOBODY, np.int16)
+        """Whose level this is: a place in `known`; `NOBODY` of those that no level counts."""
+        self.known: dict[Level, int] = {}
         self._rows = 8
         self._oldest_us, self._widest = HARD, 0
         self._scratch: dict[str, Plane] = {}
@@ -95,6 +100,7 @@ class Stock:
                 level[row, column] += amount
             if name == "cpus":
                 cpus = amount
+        self.level[place] = NOBODY if level is None else self.known[tier.rank, claim.priority]
         self.cpus[place] = cpus
         self._widest = max(self._widest, cpus)
         self._oldest_us = min(self._oldest_us, claim.since_us)
@@ -118,6 +124,7 @@ class Stock:
                 level[self.row[place], column] -= amount
         if live:
             self.live[place] = False
+            self.level[place] = NOBODY
             priorities = self._priorities[claim.tier, claim.role]
             priorities[claim.priority] -= 1
             if not priorities[claim.priority]:
@@ -130,14 +137,35 @@ class Stock:
     def works(self, now_us: int) -> Plane | None:
         """`[K]`: milli-cores times microseconds since each started, if that fits 64 bits. The next call reuses it."""
         size = self.size
-        if self._widest * (now_us - self._oldest_us) >= SAFE:
-            age = np.maximum(now_us - self.since[:size], 0)
-            if int(self.cpus[:size].max(initial=0)) * int(age.max(initial=0)) >= SAFE:
-                return None
+        if not self.small(now_us):
+            return None
         works = self.scratch("works")
         np.subtract(now_us, self.since[:size], out=works)
         np.maximum(works, 0, out=works)
         return np.multiply(works, self.cpus[:size], out=works)
+
+    def small(self, now_us: int) -> bool:
+        """Whether the work lost with each fits 64 bits."""
+        if self._widest * (now_us - self._oldest_us) < SAFE:
+            return True
+        size = self.size
+        age = np.maximum(now_us - self.since[:size], 0)
+        return int(self.cpus[:size].max(initial=0)) * int(age.max(initial=0)) < SAFE
+
+    def works_of(self, places: Picks, now_us: int) -> Plane:
+        """The same of some of them, where it is `small`."""
+        works = now_us - self.since.take(places)
+        np.maximum(works, 0, out=works)
+        return np.multiply(works, self.cpus.take(places), out=works)
+
+    def of_levels(self, levels: Collection[Level]) -> Picks:
+        """Places of those of these levels, whoever of them is a victim by now."""
+        codes = self.level[: self.size]
+        if len(levels) == 1:
+            return np.flatnonzero(codes == self.known[next(iter(levels))])
+        table = np.zeros(len(self.known) + 1, np.bool_)  # the last: `NOBODY`
+        table[[self.known[level] for level in levels]] = True
+        return np.flatnonzero(table.take(codes, mode="wrap"))
 
     def scratch(self, name: str) -> Plane:
         """`[K]` of whatever was there: large arrays that every round needs are not made anew each time."""
@@ -159,6 +187,7 @@ class Stock:
             if len(levels) == LEVELS_MAX:
                 self.levels = None
                 return None
+            self.known[rank, priority] = len(self.known)
             plane = levels[rank, priority] = np.zeros((self._rows, self.request.shape[1]), np.int64, order="F")
         return plane
 
@@ -198,7 +227,7 @@ class Stock:
 
     def _grow(self) -> None:
         more = len(self.live)
-        for name in ("live", "row", "rank", "soft", "priority", "since", "cpus", "owner"):
+        for name in ("live", "row", "rank", "soft", "priority", "since", "cpus", "owner", "level"):
             setattr(self, name, np.concatenate([getattr(self, name), np.zeros(more, getattr(self, name).dtype)]))
         request = np.zeros((2 * more, self.request.shape[1]), np.int64, order="F")
         request[:more] = self.request

@@ -20,6 +20,7 @@ from priority.board import Board
 from priority.claim import Claim
 from priority.constraint import Constraint
 from priority.fairness import Unit
+from priority.resources import Resources
 from priority.snapshot import Snapshot
 from priority.stock import Flags, Picks, Plane
 
@@ -76,7 +77,7 @@ def sweep(board: Board, snapshot: Snapshot) -> Sweep | None:
     capped = any(role.quota or role.users for role in snapshot.roles().values())
     if capped and board.rules.over(snapshot.pending()) is not None:
         return None
-    filling = _Filling(board)
+    filling = _Filling(board, [dict(request) for request, _ in kinds])
     scale = dict(zip(board.axis, board.scale.tolist(), strict=True))
     largest = {key: max((amount * scale[name] for name, amount in key[0]), default=0.0) for key in kinds}
     found = []
@@ -101,7 +102,7 @@ def level(board: Board, units: Sequence[Unit]) -> bool:
     kinds: dict[tuple[int, tuple[Constraint, ...]], dict[str, Claim]] = {}
     for claim in claims:
         kinds.setdefault((id(board.shape(claim)), claim.constraints), {})[claim.id] = claim
-    filling = _Filling(board)
+    filling = _Filling(board, [next(iter(kind.values())).request for kind in kinds.values()])
 
     def order(kind: dict[str, Claim]) -> tuple[float, str]:
         claim = next(iter(kind.values()))
@@ -112,21 +113,27 @@ def level(board: Board, units: Sequence[Unit]) -> bool:
         filled = filling.fill(kind)
         if filled is None:
             return False
-        found.append((kind, filled))
-    for kind, filled in found:
-        nodes = np.repeat(filled.rows, filled.counts).tolist()
-        board.put_all([kind[id] for id in sorted(kind)], nodes, launch=True)
+        found.append(([kind[id] for id in sorted(kind)], filled.rows, filled.counts))
+    board.put_all(found, launch=True)
     return True
 
 
 class _Filling:
     """Free room by column, nodes in the order in which they are filled."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, requests: Sequence[Resources]) -> None:
         self._board = board
+        free = np.minimum(board.now, board.total)
         self._order: Picks = board.rules.remember("smallest first", board.smallest_first)
-        self._free = [np.ascontiguousarray(column) for column in np.minimum(board.now, board.total)[self._order].T]
         self._column = {name: column for column, name in enumerate(board.axis)}
+        some = np.ones(len(free), np.bool_)
+        for name, column in self._column.items():
+            least = min(request.get(name, 0) for request in requests) if requests else 0
+            if least:
+                some &= free[:, column] >= least
+        if not some.all():  # the others have room for nobody
+            self._order = self._order[some[self._order]]
+        self._free = [np.ascontiguousarray(column) for column in free[self._order].T]
         self._all = bool(board.rules.up.all())
         self._at = 0
 
@@ -167,6 +174,8 @@ class _Filling:
         counts: list[int],
     ) -> bool:
         """Window by window; whether there was room for all."""
+        if not len(self._order):
+            return False
         fits = min((self._free[column].item(self._at) // size for column, size in asked), default=1)
         width, start, wrapped = WINDOW + left // max(fits, 1), self._at, False
         while left:
