@@ -358,7 +358,10 @@ class Mirror:
         kind = self._kinds.get(uid)
         if kind is None:
             kind = self._kinds[uid] = kind_of(self.jobs[uid])
-        return self._windows.setdefault(kind, Window(self._window))
+        window = self._windows.get(kind)
+        if window is None:
+            window = self._windows[kind] = Window(self._window)
+        return window
 
     def _leave(self, task: Task) -> None:
         """It waits no longer."""
