@@ -13,7 +13,7 @@ that does not see them would give that room away.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -22,8 +22,8 @@ from priority.reading import RoleRules
 
 Key = tuple[Hashable, ...]
 
-SHOWN = 2
-"""Of each kind at first: most rounds of a simulation have room for one, and the next one is then refused."""
+SHOWN = 1
+"""Of each kind at first: most rounds of a simulation have room for one."""
 
 
 def kind_of(claim: Claim, user: str | None) -> Key:
@@ -44,7 +44,7 @@ class Kind:
     """No shown one is younger."""
     size: int = SHOWN
     refused: tuple[int, str] | None = None
-    """The oldest that the last plan that looked at the kind left waiting."""
+    """The oldest that the last plan that looked at the kind left waiting; None: anybody may find room anywhere."""
 
     _oldest: Claim | None = None
 
@@ -137,14 +137,20 @@ class Crowd:
             self.awake.pop(key, None)
 
     def wake(self, concerned: Callable[[Claim], bool] | None = None) -> bool:
-        """Look again at the kinds that something concerns, or at all; whether there are any."""
+        """Look anew at the kinds that something concerns, or at all; whether there are any."""
         found = [key for key, kind in self.kinds.items() if concerned is None or concerned(kind.oldest)]
         self.rouse(found)
+        for key in found:
+            self.kinds[key].refused = None
         return bool(found)
 
     def rouse(self, keys: Iterable[Key]) -> None:
-        """Look again at these kinds."""
-        self.awake.update((key, self.kinds[key]) for key in keys)
+        """Look again at these kinds, and at more of those that are looked at."""
+        for key in keys:
+            kind = self.kinds[key]
+            if key in self.awake:
+                self._more(key, kind)
+            self.awake[key] = kind
 
     def sleepers(self) -> Iterator[tuple[Key, Claim]]:
         """The oldest of each kind that the next round does not look at."""
@@ -154,23 +160,33 @@ class Crowd:
                 if claim is not None:
                     yield key, claim
 
+    def behind(self, waiting: Set[str]) -> Iterator[tuple[Key, Claim]]:
+        """Of each kind the oldest that a plan that leaves these waiting has not looked at, and that had been refused
+        before.
+        """
+        yield from self.sleepers()
+        for key, kind in self.awake.items():
+            if kind.refused is not None and kind.hidden and waiting.isdisjoint(kind.shown):
+                yield key, kind.hidden[0][2]
+
     def shown(self) -> Iterator[Claim]:
         """What the next round looks at."""
         for kind in self.awake.values():
             yield from kind.shown.values()
         yield from (claim for id, claim in self.held.items() if self._kind[id] not in self.awake)
 
-    def short(self, waiting: Collection[str]) -> bool:
+    def short(self, waiting: Set[str]) -> bool:
         """Whether a plan that leaves these waiting looked at too few; then more are shown, and another is due."""
-        more = False
-        for key, kind in self.awake.items():
-            if kind.hidden and not any(id in waiting for id in kind.shown):
-                kind.size *= 4
-                self._fill(key, kind)
-                more = True
-        return more
+        some = [
+            (key, kind)
+            for key, kind in self.awake.items()
+            if kind.refused is None and kind.hidden and waiting.isdisjoint(kind.shown)
+        ]
+        for key, kind in some:
+            self._more(key, kind)
+        return bool(some)
 
-    def settle(self, waiting: Collection[str], kept: Collection[str]) -> list[Claim]:
+    def settle(self, waiting: Set[str], kept: Collection[str]) -> list[Claim]:
         """A plan stands that leaves these waiting and keeps room that is coming for some; what is not shown now."""
         asleep: list[Claim] = []
         for id, claim in self.held.items():
@@ -182,8 +198,9 @@ class Crowd:
         for key, kind in list(self.awake.items()):
             kind.size = self._size
             refused = sorted((_age(claim) for id, claim in kind.shown.items() if id in waiting), reverse=True)
-            kind.refused = refused[-1] if refused else None
-            if refused:
+            again = refused[-1] if refused else kind.hidden[0][:2] if kind.hidden else None
+            kind.refused = again
+            if again is not None:
                 del self.awake[key]
                 asleep.extend(claim for id, claim in kind.shown.items() if id not in kept)
                 if key[:1] != (_GANG,):
@@ -200,6 +217,10 @@ class Crowd:
             kind.drop(id)
             del self._kind[id]
             kind.last = max(map(_age, kind.shown.values()))
+
+    def _more(self, key: Key, kind: Kind) -> None:
+        kind.size *= 4
+        self._fill(key, kind)
 
     def _fill(self, key: Key, kind: Kind) -> None:
         while kind.hidden and len(kind.shown) < kind.size:

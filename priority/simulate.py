@@ -197,7 +197,8 @@ class Simulation:
         if work.max_failures != -1 and run.failures >= work.max_failures:
             self._settle(run, Outcome.FAILED)
             return
-        pause_us = micros(backoff_s(run.failures, work.backoff.initial, work.backoff.limit))
+        least_s = self.snapshot.terms.backoff_s.get(work.tier, 0) / 1e6
+        pause_us = micros(backoff_s(run.failures, work.backoff.initial, work.backoff.limit, least_s))
         run.claim = self._again(run.claim, now_us)
         run.ready_us = now_us + pause_us
         self._unready(run)
@@ -385,7 +386,7 @@ class Simulation:
             waiting = {one.task for one in plan.wait}
             if self._crowd.short(waiting):
                 continue
-            missed = self._missed(plan)
+            missed = self._missed(plan, waiting)
             if not missed:
                 return plan, waiting
             more *= 4
@@ -459,13 +460,14 @@ class Simulation:
                 self._crowd.rouse([min(found, key=lambda one: one[0])[1]])
         return stirred
 
-    def _missed(self, plan: Plan) -> list[Key]:
+    def _missed(self, plan: Plan, waiting: set[str]) -> list[Key]:
         """The kinds that sleep and might find room although the plan is carried out, in the order of their turns.
 
         All who sleep were refused by the last plan that looked at them. Since then there is more room only on nodes
         where something has ended; and by this plan beside its victims, and where it gives up room that was kept.
         """
-        if len(self._crowd.awake) == len(self._crowd.kinds):
+        behind = list(self._crowd.behind(waiting))
+        if not behind:
             return []
         arrivals = (*plan.launch, *plan.reserve)
         spots = {placed.task: placed.node for placed in arrivals}
@@ -473,12 +475,11 @@ class Simulation:
         nodes.update(self._open, (taken.node for taken in plan.preempt))
         victims = {taken.task for taken in plan.preempt}
         order = _Order(self.snapshot, [self._runs[placed.task].claim for placed in arrivals])
-        sleepers = list(self._crowd.sleepers())
         found: dict[Key, Turn] = {}
         for name in nodes:
             coming = [self._runs[placed.task].claim for placed in arrivals if placed.node == name]
             fits = self._fits_on(name, victims, coming, order)
-            found.update((key, order.first(claim)) for key, claim in sleepers if key not in found and fits(claim))
+            found.update((key, order.first(claim)) for key, claim in behind if key not in found and fits(claim))
         return sorted(found, key=lambda key: found[key])
 
     def _fits_on(

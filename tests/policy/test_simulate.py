@@ -318,21 +318,48 @@ def test_nothing_is_lost_and_no_node_is_over_its_capacity(world: tuple[Cluster, 
     check_waits(history)
 
 
+class Eager(Simulation):
+    """Looks at everybody at each event."""
+
+    def _stir(self) -> bool:
+        return self._crowd.wake()
+
+    def _frees_by_rule(self, gone: object) -> bool:
+        return True
+
+    def _decide(self) -> tuple[Plan, set[str]]:
+        self._crowd.wake()
+        return super()._decide()
+
+
+def test_who_is_launched_in_room_kept_for_it_may_be_taken_by_one_that_waited_before_it() -> None:
+    works = [
+        work("q", 0, 20, "prod", cpus=2),
+        work("o", 0, 90, "opportunistic", cpus=2, notice_us=9 * S),
+        work("x", 1, 21, "prod", cpus=1),
+        work("p", 2, 10, "prod", cpus=4),  # the whole of n0, of which q has a half
+        work("d", 15, 90, cpus=2),  # takes the room of o, until 24; from 20 on there is other room
+    ]
+    lean, eager = Simulation(cluster(4, 1), works).run(), Eager(cluster(4, 1), works).run()
+    assert [(loss.at_us // S, loss.victim) for loss in lean.losses] == [(15, 1), (22, 4)]
+    assert lean.attempts == eager.attempts
+
+
+@pytest.mark.parametrize("seed", (0, 1, 3))
+def test_what_saves_looks_changes_no_decision_of_a_crowd(seed: int) -> None:
+    """Over a backlog of many kinds, each with many that wait."""
+    works = list(workload(seed, jobs=90, days=0.1, cpus=24, load=1.5))
+    cluster = Cluster([Node(f"n{i}", {"cpus": 12000, "mem": 49152}) for i in range(2)])
+    lean = Simulation(cluster, works).run()
+    eager = Eager(cluster, works, shown=1000).run()
+    assert lean.attempts == eager.attempts
+    assert lean.losses == eager.losses
+
+
 @settings(max_examples=150, deadline=None)
 @given(worlds())
 def test_what_saves_looks_changes_no_decision(world: tuple[Cluster, list[Work]]) -> None:
     """Only those looked at whom a change may help, or everybody at each event: the same history."""
-
-    class Eager(Simulation):
-        def _stir(self) -> bool:
-            return self._crowd.wake()
-
-        def _frees_by_rule(self, gone: object) -> bool:
-            return True
-
-        def _decide(self) -> tuple[Plan, set[str]]:
-            self._crowd.wake()
-            return super()._decide()
 
     cluster, works = world
     lean = Simulation(cluster, works, shown=1).run()
