@@ -99,9 +99,18 @@ def step(state: State, event: Event) -> Move | None:
     return TABLE.get((state, event))
 
 
-def backoff_s(failures: int, initial_s: float, limit_s: float) -> float:
-    """Seconds to wait before the attempt that follows the `failures`-th failure: doubling, up to a limit."""
-    return min(limit_s, initial_s * 2.0 ** min(failures - 1, 62)) if failures > 0 else 0.0
+BACKOFF_MAX_S = 3600.0
+"""No tier has a failed task wait longer; its job may."""
+
+
+def backoff_s(failures: int, initial_s: float, limit_s: float, least_s: float = 0.0) -> float:
+    """Seconds to wait before the attempt that follows the `failures`-th failure: doubling, up to a limit. `least_s` is
+    what the tier has a task wait after the first one at least, whatever its job says; that doubles too.
+    """
+    if failures <= 0:
+        return 0.0
+    times = 2.0 ** min(failures - 1, 62)
+    return max(min(limit_s, initial_s * times), min(BACKOFF_MAX_S, least_s * times))
 
 
 def diagram() -> str:

@@ -33,11 +33,15 @@ POLICY: Mapping[str, tuple[Any, str]] = {
     "destroys_per_hour": ({}, "cpu-seconds of work that one role's tasks of the tier may destroy in an hour"),
     "loses_per_hour": ({}, "cpu-seconds of work that one role's tasks of the tier may lose in an hour"),
     "holds_after_s": ({}, "Seconds after which a task of the tier that waits keeps a node from smaller ones"),
+    "backoff_s": (
+        {},
+        "Seconds that a task of the tier waits at least after it has failed, twice as long each time more",
+    ),
     "holds_at_once": ({}, "How many tasks of the tier keep a node at a time, the oldest first; 1 if not given"),
 }
 """Settings of the engine by name: (default, what it does), each a value by tier. A name that is not here is refused."""
 
-_SECONDS = frozenset({"min_run_s", "young_s", "holds_after_s"})
+_SECONDS = frozenset({"min_run_s", "young_s", "holds_after_s", "backoff_s"})
 _WORK = frozenset({"destroys_per_hour", "loses_per_hour"})
 COUNTS = POLICY.keys() - _SECONDS - _WORK
 """Settings of which a value is a whole number."""
@@ -56,6 +60,7 @@ class Policy:
     loses_per_hour: PerTier = field(default_factory=dict)
     holds_after_s: PerTier = field(default_factory=dict)
     holds_at_once: PerTier = field(default_factory=dict)
+    backoff_s: PerTier = field(default_factory=dict)
 
     @property
     def spares(self) -> bool:

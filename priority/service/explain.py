@@ -11,9 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from priority.borrow import borrowed
+from priority.cron import show_moment
 from priority.job import Job, JobState
-from priority.ports import Page, User
+from priority.node import NodeState
+from priority.ports import Page, Reader, User
 from priority.reason import Reason
+from priority.resources import Resources, show, total
+from priority.service.access import may
 from priority.service.jobs import attempts_of, find_job, find_task
 from priority.service.ledger import parts_of
 from priority.service.parts import Parts
@@ -24,6 +29,8 @@ TASKS_MAX = 2000
 store, and the summary says how many are not among those that are told."""
 
 LINES_MAX = 50
+
+_RUNS = frozenset({State.STARTING, State.RUNNING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,8 @@ class Line:
     """How many tasks of the job this is true of."""
     instances: str = ""
     """Their instances, as `kill -i` takes them: `0,2-5`."""
+    attempts: str = ""
+    """Which of their attempts, written alike."""
     details: Mapping[str, Any] = field(default_factory=dict)
     """The reason with its numbers, in plain JSON."""
 
@@ -69,8 +78,35 @@ def explain(parts: Parts, actor: User, ref: str) -> Explanation:
         job = find_job(reader, actor, ref)
         tasks, more = reader.tasks(job.uid, Page(TASKS_MAX))
         counts = reader.standing([job.uid]).get(job.uid, {}) if more is not None else None
+        lent = _borrowed(parts, reader, actor, job) if any(task.state in _RUNS for task in tasks) else ""
     telling = _Telling(job, tasks, now_us, counts)
-    return Explanation(job.spec.key, job.uid, telling.summary(), tuple(telling.lines()))
+    run = "" if job.tick_us is None else f" (run of the cron job for {show_moment(job.tick_us)})"
+    return Explanation(job.spec.key, job.uid, telling.summary() + lent + run, tuple(telling.lines()))
+
+
+def _borrowed(parts: Parts, reader: Reader, actor: User, job: Job) -> str:
+    """That tasks of its tier run on room that is guaranteed to others, who may have it back."""
+    tier, tiers = job.spec.tier, parts.tiers
+    if not tiers[tier].preemptible:
+        return ""
+    guarantees = {(name, its): quota for name, role in reader.roles().items() for its, quota in role.quota.items()}
+    held: dict[tuple[str, str], Resources] = {}
+    for (role, its, _), use in reader.holding().items():
+        held[role, its] = total([held.get((role, its), {}), use])
+    nodes = [record for record in reader.nodes() if record.node.state is NodeState.UP and not record.drained]
+    size = total(record.node.capacity for record in nodes)
+    guarantees = {owner: quota for owner, quota in guarantees.items() if owner[1] in tiers}
+    held = {owner: use for owner, use in held.items() if owner[1] in tiers}
+    found = borrowed(tier, tiers, size, guarantees, held)
+    if found is None:
+        return ""
+    known = [f"{role}/{its} ({show(idle)} idle)" for (role, its), idle in found.lenders if may(actor, role)]
+    others = _count(len(found.lenders) - len(known), "other role") if len(found.lenders) > len(known) else ""
+    whose = ", ".join([*known[:3], *([f"{_count(len(known) - 3, 'role')} more"] if len(known) > 3 else [])])
+    lenders = " and ".join(part for part in (whose, others) if part)
+    return (
+        f"; {tier} runs on room that is guaranteed to {lenders} but not used: {show(found.amounts)} may be taken back"
+    )
 
 
 class _Telling:
@@ -97,7 +133,17 @@ class _Telling:
         if task.not_before_us > self._now_us and task.state is State.PENDING:
             details = {**details, "not_before_us": task.not_before_us}
         message = self.message(task)
-        return Line(task.id, task.instance, task.attempt, task.state.value, message, 1, str(task.instance), details)
+        return Line(
+            task.id,
+            task.instance,
+            task.attempt,
+            task.state.value,
+            message,
+            1,
+            str(task.instance),
+            str(task.attempt),
+            details,
+        )
 
     def lines(self) -> list[Line]:
         """What is alike stands once; what has not ended first, then what ended otherwise than by finishing."""
@@ -110,7 +156,8 @@ class _Telling:
         found = []
         for tasks in order[:LINES_MAX]:
             whose = ranges(task.instance for task in tasks)
-            line = replace(self.line(tasks[0]), alike=len(tasks), instances=whose)
+            tries = ranges(task.attempt for task in tasks)
+            line = replace(self.line(tasks[0]), alike=len(tasks), instances=whose, attempts=tries)
             if len(tasks) > 1 and _taker(tasks[0]):
                 line = replace(line, message=f"{line.state}: {_lost_to(tasks)}")
             found.append(line)
@@ -150,7 +197,13 @@ class _Telling:
             return f"waits until its former attempt has ended on node {former.node}{why}"
         if task.not_before_us > self._now_us:
             left_s = (task.not_before_us - self._now_us) / 1e6
-            return f"waits {left_s:.0f} s more after {_count(task.failures, 'failed attempt')}"
+            least_s = task.reason.details.get("tier_s") if task.reason is not None else None
+            why = (
+                f" ({self._job.spec.tier} waits {least_s:g} s at least, twice as long each time more)"
+                if least_s
+                else ""
+            )
+            return f"waits {left_s:.0f} s more after {_count(task.failures, 'failed attempt')}{why}"
         reason = self._reason(task)
         if reason is None or reason.code in ("preempted", "backoff", "restarted"):
             return "waits for the scheduler's next round"

@@ -81,8 +81,11 @@ class Ledger:
         jobs: Mapping[str, Job],
         *,
         epoch: int | None = None,
+        backoff: Mapping[str, float] | None = None,
     ) -> None:
+        """`backoff`: seconds that failed tasks of a tier wait at least (setting backoff_s)."""
         self.now_us = now_us
+        self._backoff = backoff or {}
         self.tasks: dict[str, Task] = {task.id: task for task in tasks}
         """Every task that was read, as it is after the moves so far."""
         self.changed: dict[str, Task] = {}
@@ -201,12 +204,14 @@ class Ledger:
         spec = self.jobs[task.job].spec
         if 0 <= spec.max_failures <= task.failures:
             return
-        pause_s = lifecycle.backoff_s(task.failures, spec.backoff.initial, spec.backoff.limit)
-        reason = Reason(
-            "backoff",
-            f"waits {pause_s:g} s after {_count(task.failures, 'failed attempt')}",
-            {"failures": task.failures, "pause_s": pause_s, "former": task.id},
-        )
+        least_s = self._backoff.get(spec.tier, 0.0)
+        pause_s = lifecycle.backoff_s(task.failures, spec.backoff.initial, spec.backoff.limit, least_s)
+        details: dict[str, Any] = {"failures": task.failures, "pause_s": pause_s, "former": task.id}
+        message = f"waits {pause_s:g} s after {_count(task.failures, 'failed attempt')}"
+        if pause_s > lifecycle.backoff_s(task.failures, spec.backoff.initial, spec.backoff.limit):
+            message += f", as {spec.tier} waits {least_s:g} s at least, and twice as long each time more"
+            details["tier_s"] = least_s
+        reason = Reason("backoff", message, details)
         self._succeed(task, "failed", not_before_us=self.now_us + round(pause_s * 1_000_000), reason=reason)
 
     def _requeue(self, task: Task, event: Event) -> None:

@@ -50,17 +50,23 @@ class Outcome:
 
 
 def apply(
-    writer: Writer, reports: Sequence[Report], jobs: Mapping[str, Job], now_us: int, epoch: int | None
+    writer: Writer,
+    reports: Sequence[Report],
+    jobs: Mapping[str, Job],
+    now_us: int,
+    *,
+    epoch: int | None,
+    backoff: Mapping[str, float] | None = None,
 ) -> Outcome:
     """Read the truth, let every report happen to it in the order given, and write what changed.
 
-    `jobs` are known ones; those that are missing are read.
+    `jobs` are known ones; those that are missing are read. `backoff` is the setting backoff_s.
     """
     nodes = {record.node.name: record for record in writer.nodes()} if _about_nodes(reports) else {}
     tasks = _read(writer, reports, nodes)
     missing = {task.job for task in tasks.values()} - jobs.keys()
     known = {**jobs, **writer.jobs_of(missing)} if missing else jobs
-    outcome = Outcome(Ledger(writer, now_us, tasks.values(), known, epoch=epoch))
+    outcome = Outcome(Ledger(writer, now_us, tasks.values(), known, epoch=epoch, backoff=backoff))
     for report in reports:
         if isinstance(report, TaskSeen):
             _task_seen(outcome, report)

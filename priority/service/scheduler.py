@@ -221,7 +221,8 @@ class Scheduler:
     def _apply(self, deliveries: Sequence[Delivery], now_us: int) -> int | None:
         reports = [report for delivery in deliveries for report in delivery.reports]
         with self._parts.store.write(self.epoch) as writer:
-            outcome = reporting.apply(writer, reports, self.mirror.jobs, now_us, self.epoch)
+            backoff = self._parts.settings.backoff_s
+            outcome = reporting.apply(writer, reports, self.mirror.jobs, now_us, epoch=self.epoch, backoff=backoff)
             self._fail_at("reported")
         self._fail_at("reports-committed")
         mirror = self.mirror

@@ -184,6 +184,7 @@ class Settings(BaseSettings):
     loses_per_hour: ByTier = _policy("loses_per_hour")
     holds_after_s: ByTier = _policy("holds_after_s")
     holds_at_once: ByTier = _policy("holds_at_once")
+    backoff_s: ByTier = _policy("backoff_s")
 
     @field_validator("state")
     @classmethod
@@ -205,6 +206,7 @@ class Settings(BaseSettings):
         """How large a job may be."""
         return Limits(
             instances=self.instances_limit,
+            mesos=self.backend == "mesos",
             command_bytes=self.command_limit,
             env_bytes=self.env_limit,
             at_once=frozenset(self.own_gone_at_once),

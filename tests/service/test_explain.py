@@ -65,7 +65,8 @@ def test_a_preemption_from_both_sides() -> None:
     world.settle()
     assert summary(world, devel.uid) == (
         "physics/devel/sim: of 1 instance 1 running; preempted once, last for physics/prod/reco of ada, "
-        "40.0 cpu-seconds of work lost in all"
+        "40.0 cpu-seconds of work lost in all; devel runs on room that is guaranteed to web/prod (cpus 100 idle), "
+        "physics/prod (cpus 8 idle) but not used: cpus 4 may be taken back"
     )
     told = world.service.explain(ROOT, world.tasks(devel)[1].id)
     assert [(line.attempt, line.state) for line in told.lines] == [(2, "running"), (1, "preempted")]
@@ -121,6 +122,7 @@ def test_victims_of_one_job_are_told_together() -> None:
     )  # fmt: skip
     (waits,) = [line for line in lines if line.state == "pending"]
     assert (waits.alike, waits.instances) == (3, lost.instances)
+    assert (lost.attempts, waits.attempts) == ("1", "2")
     assert waits.message.endswith("(preempted once before)")
     assert "each waits: no room" in summary(world, devel.uid)
     assert "once before" not in summary(world, devel.uid)

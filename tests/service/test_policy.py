@@ -161,6 +161,48 @@ def test_only_so_much_work_is_lost_in_an_hour(setting: dict[str, Any], next_lead
     assert "cpu-s" in why(world, three)
 
 
+# --- back-off --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("backoff", "pauses"),
+    [({}, [1, 2, 4]), ({"devel": 20}, [20, 40, 80]), ({"prod": 20}, [1, 2, 4]), ({"devel": 0.5}, [1, 2, 4])],
+)
+def test_a_tier_has_who_fails_wait_longer(backoff: dict[str, float], pauses: list[float]) -> None:
+    world = World([node("n1")], play=lambda _: Play(run_s=0.5, exit_code=1), backoff_s=backoff)
+    job = world.submit(spec("physics/devel/bad", max_failures=-1), actor=ADA)
+    for pause in pauses:
+        world.settle()
+        while world.tasks(job)[-1].state is not State.PENDING:
+            world.move(0.25)
+        last = world.tasks(job)[-1]
+        assert last.reason is not None and last.reason.details["pause_s"] == pause
+        told = "(devel waits 20 s at least, twice as long each time more)"
+        assert (told in why(world, job)) == (backoff == {"devel": 20})
+        world.move(pause + 0.1)
+
+
+# --- quota borrowing -------------------------------------------------------------------------------------------------
+
+
+def test_devel_runs_on_an_idle_guarantee_is_told_so_and_gives_it_back() -> None:
+    roles = {"physics": {"users": {"ada": {}}}, "web": {"quota": {"prod": {"cpus": 6}}, "users": {"eve": {}}}}
+    world = World([node("n1", 8)], roles=roles)
+    small = world.submit(spec("physics/devel/small", cpus=2), actor=ADA)
+    world.settle()
+    assert "guaranteed" not in why(world, small)  # as much as nobody is guaranteed
+    large = world.submit(spec("physics/devel/large", cpus=6), actor=ADA)
+    world.settle()
+    told = "devel runs on room that is guaranteed to web/prod (cpus 6 idle) but not used: cpus 6 may be taken back"
+    assert told in why(world, large) and told in why(world, small)
+    mine = world.service.explain(ADA, large.uid).summary  # who has no grant in that role is not told whose it is
+    assert "guaranteed to 1 other role but not used: cpus 6 may be taken back" in mine
+    world.submit(spec("web/prod/shop", cpus=6), actor=EVE)
+    world.settle()
+    assert states(world, large) == ["preempted", "pending"]
+    assert "guaranteed" not in why(world, small)
+
+
 # --- settings --------------------------------------------------------------------------------------------------------
 
 
