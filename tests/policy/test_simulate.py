@@ -338,10 +338,10 @@ def test_who_is_launched_in_room_kept_for_it_may_be_taken_by_one_that_waited_bef
         work("o", 0, 90, "opportunistic", cpus=2, notice_us=9 * S),
         work("x", 1, 21, "prod", cpus=1),
         work("p", 2, 10, "prod", cpus=4),  # the whole of n0, of which q has a half
-        work("d", 15, 90, cpus=2),  # takes the room of o, until 24; from 20 on there is other room
+        work("d", 15, 90, cpus=2),  # takes the room of o, which is kept for it until 24; at 20 there is other room
     ]
     lean, eager = Simulation(cluster(4, 1), works).run(), Eager(cluster(4, 1), works).run()
-    assert [(loss.at_us // S, loss.victim) for loss in lean.losses] == [(15, 1), (22, 4)]
+    assert [(loss.at_us // S, loss.victim) for loss in lean.losses] == [(15, 1), (22, 4), (24, 4)]
     assert lean.attempts == eager.attempts
 
 
