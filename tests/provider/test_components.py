@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,9 +61,7 @@ def jobs(client: Client, dag: str, **query: Any) -> list[Any]:
     return list(client.all_jobs(label=f"airflow.dag={dag}", **query))
 
 
-def test_the_whole(tmp_path_factory: pytest.TempPathFactory) -> None:
-    import tempfile
-
+def test_the_whole() -> None:
     with (
         tempfile.TemporaryDirectory(prefix="af", ignore_cleanup_errors=True) as name,
         standing(Path(name)) as (
@@ -75,7 +74,7 @@ def test_the_whole(tmp_path_factory: pytest.TempPathFactory) -> None:
         marked_failed(stand, client, "running", "running")
         a_scheduler_dies(stand, client)
         production_goes_first(stand, client)
-        no_token_is_seen(stand, client)
+        no_token_is_seen(client)
 
 
 def twenty_tasks(stand: Stand, client: Client) -> None:
@@ -86,14 +85,16 @@ def twenty_tasks(stand: Stand, client: Client) -> None:
     stand.wait(lambda: not list((stand.folder / "priority").glob("*.json")), "the hand-overs' end", LONG_S)
 
 
+def sleeping(client: Client, dag: str) -> list[Any]:
+    """The operator's own job, beside the one in which its task runs."""
+    found = [job for job in jobs(client, dag, state="active") if job["running"]]
+    return [job for job in found if "sleep" in str(client.job(job["uid"])["spec"]["command"])]
+
+
 def marked_failed(stand: Stand, client: Client, dag: str, state: str) -> None:
     """Its job is killed."""
     run = stand.trigger(dag)
-    (job,) = stand.wait(
-        lambda: [one for one in jobs(client, dag, state="active") if one["name"].startswith(f"{dag}.job") and
-                 one["running"] and "priority_job" and "sleep" in str(client.job(one["uid"])["spec"]["command"])],
-        f"the job of {dag}", LONG_S,
-    )  # fmt: skip
+    (job,) = stand.wait(lambda: sleeping(client, dag), f"the job of {dag}", LONG_S)
     stand.wait(lambda: [task for task in stand.tasks(dag, run) if task["state"] == state], f"{dag} is {state}", LONG_S)
     stand.call("PATCH", f"dags/{dag}/dagRuns/{run}/taskInstances/job", {"new_state": "failed"})
     stand.wait(lambda: client.job(job["uid"])["state"] == "ended", f"the end of the job of {dag}", KILLED_S)
@@ -116,15 +117,18 @@ def production_goes_first(stand: Stand, client: Client) -> None:
     """Tasks of a devel DAG give way without using up a retry, and come back."""
     first = stand.trigger("experiment")
     stand.wait(
-        lambda: sum(job["running"] for job in jobs(client, "experiment", state="active")) == 2, "experiments", LONG_S
+        lambda: [task["state"] for task in stand.tasks("experiment", first)] == ["running"] * 2, "experiments", LONG_S
     )
+    lines = stand.call("GET", f"dags/experiment/dagRuns/{first}/taskInstances/explore/logs/1?map_index=0")
+    assert "pilots/devel/experiment.explore-" in str(lines)  # while it runs: from the job
     second = stand.trigger("production")
     assert ended(stand, "production", second) == "success"
     assert ended(stand, "experiment", first) == "success"
+    assert {task["state"] for task in stand.tasks("experiment", first)} == {"success"}
     assert len([job for job in jobs(client, "experiment") if job["killed"]]) >= 1
 
 
-def no_token_is_seen(stand: Stand, client: Client) -> None:
-    """Neither on a command line nor in a job; and everything listens on loopback."""
+def no_token_is_seen(client: Client) -> None:
+    """A job is what its command line and its environment are made of."""
     for job in jobs(client, "twenty"):
         assert "eyJ" not in str(client.job(job["uid"])["spec"])
