@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -166,6 +166,60 @@ class Backoff(Document):
     """Never longer."""
 
 
+class Fetch(Document):
+    """Something that is fetched into the sandbox before the command begins."""
+
+    uri: Annotated[Text, StringConstraints(min_length=1, max_length=2048)]
+    """`https://...`, `file:///...` or whatever else the cluster's agents can fetch."""
+    extract: Annotated[bool, Field(strict=True)] = True
+    """Whether an archive is unpacked."""
+    executable: Annotated[bool, Field(strict=True)] = False
+    """Whether it may be executed."""
+    cache: Annotated[bool, Field(strict=True)] = False
+    """Whether the agent keeps it for other tasks."""
+
+
+class Container(Document):
+    """An image to run in."""
+
+    image: Annotated[Text, StringConstraints(min_length=1, max_length=1024)]
+    """Such as `library/python:3.12`."""
+    runtime: Literal["mesos", "docker"] = "mesos"
+    """Who runs it: Mesos' own containerizer, or Docker."""
+
+
+class HealthCheck(Document):
+    """A command in the task's surroundings that has to end well again and again; else the task is killed as failed."""
+
+    command: Annotated[Text, StringConstraints(min_length=1)]
+    """For the shell."""
+    delay: Duration = 0.0
+    """Seconds before the first check."""
+    interval: Annotated[Duration, Field(gt=0)] = 10.0
+    """Seconds between two."""
+    timeout: Annotated[Duration, Field(gt=0)] = 20.0
+    """Seconds that one may take."""
+    grace: Duration = 10.0
+    """Seconds from the start in which a failure does not count."""
+    failures: Annotated[int, Field(ge=1, le=1000, strict=True)] = 3
+    """So many in a row end the task."""
+
+
+class OnMesos(Document):
+    """What only a Mesos cluster can do for a task. Refused where the tasks run on our own agents."""
+
+    container: Container | None = None
+    """An image to run in; None: the agent's own system."""
+    uris: Annotated[tuple[Fetch, ...], Field(max_length=64)] = ()
+    """What to fetch into the sandbox first."""
+    health_check: HealthCheck | None = None
+    """How to see that it still does its work."""
+    replace_after: Annotated[Duration, Field(gt=0)] | None = None
+    """When its agent cannot be reached: seconds until another attempt begins elsewhere, although this one may be
+    running still; None: only when it is proved dead.
+    """
+
+
 EXAMPLE: Any = {
     "role": "simulation",
     "tier": "opportunistic",
@@ -219,6 +273,8 @@ class JobSpec(Document):
     """Seconds between SIGTERM and SIGKILL when it is killed or breaks a limit; at most `notice_limit_s` are given."""
     labels: dict[Name, Annotated[Text, StringConstraints(max_length=255)]] = _EMPTY
     """To find it again: `priority list --label NAME=VALUE`; a number is written in quotes."""
+    mesos: OnMesos | None = None
+    """What only a Mesos cluster can do: images, fetched files, health checks."""
 
     @property
     def key(self) -> str:
@@ -272,6 +328,8 @@ class Limits:
     labels: int = 64
     constraints: int = 32
     resources: int = 32
+    mesos: bool = True
+    """Whether the tasks run on a Mesos cluster."""
     at_once: Collection[str] = ()
     """Tiers of which a job may say how many of its tasks are gone at a time."""
 
@@ -290,6 +348,8 @@ def check_limits(spec: JobSpec, limits: Limits) -> None:
     for field, size, limit in sizes:
         if size > limit:
             raise Invalid(field, f"is too large: {size}, at most {limit} are allowed")
+    if spec.mesos is not None and not limits.mesos:
+        raise Invalid("mesos", "is for a Mesos cluster; this service runs its own agents, which have no images")
     if spec.preempt.at_once is not None and spec.tier not in limits.at_once:
         who = f"only jobs of {', '.join(sorted(limits.at_once))} may" if limits.at_once else "no job may"
         raise Invalid("preempt.at_once", f"is not for jobs of {spec.tier}: {who} set it (setting own_gone_at_once)")
@@ -305,9 +365,9 @@ def parse_spec(document: Any, prefix: str = "") -> JobSpec:
         raise invalid(error, prefix) from None
 
 
-def parse_file(text: str) -> list[JobSpec]:
+def parse_file(text: str, parse: Callable[[Any, str], JobSpec] = parse_spec) -> list[JobSpec]:
     """Jobs from YAML or JSON: one document, several, or a list in one. `Malformed` names a line, `Invalid` a field."""
-    return [parse_spec(document, f"jobs[{index}]") for index, document in enumerate(_documents(text))]
+    return [parse(document, f"jobs[{index}]") for index, document in enumerate(_documents(text))]
 
 
 def at(jobs: int, path: str) -> str:

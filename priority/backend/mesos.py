@@ -4,7 +4,7 @@ What follows from what is `mesos_driver`; here are the threads that carry it:
 
 - `listen` (the caller's): delivers reports, and lets time pass for the driver;
 - *events*: subscribes, reads the stream, and again with back-off whenever it ends or is silent;
-- *calls*, *acks*: send what the driver says, in order, each on a connection of its own.
+- *calls*: send what the driver says, on some connections: what is about one agent, or acknowledges one task, in order.
 
 Fault first. The framework id is written into the database before anything is done with it, and so the next process
 is the same framework. A call whose outcome is not known breaks the stream: the master takes nothing from a broken
@@ -21,23 +21,28 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
+from zlib import crc32
 
 from priority.backend.mesos_driver import Driver
-from priority.backend.mesos_known import Ack, Times
+from priority.backend.mesos_known import Ack, Known, Phase, Times
 from priority.backend.mesos_line import SILENCE_S, Call, Lost, Masters, Sender, Stream, backoff_s
 from priority.backend.mesos_operator import AgentFacts, Operator
+from priority.backend.mesos_tasks import AGENT, framework
 from priority.backend.mesos_tasks import acknowledge as acknowledge_call
-from priority.backend.mesos_tasks import framework
 from priority.errors import NotFound, PriorityError, Unavailable
+from priority.job import JobSpec
 from priority.node import NodeState
 from priority.ports import Delivery, Launch, LogChunk, LogRequest, Report, Stop, Store, TaskSeen
-from priority.task import ACTIVE, PLACED
+from priority.task import ACTIVE, PLACED, Task
 
 NOTE = "mesos.framework"
 """Under which the framework id is kept in the database."""
 DELIVERY_REPORTS = 1000
 LOOK_S = 0.1
 """Between two looks at a task's output by whoever waits for it."""
+
+LANES = 4
+"""Connections for acknowledgements, and as many for other calls: a slow answer must not hold up a thousand others."""
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +77,7 @@ class MesosBackend:
         self._reports: queue.SimpleQueue[tuple[Report, Ack | None] | None] = queue.SimpleQueue()
         self._closed = threading.Event()
         self._stream: Stream | None = None
-        self._calls: Sender | None = None
-        self._acks: Sender | None = None
+        self._senders: list[Sender] = []
         self._framework: str | None = None
         self._listening = False
         self._failure: BaseException | None = None
@@ -114,9 +118,11 @@ class MesosBackend:
         return {name: now_us for name, agent in nodes.items() if agent in active}
 
     def _send(self, body: dict[str, Any]) -> None:
-        stream, sender = self._stream, self._acks if body["type"] == "ACKNOWLEDGE" else self._calls
-        if stream is None or sender is None:
+        stream = self._stream
+        if stream is None or not self._senders:
             return
+        sender = self._senders[lane(body)]
+        body.pop(AGENT, None)
         sender.put(Call({**body, "framework_id": {"value": self._framework}}, stream))
 
     def _call_failed(self, call: Call, why: str) -> None:
@@ -132,8 +138,7 @@ class MesosBackend:
         """See `ports.Backend`."""
         if self._closed.is_set():
             return
-        self._calls = Sender("mesos-calls", self._auth, self._call_failed)
-        self._acks = Sender("mesos-acks", self._auth, self._call_failed)
+        self._senders = [Sender(f"mesos-calls-{number}", self._auth, self._call_failed) for number in range(2 * LANES)]
         self._listening = True
         events = threading.Thread(target=self._subscribe_for_ever, name="mesos-events", daemon=True)
         events.start()
@@ -147,8 +152,8 @@ class MesosBackend:
                     raise self._failure
         finally:
             self._closed.set()
-            self._calls.close()
-            self._acks.close()
+            for sender in self._senders:
+                sender.close()
             if self._stream is not None:
                 self._stream.cut()
             events.join(5)
@@ -201,13 +206,7 @@ class MesosBackend:
             nodes = [record for record in reader.nodes() if record.node.state is not NodeState.DOWN]
             placed = [task for task in reader.active_tasks() if task.state in PLACED and task.node and task.agent]
             jobs = reader.jobs_of({task.job for task in placed})
-        self.driver.remember(
-            nodes,
-            (
-                (task.id, task.node or "", task.agent or "", jobs[task.job].spec.resources, task.started_us is not None)
-                for task in placed
-            ),
-        )
+        self.driver.remember(nodes, (_placed(task, jobs[task.job].spec) for task in placed))
 
     def _subscribe(self) -> None:
         info = framework(
@@ -336,3 +335,17 @@ class MesosBackend:
             self._stream.cut()
         if not self._listening:
             self._operator.close()
+
+
+def _placed(task: Task, spec: JobSpec) -> Known:
+    replace_s = spec.mesos.replace_after if spec.mesos is not None else None
+    return Known(task.id, task.node or "", task.agent or "", dict(spec.resources), Phase.UNSURE, replace_s=replace_s)
+
+
+def lane(body: dict[str, Any]) -> int:
+    """Which connection a call takes: the same for all that must stay in order."""
+    kind = body["type"]
+    if kind == "ACKNOWLEDGE":
+        return LANES + crc32(body["acknowledge"]["task_id"]["value"].encode()) % LANES
+    agent = body.get(AGENT) if kind == "ACCEPT" else (body.get("kill") or {}).get("agent_id", {}).get("value")
+    return crc32(agent.encode()) % LANES if agent else 0

@@ -23,7 +23,6 @@ from priority.backend.mesos_known import Ack, Agent, Known, Phase, now_us, value
 from priority.mesos_status import Means, Status, how_it_ended, read_status
 from priority.ports import Launch, NodeRecord, Stop, TaskSeen
 from priority.reason import Reason
-from priority.resources import Resources
 
 REMEMBERED = 100_000
 """So many ended tasks, and so many that must never start, are remembered."""
@@ -40,25 +39,26 @@ _NEVER = Reason("unknown", "it is not there, and will never start")
 class Driver(Fleet):
     """See above. Every public method may be called from any thread."""
 
-    def remember(self, nodes: Iterable[NodeRecord], tasks: Iterable[tuple[str, str, str, Resources, bool]]) -> None:
-        """From the database, before anything is heard: nodes, and tasks (id, node, agent, request, started) that were
-        placed there by a leader that may have sent them.
+    def remember(self, nodes: Iterable[NodeRecord], tasks: Iterable[Known]) -> None:
+        """From the database, before anything is heard: nodes, and tasks that were placed there by a leader that may
+        have sent them.
         """
         with self.lock:
             for record in nodes:
                 if record.agent not in self.agents:
                     agent = self._new_agent(record.agent, record.node.name)
                     agent.attributes = dict(record.node.attributes)
-            for task, node, agent_id, request, _started in tasks:
-                if task in self.known or task in self._done:
+            for known in tasks:
+                if known.task in self.known or known.task in self._done:
                     continue
-                agent = self.agents.get(agent_id) or self._new_agent(agent_id, node)
-                self._add(Known(task, node, agent_id, request, Phase.UNSURE))
-                agent.room.hold(task, request)
+                agent = self.agents.get(known.agent) or self._new_agent(known.agent, known.node)
+                self._add(known)
+                agent.room.hold(known.task, known.request)
 
     def _add(self, known: Known) -> None:
         known.since_s = self._now()
         self.known[known.task] = known
+        self._impatient |= known.replace_s is not None
         if known.phase is Phase.UNSURE:
             self._asking.add(known.task)
 
@@ -88,7 +88,8 @@ class Driver(Fleet):
             # Its node is not known yet: as soon as it is.
             agent = self._new_agent(one.agent, one.node)
         request = dict(one.spec.resources)
-        self._add(Known(one.task, one.node, agent.id, request, Phase.WAITING, launch=one))
+        replace_s = one.spec.mesos.replace_after if one.spec.mesos is not None else None
+        self._add(Known(one.task, one.node, agent.id, request, Phase.WAITING, launch=one, replace_s=replace_s))
         agent.room.wanted[one.task] = request
         self._waiting += 1
         return agent
@@ -134,7 +135,7 @@ class Driver(Fleet):
         elif known.phase is Phase.ENDED:
             self._say_again(known)
         else:
-            known.stopping = True
+            known.stopping, known.resendable = True, False
             self._send(calls.kill(one.task, known.agent or None, one.notice_s))
             if known.phase is Phase.UNSURE:
                 self._ask([known])
@@ -285,6 +286,12 @@ class Driver(Fleet):
             known.ack = ack or known.ack
             self._say_again(known)
             return
+        if status.state == "TASK_ERROR" and "duplicate ID" in status.message:
+            # It was sent before, by whoever it was: that one counts, and this one nobody has ever taken.
+            known.phase, known.resendable = Phase.UNSURE, False
+            self._asking.add(known.task)
+            self._ack(ack)
+            return
         if status.answer:
             # Its agent keeps saying how until we acknowledge that.
             known.answered = known.answered or replace(status, at_us=status.at_us or now_us())
@@ -318,7 +325,7 @@ class Driver(Fleet):
             self._ended(known, replace(status, means=Means.GONE, answer=False), ack)
         elif status.means is Means.GONE and known.phase is Phase.SENT and self._now() - known.since_s < ASK_S:
             self._ack(ack)  # asked for before the master had looked at our ACCEPT
-        elif status.answer and not known.stopping and self._is_up(known.node):
+        elif status.answer and status.means is Means.GONE and known.resendable and self._is_up(known.node):
             # The master does not have it, its agent is there, and nobody but us could send it: `NodeSeen` without it
             # proves it dead if it ran, and lets it be sent (again) if it was only placed.
             self._forget(known, never=False)
@@ -345,6 +352,9 @@ class Driver(Fleet):
             return 0.5
 
     def _tick_tasks(self, now: float) -> None:
+        if self._look_again_s is not None and now >= self._look_again_s and self.connected_s is not None:
+            self._look_again_s = None
+            self._send(calls.reconcile([]))
         due = [one for one in self._asking_now() if now - one.asked_s >= ASK_S]
         self._ask(due)
         if self.connected_s is not None and now >= self._reconcile_s:
@@ -354,9 +364,20 @@ class Driver(Fleet):
             for known in [one for one in self.known.values() if one.phase is Phase.WAITING]:
                 if now - known.since_s >= self._times.room_s:
                     self._give_up(known)
+        for known in [one for one in self.known.values() if one.replace_s is not None] if self._impatient else ():
+            agent = self.agents.get(known.agent)
+            lost_s = agent.silent_s if agent is not None and not agent.up and self.connected_s is not None else None
+            if known.phase is not Phase.ENDED and lost_s is not None and now - lost_s >= (known.replace_s or 0.0):
+                self._replace(known)
         for known in [one for one in self.known.values() if one.answered is not None]:
             if known.phase is not Phase.ENDED and now - known.asked_s >= LATE_S and known.answered is not None:
                 self._ended(known, replace(known.answered, answer=False), None)
+
+    def _replace(self, known: Known) -> None:
+        """Its job does not wait for proof: another attempt may begin. Should this one come back, it is stopped."""
+        self._forget(known)
+        message = f"node {known.node} could not be reached for {known.replace_s:g} s, and its job waits no longer"
+        self._refuse(known.task, known.node, Reason("unreachable", message, {"node": known.node}))
 
     def _give_up(self, known: Known) -> None:
         """The room did not come: another framework has it."""

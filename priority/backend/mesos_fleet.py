@@ -61,6 +61,10 @@ class Fleet:
         self._expected: dict[str, float] = {}
         self._epoch = 0
         self._waiting = 0
+        self._impatient = False
+        """Whether there is (or was) a task whose job waits for no proof."""
+        self._look_again_s: float | None = None
+        """When the master is to be asked for all that it knows of ours."""
         self._suppressed = False
         self._revived_s = 0.0
         self._reconcile_s = 0.0
@@ -154,6 +158,8 @@ class Fleet:
             agent.told = None
         self._expected.pop(agent.node, None)
         if not agent.up:
+            if agent.silent_s is not None and self._look_again_s is None:
+                self._look_again_s = self._now() + SETTLE_S  # who was replaced may have come back with it
             agent.up, agent.silent_s, agent.told_silent, agent.told = True, None, False, None
             self._ask([one for one in self.known.values() if one.agent == agent.id and one.phase is Phase.UNSURE])
 
@@ -207,7 +213,7 @@ class Fleet:
         operations.append(calls.launch_operation(infos))
         self._waiting -= len(served)
         self.counts["launched"] += len(served)
-        self._send(calls.accept(room.used(rest), operations, 0.0))
+        self._send(calls.accept(agent.id, room.used(rest), operations, 0.0))
         if room.believed and agent.doubt_s is None:
             agent.doubt_s = self._now() + DOUBT_S
 
@@ -318,7 +324,7 @@ class Fleet:
         operations = [calls.operation("UNRESERVE", kept)] if kept else []
         ids = room.give_back()
         self.counts["declined"] += len(ids)
-        self._send(calls.accept(ids, operations, 0.0 if kept else REFUSE_S))
+        self._send(calls.accept(agent.id, ids, operations, 0.0 if kept else REFUSE_S))
         if not any(other.room.offers for other in self.agents.values()) and not kept:
             self._suppressed = True
             self.counts["suppressed"] += 1

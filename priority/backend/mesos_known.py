@@ -52,8 +52,12 @@ class Known:
     """When the master was last asked for it."""
     stopping: bool = False
     """We have asked for its end."""
+    resendable: bool = True
+    """Whether it may be sent again under its name, once the master says that it does not have it."""
     reached: bool = False
     """Its executor has been told so, and said it (TASK_KILLING)."""
+    replace_s: float | None = None
+    """So long after its agent was lost its job waits for no proof."""
     answered: Status | None = None
     """The master says that it has ended; the agent has not said how."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from priority.job import OnMesos
 from priority.offers import Piece, numbers
 from priority.ports import Launch
 
@@ -51,7 +52,34 @@ def task_info(launch: Launch, agent: str, pieces: Sequence[Piece]) -> dict[str, 
     }
     if spec.max_runtime is not None:
         info["max_completion_time"] = duration(spec.max_runtime)
+    if spec.mesos is not None:
+        _add_extras(info, spec.mesos)
     return info
+
+
+def _add_extras(info: dict[str, Any], extras: OnMesos) -> None:
+    info["command"]["uris"] = [
+        {"value": one.uri, "extract": one.extract, "executable": one.executable, "cache": one.cache}
+        for one in extras.uris
+    ]
+    if extras.container is not None:
+        image = extras.container.image
+        if extras.container.runtime == "docker":
+            info["container"] = {"type": "DOCKER", "docker": {"image": image, "network": "HOST"}}
+        else:
+            docker = {"type": "DOCKER", "docker": {"name": image}}
+            info["container"] = {"type": "MESOS", "mesos": {"image": docker}}
+    check = extras.health_check
+    if check is not None:
+        info["health_check"] = {
+            "type": "COMMAND",
+            "command": {"shell": True, "value": check.command, "environment": info["command"]["environment"]},
+            "delay_seconds": check.delay,
+            "interval_seconds": check.interval,
+            "timeout_seconds": check.timeout,
+            "grace_period_seconds": check.grace,
+            "consecutive_failures": check.failures,
+        }
 
 
 def duration(seconds: float) -> dict[str, int]:
@@ -103,14 +131,18 @@ def acknowledge(task: str, agent: str, uuid: str) -> dict[str, Any]:
     return {"type": "ACKNOWLEDGE", "acknowledge": {"task_id": {"value": task}, **_agent(agent), "uuid": uuid}}
 
 
-def accept(offers: Sequence[str], operations: Sequence[dict[str, Any]], refuse_s: float) -> dict[str, Any]:
+AGENT = "for agent"
+"""In a call, for whoever sends it: the agent that it is about, where the call itself does not say."""
+
+
+def accept(agent: str, offers: Sequence[str], operations: Sequence[dict[str, Any]], refuse_s: float) -> dict[str, Any]:
     """ACCEPT of all these offers, which are of one agent; without operations it declines them."""
     body = {
         "offer_ids": [{"value": id} for id in offers],
         "operations": list(operations),
         "filters": {"refuse_seconds": refuse_s},
     }
-    return {"type": "ACCEPT", "accept": body}
+    return {"type": "ACCEPT", "accept": body, AGENT: agent}
 
 
 def operation(kind: str, resources: Iterable[Piece]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import orjson
 
 from priority.constraint import Constraint
 from priority.document import Document
-from priority.job import Backoff, Job, JobSpec, JobState, Preempt
+from priority.job import Backoff, Job, JobSpec, JobState, OnMesos, Preempt
 from priority.node import Node, NodeState
 from priority.ports import Audit, Event, Fate, NodeRecord, PreemptionRecord, Side, Token
 from priority.reason import Reason
@@ -38,6 +38,8 @@ def loads(text: str) -> Any:
 def _plain(value: Any) -> Any:
     if isinstance(value, Preempt | Backoff):
         return value.__dict__
+    if isinstance(value, OnMesos):
+        return value.model_dump(mode="json")
     if isinstance(value, set | frozenset):
         return sorted(value)
     raise TypeError(f"{type(value).__name__} is not plain JSON")
@@ -60,6 +62,8 @@ def spec_of(model: type[_Spec], values: dict[str, Any]) -> _Spec:
     values["constraints"] = tuple(map(_constraint, values["constraints"]))
     values["preempt"] = made(Preempt, values["preempt"])
     values["backoff"] = made(Backoff, values["backoff"])
+    if values.get("mesos") is not None:
+        values["mesos"] = OnMesos.model_validate(values["mesos"])
     return made(model, values)
 
 

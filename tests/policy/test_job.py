@@ -215,3 +215,13 @@ def test_no_way_round_a_ceiling(resources: dict[str, int], field: str) -> None:
     with pytest.raises(Invalid) as refused:
         parse_spec({"role": "a", "tier": "devel", "name": "x", "command": "true", "resources": resources})
     assert refused.value.field == field
+
+
+def test_what_only_mesos_can_do_is_refused_elsewhere() -> None:
+    spec = parse_spec({**LEAST, "mesos": {"container": {"image": "library/python:3.12"}, "replace_after": "10m"}})
+    assert spec.mesos is not None and spec.mesos.replace_after == 600.0
+    check_limits(spec, Limits())
+    with pytest.raises(Invalid, match="mesos: is for a Mesos cluster"):
+        check_limits(spec, Limits(mesos=False))
+    with pytest.raises(Invalid, match=r"mesos.container.image"):
+        parse_spec({**LEAST, "mesos": {"container": {"runtime": "docker"}}})
