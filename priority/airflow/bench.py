@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def executors(stand: Stand, tasks: int) -> dict[str, Any]:
     found = {}
     for name in ("local", "priority"):
         run = stand.trigger(name)
-        state = stand.wait(lambda name=name, run=run: _ended(stand, name, run), name, LONG_S)
+        state = stand.wait(partial(_ended, stand, name, run), name, LONG_S)
         told = stand.call("GET", f"dags/{name}/dagRuns/{run}")
         if state != "success":
             raise RuntimeError(f"the run of {name} has {state}")
