@@ -21,7 +21,16 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from priority.errors import Malformed, NotFound, PriorityError, TooLarge
-from priority.face import openapi, problem, routes_cluster, routes_jobs, routes_plan, routes_roles, routes_tasks
+from priority.face import (
+    openapi,
+    problem,
+    routes_cluster,
+    routes_cron,
+    routes_jobs,
+    routes_plan,
+    routes_roles,
+    routes_tasks,
+)
 from priority.face.batch import Submitter
 from priority.face.events import Bell
 from priority.face.listen import announce, bind, url_of, withdraw
@@ -52,7 +61,7 @@ def create(service: Service, settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    for part in (routes_jobs, routes_plan, routes_tasks, routes_roles, routes_cluster):
+    for part in (routes_jobs, routes_cron, routes_plan, routes_tasks, routes_roles, routes_cluster):
         app.include_router(part.routes)
     app.add_exception_handler(PriorityError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_request)

@@ -14,6 +14,7 @@ import typer
 from priority.face import (
     cli_admin,
     cli_bench,
+    cli_cron,
     cli_job,
     cli_plan,
     cli_replay,
@@ -81,6 +82,7 @@ for _name, _verb in (
 
 for _name, _noun, _where in (
     ("job", cli_job.job, WORK),
+    ("cron", cli_cron.cron, WORK),
     ("role", cli_role.role, ADMIN),
     ("quota", cli_role.quota, ADMIN),
     ("user", cli_admin.user, ADMIN),
@@ -91,7 +93,7 @@ for _name, _noun, _where in (
     ("bench", cli_bench.bench, RUN),
 ):
     app.add_typer(_noun, name=_name, rich_help_panel=_where)
-    if _name not in ("db", "bench", "audit"):
+    if _name not in ("cron", "db", "bench", "audit"):
         # `priority roles diff` reads as well as `priority role diff`.
         app.add_typer(_noun, name=f"{_name}s", hidden=True)
 

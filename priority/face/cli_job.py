@@ -223,8 +223,10 @@ def explain(
 
 def _forecast(file: Path, json: bool) -> None:
     from priority.face.cli_submit import specs_in
+    from priority.job import JobSpec
 
-    specs = specs_in([str(file)])
+    fields = set(JobSpec.model_fields)  # of a cron job, what one run of it asks for
+    specs = [spec.model_dump(mode="json", include=fields) for spec in specs_in([str(file)])]
     with shell.client() as client:
         found = client.plan(*specs)
     if json:

@@ -16,7 +16,7 @@ from priority.face.cli_job import job
 from priority.face.shell import Json
 
 if TYPE_CHECKING:
-    from priority.face import views
+    from priority.face import views, views_cron
     from priority.face.client import Client
     from priority.job import JobSpec
 
@@ -56,11 +56,20 @@ def submit(
     max_failures: Annotated[int | None, typer.Option(help="Failed attempts that end an instance.")] = None,
     max_runtime: Annotated[str | None, typer.Option(help="Such as 2h; longer counts as failed.")] = None,
     notice: Annotated[str | None, typer.Option(help="Before it is preempted, such as 30s.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="Makes it a cron job: five fields, or @daily and its like.", metavar="CRON")
+    ] = None,
+    timezone: Annotated[str | None, typer.Option(help="Of the schedule.", show_default="UTC", metavar="ZONE")] = None,
+    collision: Annotated[
+        str | None, typer.Option(help="cancel_new, kill_existing or allow.", show_default="cancel_new")
+    ] = None,
+    missed: Annotated[str | None, typer.Option(help="skip, run_latest or run_all.", show_default="skip")] = None,
     key: Annotated[str | None, typer.Option(help="Idempotency key: the same key never makes two jobs.")] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Until all have ended; status 8 if not well.")] = False,
     json: Json = False,
 ) -> None:
-    """Submit jobs. Those of one file are accepted together or not at all (up to 1000 of them).
+    """Submit jobs. Those of one file are accepted together or not at all (up to 1000 of them); a job with a schedule is
+    a cron job (see `priority cron`), and each of these is accepted by itself, after the others.
 
     priority submit jobs.yaml
 
@@ -71,16 +80,23 @@ def submit(
         "max_failures": max_failures, "max_runtime": max_runtime, "env": _pairs(env, "--env"),
         "labels": _pairs(label, "--label"), "preempt": {"notice": notice} if notice else None,
         "resources": _resources(resource, cpus=cpus, mem=mem, disk=disk, gpus=gpus),
+        "schedule": schedule, "timezone": timezone, "collision": collision, "missed": missed,
     }  # fmt: skip
     set_fields = {field: value for field, value in fields.items() if value is not None}
     if name is None:
         specs = _from_files(given or [], set_fields)
     else:
         specs = [_from_line(name, given or [], set_fields)]
+    plain = [spec for spec in specs if not hasattr(spec, "schedule")]
+    crons = [spec for spec in specs if hasattr(spec, "schedule")]
+    if wait and crons:
+        raise Invalid("--wait", f"is for jobs: {crons[0].key} is a cron job, which goes on")
+    files = (given or []) if name is None else []
     with shell.client() as client:
-        jobs = _submit(client, specs, key, (given or []) if name is None else [])
+        jobs = _submit(client, plain, key, files) if plain else []
+        kept = _submit_crons(client, crons, files) if crons else []
         ended = _wait(client, jobs, quiet=json) if wait else None
-    _report(jobs, ended, json)
+    _report(jobs, ended, json, kept)
 
 
 def _pairs(given: Sequence[str] | None, option: str) -> dict[str, str] | None:
@@ -112,15 +128,22 @@ def _resources(more: Sequence[str] | None, **named: Any) -> dict[str, Any] | Non
 
 
 def _from_line(name: str, command: Sequence[str], fields: dict[str, Any]) -> JobSpec:
-    from priority.job import parse_spec
-
     if not command:
         raise Invalid("command", "is missing; put it after --, such as: priority submit ... -- echo hello")
     if "role" not in fields:
         raise Invalid("--role", "is missing")
     # One word may be a line for the shell; several are a program and its arguments.
     line: Any = command[0] if len(command) == 1 else list(command)
-    return parse_spec({"tier": "devel", "name": name, "command": line, **fields})
+    return _spec({"tier": "devel", "name": name, "command": line, **fields})
+
+
+def _spec(document: Any, prefix: str = "") -> JobSpec:
+    """A cron job if it has a schedule. What reads those is not loaded for others."""
+    if isinstance(document, dict) and "schedule" in document:
+        from priority.cron import parse_spec
+    else:
+        from priority.job import parse_spec
+    return parse_spec(document, prefix)
 
 
 def _from_files(files: Sequence[str], fields: dict[str, Any]) -> list[JobSpec]:
@@ -149,7 +172,7 @@ def specs_in(files: Sequence[str]) -> list[JobSpec]:
 
 def _parse(text: str) -> list[JobSpec]:
     """JSON by a fast parser where it is JSON; everything else (YAML, several documents) by the parser of YAML."""
-    from priority.job import parse_file, parse_spec
+    from priority.job import parse_file
 
     if text.lstrip()[:1] in ("[", "{"):
         import orjson
@@ -160,23 +183,23 @@ def _parse(text: str) -> list[JobSpec]:
             return _parse_lines(text)
         _check_unique(text, 0)
         documents = document if isinstance(document, list) else [document]
-        return [parse_spec(one, f"jobs[{number}]") for number, one in enumerate(documents)]
-    return parse_file(text)
+        return [_spec(one, f"jobs[{number}]") for number, one in enumerate(documents)]
+    return parse_file(text, _spec)
 
 
 def _parse_lines(text: str) -> list[JobSpec]:
     import orjson
 
-    from priority.job import parse_file, parse_spec
+    from priority.job import parse_file
 
     lines = [line for line in text.splitlines() if line.strip()]
     try:
         documents = [orjson.loads(line) for line in lines]
     except ValueError:
-        return parse_file(text)
+        return parse_file(text, _spec)
     for number, line in enumerate(lines):
         _check_unique(line, number)
-    return [parse_spec(one, f"jobs[{number}]") for number, one in enumerate(documents)]
+    return [_spec(one, f"jobs[{number}]") for number, one in enumerate(documents)]
 
 
 def _check_unique(text: str, jobs: int) -> None:
@@ -198,6 +221,18 @@ def _submit(client: Client, specs: Sequence[JobSpec], key: str | None, files: Se
         if len(files) == 1 and len(specs) <= CHUNK_JOBS:
             error.message = f"{files[0]}: {error.message}"
         raise
+
+
+def _submit_crons(client: Client, specs: Sequence[JobSpec], files: Sequence[str]) -> list[views_cron.CronSubmitted]:
+    kept = []
+    for spec in specs:
+        try:
+            kept.append(client.submit_cron(spec))
+        except (Invalid, NotFound, QuotaExceeded) as error:
+            error.message = f"{files[0] if len(files) == 1 else spec.key}: {error.message}"
+            raise
+        _warn(kept[-1]["warnings"])
+    return kept
 
 
 def _send(client: Client, specs: Sequence[JobSpec], key: str | None) -> Iterator[views.JobSummary]:
@@ -261,15 +296,25 @@ def _wait(client: Client, jobs: Sequence[views.JobSummary], *, quiet: bool) -> l
         return client.wait(*uids, seen=lambda _: bar.advance(line))
 
 
-def _report(jobs: Sequence[views.JobSummary], ended: list[views.JobSummary] | None, json: bool) -> None:
+def _report(
+    jobs: Sequence[views.JobSummary],
+    ended: list[views.JobSummary] | None,
+    json: bool,
+    crons: Sequence[views_cron.CronSubmitted] = (),
+) -> None:
     found: Sequence[views.JobSummary] = ended if ended is not None else jobs
     if json:
-        shell.write_json(found[0] if len(found) == 1 else list(found))
+        everything = [*found, *crons]
+        shell.write_json(everything[0] if len(everything) == 1 else everything)
     else:
         for one in found[:20]:
             shell.write(f"{one['key']} {_became(one)} ({one['uid']})")
         if len(found) > 20:
             shell.write(f"... and {len(found) - 20} more")
+        if crons:
+            from priority.face import show_cron
+
+            show_cron.submitted(crons)
     if ended is not None and any(one["failed"] or one["killed"] for one in ended):
         raise typer.Exit(shell.UNFINISHED)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from priority.face import views
+    from priority.face import views, views_cron
     from priority.service.settings import Settings
 
 _FEW = 10
@@ -188,6 +188,46 @@ class Client:
     def explain(self, ref: str) -> views.ExplanationView:
         """Why a job waits, or why it was killed, by whom and at what cost. `ref` may be a task's id."""
         return cast("views.ExplanationView", self._http.json("GET", _job(ref, "explain")))
+
+    # --- cron jobs
+
+    def submit_cron(self, spec: Mapping[str, Any] | BaseModel) -> views_cron.CronSubmitted:
+        """A job with a schedule. One of the same key says this from now on; twice is once."""
+        return cast("views_cron.CronSubmitted", self._http.json("POST", "/v1/cron", _plain(spec), repeatable=True))
+
+    def crons(self, **query: Any) -> views_cron.CronPage:
+        """One page, newest first: of a `role`, `tier`, `user` or `state`, with `limit` and `after`."""
+        return cast("views_cron.CronPage", self._http.json("GET", "/v1/cron", query=query))
+
+    def all_crons(self, **query: Any) -> Iterator[views_cron.CronSummary]:
+        """Every cron job that fits, page by page."""
+        return cast("Iterator[views_cron.CronSummary]", _pages(lambda after: self.crons(**{**query, "after": after})))
+
+    def cron(self, key: str) -> views_cron.CronView:
+        """By `role/tier/name`: what it says, and its next ticks."""
+        return cast("views_cron.CronView", self._http.json("GET", _cron(key)))
+
+    def cron_history(self, key: str, **query: Any) -> views_cron.TickPage:
+        """What became of its ticks, newest first: with an `outcome`, `limit` and `after`."""
+        return cast("views_cron.TickPage", self._http.json("GET", _cron(key, "history"), query=query))
+
+    def start_cron(self, key: str, why: str = "") -> views_cron.CronStarted:
+        """Run it now, beside its schedule."""
+        return cast("views_cron.CronStarted", self._http.json("POST", _cron(key, "start"), {"why": why}))
+
+    def suspend_cron(self, key: str, why: str = "") -> views_cron.CronView:
+        """Its ticks are skipped until it is resumed."""
+        path = _cron(key, "suspend")
+        return cast("views_cron.CronView", self._http.json("POST", path, {"why": why}, repeatable=True))
+
+    def resume_cron(self, key: str, why: str = "") -> views_cron.CronView:
+        """Its ticks are run again."""
+        path = _cron(key, "resume")
+        return cast("views_cron.CronView", self._http.json("POST", path, {"why": why}, repeatable=True))
+
+    def delete_cron(self, key: str) -> None:
+        """It has no ticks any more; its history stays."""
+        self._http.request("DELETE", _cron(key))
 
     # --- what the engine would do, and what it has done
 
@@ -469,6 +509,14 @@ def _job(ref: str, action: str = "") -> str:
         raise Malformed(f"{ref or 'nothing'}: a job is named by its uid or role/tier/name")
     path = "/".join(quote(part, safe="") for part in parts)
     return f"/v1/jobs/{path}/{action}" if action else f"/v1/jobs/{path}"
+
+
+def _cron(key: str, action: str = "") -> str:
+    parts = key.split("/")
+    if len(parts) != 3 or not all(parts):
+        raise Malformed(f"{key or 'nothing'}: a cron job is named by role/tier/name")
+    path = "/".join(quote(part, safe="") for part in parts)
+    return f"/v1/cron/{path}/{action}" if action else f"/v1/cron/{path}"
 
 
 def _pages(page: Callable[[str | None], Any]) -> Iterator[Any]:

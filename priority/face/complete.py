@@ -38,6 +38,11 @@ def jobs(ctx: typer.Context, incomplete: str) -> Offers:
     return _offer(ctx, incomplete, find)
 
 
+def crons(ctx: typer.Context, incomplete: str) -> Offers:
+    """Cron jobs."""
+    return _offer(ctx, incomplete, lambda client: [(one["key"], one["schedule"]) for one in client.crons()["items"]])
+
+
 def roles(ctx: typer.Context, incomplete: str) -> Offers:
     """Roles in which one has a grant."""
     return _offer(

@@ -49,6 +49,7 @@ JOB_SUMMARY: dict[str, Any] = {
     "killed": 0,
     "priority": 0,
     "resources": {"cpus": 2, "mem": 4096},
+    "tick": None,
 }
 JOB = {**JOB_SUMMARY, "spec": SPEC}
 SUBMITTED: dict[str, Any] = {**JOB, "warnings": []}
@@ -112,6 +113,7 @@ QUOTA: dict[str, Any] = {
             "quota": {"cpus": 8},
             "use": {"cpus": 4},
             "holding": {"cpus": 2},
+            "reserved": {"cpus": 0},
             "waiting": {"cpus": 2},
             "left": {"cpus": 4},
             "guarantee": True,

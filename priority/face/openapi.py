@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import Field, TypeAdapter
 
+from priority.cron import CronSpec
 from priority.document import Document
 from priority.face import examples, problem, views
 from priority.face.routing import Permission, permission_of
@@ -24,6 +25,12 @@ class Which(Document):
         list[Annotated[int, Field(ge=0, le=MAX_INSTANCES, strict=True)]],
         Field(max_length=100_000, json_schema_extra={"minItems": 1}),
     ] | (None) = None
+    why: Annotated[Text, Field(max_length=1000)] = ""
+
+
+class Why(Document):
+    """Why it is done: others will read it."""
+
     why: Annotated[Text, Field(max_length=1000)] = ""
 
 
@@ -51,7 +58,9 @@ BODIES: dict[str, Any] = {
     "JobSpec": JobSpec,
     "JobSpecs": list[JobSpec],
     "JobSpecOrSpecs": JobSpec | list[JobSpec],
+    "CronSpec": CronSpec,
     "Which": Which,
+    "Why": Why,
     "Scale": Scale,
     "RolesFile": RolesFile,
     "RoleSpec": RoleSpec,

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from priority import resources
+from priority.cron import show_moment
 from priority.face import views
 from priority.job import Job
 from priority.ports import Audit, Event, Token, User
@@ -58,6 +59,7 @@ def job_summary(job: Job, states: Mapping[State, int] | None = None) -> views.Jo
         "killed": job.killed,
         "priority": spec.priority,
         "resources": _amounts(tuple(spec.resources.items())),
+        "tick": None if job.tick_us is None else show_moment(job.tick_us),
     }
 
 
@@ -132,6 +134,7 @@ def quota(view: QuotaView) -> views.QuotaView:
             "quota": None if line.quota is None else resources.plain(line.quota),
             "use": resources.plain(line.use),
             "holding": resources.plain(line.holding),
+            "reserved": resources.plain(line.reserved),
             "waiting": resources.plain(line.waiting),
             "left": None if line.left is None else resources.plain(line.left),
             "guarantee": line.guarantee,

@@ -105,6 +105,8 @@ def job(view: views.JobView, its_tasks: Sequence[views.TaskView], more: bool) ->
     many_of_it = f"{view['instances']} instance{'' if view['instances'] == 1 else 's'}"
     prose(f"[bold]{escape(view['key'])}[/] by {escape(view['user'])}, {age(view['submitted'])} ago ({view['uid']})")
     out(escape(command))
+    if view["tick"]:
+        prose(f"run of the cron job for {view['tick']}; `priority cron show {escape(view['key'])}` says more")
     prose(f"{many_of_it} of {escape(amounts(view['resources']))}, priority {view['priority']}: {_here(view)}")
     out("")
     out(tasks(its_tasks))

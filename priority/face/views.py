@@ -38,6 +38,8 @@ class JobSummary(TypedDict):
     killed: int
     priority: int
     resources: Amounts
+    tick: str | None
+    """Of a run of a cron job: the moment that it is for."""
 
 
 class JobView(JobSummary):
@@ -163,7 +165,8 @@ class Changes(TypedDict):
 
 class QuotaLine(TypedDict):
     """The quota of a role in a tier, or of one user there, and what of it is taken: `use` is what unfinished instances
-    ask for, `holding` what tasks on nodes hold, `waiting` the rest. `left` is what the quota still allows: of a
+    ask for, `holding` what tasks on nodes hold, `reserved` what is kept for cron jobs that do not run just now,
+    `waiting` the rest. `left` is what the quota still allows: of a
     guarantee (prod) after `use`, of a ceiling after `holding`.
     """
 
@@ -173,6 +176,7 @@ class QuotaLine(TypedDict):
     quota: Amounts | None
     use: Amounts
     holding: Amounts
+    reserved: Amounts
     waiting: Amounts
     left: Amounts | None
     guarantee: bool

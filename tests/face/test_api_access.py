@@ -17,6 +17,7 @@ import pytest
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.routing import APIRoute
 
+from priority.crontab import CronQuery
 from priority.face import routing
 from priority.face.routing import Permission, needs, permission_of
 from priority.ports import JobQuery, Page
@@ -36,21 +37,24 @@ def things(live: Live) -> dict[str, str]:
     """One of each thing that a path can name, of chem."""
     root = live.client()
     job = root.submit(spec("devel/secret", role="chem"))
+    root.submit_cron({**spec("devel/secret-cron", role="chem"), "schedule": "0 0 1 1 *"})
     token = live.client("cleo").tokens()["items"][0]
     return {
         "role": "chem", "tier": "devel", "name": "secret", "job": job["uid"], "task": f"{job['uid']}-0-1",
-        "token": token["id"], "node": "n1", "user": "cleo",
+        "token": token["id"], "node": "n1", "user": "cleo", "cron": "secret-cron",
     }  # fmt: skip
 
 
 MISSING = {
     "role": "norole", "tier": "devel", "name": "nojob", "job": "0" * 21, "task": "0" * 21 + "-0-1",
-    "token": "1" * 21, "node": "n9", "user": "nouser",
+    "token": "1" * 21, "node": "n9", "user": "nouser", "cron": "nocron",
 }  # fmt: skip
 
 BODIES: dict[str, Any] = {
     "/v1/jobs": {"role": "{role}", "tier": "devel", "name": "other", "command": "true"},
     "/v1/jobs/bulk": [{"role": "{role}", "tier": "devel", "name": "other", "command": "true"}],
+    "/v1/cron": {"role": "{role}", "tier": "devel", "name": "third", "command": "true", "schedule": "@daily"},
+    "start": {"why": "x"}, "suspend": {"why": "x"}, "resume": {"why": "x"},
     "/v1/plan": {"role": "{role}", "tier": "devel", "name": "other", "command": "true"},
     "kill": {"why": "x"}, "restart": {"why": "x"}, "scale": {"instances": 7},
     "/v1/roles": {"roles": {"{role}": {"description": "mine now"}}},
@@ -74,7 +78,7 @@ def routes(app: FastAPI) -> list[tuple[str, str, Permission]]:
 def about(path: str, named: dict[str, str]) -> str:
     """The path with things in it; what `{uid}` and `{name}` are depends on where they stand."""
     kind = path.split("/")[2].rstrip("s")
-    names = {"uid": named.get(kind, ""), "name": named[{"node": "node", "user": "user"}.get(kind, "name")]}
+    names = {"uid": named.get(kind, ""), "name": named[kind if kind in ("node", "user", "cron") else "name"]}
     return re.sub(r"\{(\w+)\}", lambda match: {**named, **names}[match[1]], path)
 
 
@@ -116,6 +120,7 @@ def truth(live: Live) -> Any:
             [(token.id, token.revoked_us) for token in reader.tokens(None)],
             reader.jobs(JobQuery(), Page(1000)),
             reader.active_tasks(),
+            reader.crons(CronQuery(), 1000),
             reader.last_event(),
             reader.audits(Page(1000)),
             reader.nodes(),
