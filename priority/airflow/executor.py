@@ -26,6 +26,7 @@ import orjson
 from airflow.configuration import AIRFLOW_HOME
 from airflow.executors.base_executor import BaseExecutor
 from airflow.executors.workloads import ExecuteTask
+from airflow.sdk.exceptions import AirflowException
 from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
 
@@ -58,6 +59,7 @@ REFUSED_S = 5.0
 
 NOTICE_S = 10.0
 _PAGES = 50
+_BULK = 500
 _ASKED = {
     "role", "tier", "priority", "resources", "constraints", "env", "labels", "max_runtime", "kill_grace", "preempt",
 }  # fmt: skip
@@ -92,16 +94,19 @@ class PriorityExecutor(BaseExecutor):
         self.log.info("tasks become jobs of %s", self.access.url)
 
     def _process_workloads(self, workload_items: Sequence[Any]) -> None:
-        """One bulk submission; if that is refused, each alone, so that one task's mistake is its own."""
-        now, asked = time.monotonic(), []
+        """What the quota has refused is asked for again after a while."""
+        asked = []
         for workload in workload_items:
-            if self._not_before.get(workload.key, 0.0) <= now:
+            if not self._rests(workload.key):
                 try:
                     asked.append((workload, self._document(workload)))
                 except ValueError as error:
                     self._refuse(workload, str(error))
-        if not asked:
-            return
+        for begin in range(0, len(asked), _BULK):
+            self._submit(asked[begin : begin + _BULK])
+
+    def _submit(self, asked: Sequence[tuple[ExecuteTask, dict[str, Any]]]) -> None:
+        """In one request; if that is refused, each alone, so that one task's mistake is its own."""
         try:
             for workload, document in asked:
                 self._hand_over(document["name"], workload)
@@ -115,6 +120,13 @@ class PriorityExecutor(BaseExecutor):
             for (workload, document), job in zip(asked, found, strict=True):
                 self._know(workload, job["uid"], document["name"])
 
+    def order_queued_tasks_by_priority(self) -> list[tuple[TaskInstanceKey, ExecuteTask]]:
+        """Those that the quota has refused come last: they must not stand before those that it allows."""
+        return sorted(super().order_queued_tasks_by_priority(), key=lambda one: self._rests(one[0]))
+
+    def _rests(self, key: TaskInstanceKey) -> bool:
+        return self._not_before.get(key, 0.0) > time.monotonic()
+
     def sync(self) -> None:
         """Which jobs have ended: from the events, each half a minute by asking."""
         if not self._jobs:
@@ -124,7 +136,7 @@ class PriorityExecutor(BaseExecutor):
             self._listen()
             for uid in list(self._ended):
                 self._report(uid)
-        except Unavailable as error:
+        except PriorityError as error:  # Airflow's scheduler must not die of it
             self.log.warning("what became of the tasks is not known yet: %s", error)
 
     def try_adopt_task_instances(self, tis: Sequence[TaskInstance]) -> Sequence[TaskInstance]:
@@ -145,6 +157,7 @@ class PriorityExecutor(BaseExecutor):
                 continue
             self.log.info("adopted %s: job %s", ti.key, job["uid"])
             self._remember(ti.key, job["uid"])
+            self._files[job["uid"]] = self._file(job["name"])
             self._ended.add(job["uid"])  # looked at with the next heartbeat
         return orphans
 
@@ -168,7 +181,7 @@ class PriorityExecutor(BaseExecutor):
             for job in self._client.jobs(label=f"{LABEL}={digest(*key)}", limit=1)["items"]:
                 data = self._client.logs(job["uid"], instance=0, offset=-(2**20), limit=2**20)[1]
                 return [f"Job {job['key']} ({job['uid']})"], data.decode(errors="replace").splitlines()
-        except PriorityError as error:
+        except (PriorityError, AirflowException) as error:
             return [f"The job's output cannot be read: {error}"], []
         return [], []
 
@@ -264,6 +277,7 @@ class PriorityExecutor(BaseExecutor):
 
     def _refuse(self, workload: ExecuteTask, why: str) -> None:
         self.queued_tasks.pop(workload.key, None)
+        self._not_before.pop(workload.key, None)
         self.fail(workload.key, why)
 
     # --- what runs
@@ -279,7 +293,8 @@ class PriorityExecutor(BaseExecutor):
 
     def _remember(self, key: TaskInstanceKey, uid: str) -> None:
         """The newest job of a key is the one that counts."""
-        if former := self._jobs.get(key):
+        former = self._jobs.get(key)
+        if former is not None and former != uid:
             self._forget(former)
         self.running.add(key)
         self._jobs[key] = uid

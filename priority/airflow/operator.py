@@ -19,7 +19,7 @@ from priority.airflow.hook import Access, PriorityHook
 from priority.airflow.identity import Identity
 from priority.airflow.trigger import PriorityJobTrigger
 from priority.airflow.watch import Watch, failure, last_line
-from priority.errors import NotFound, PriorityError, QuotaExceeded
+from priority.errors import Conflict, NotFound, PriorityError, QuotaExceeded
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -174,16 +174,19 @@ class PriorityJobOperator(ResumableJobMixin, BaseOperator):
         """The uid. A refusal fails the task at once if another try would only hear it again."""
         identity = Identity(context)
         document = self._document(identity)
+        job: Any
         try:
             job = self.hook.client.submit(document, identity.key)
         except QuotaExceeded as error:
             raise AirflowException(f"refused: {error}") from None
+        except Conflict as error:
+            job = self._submitted_before(document, identity, error)
         except PriorityError as error:
             raise AirflowException(f"job {document.get('name')} was not accepted: {error}") from None
-        for warning in job["warnings"]:
+        for warning in job.get("warnings", ()):
             self.log.warning("%s", warning)
         self._know(job, context)
-        return job["uid"]
+        return str(job["uid"])
 
     def get_job_status(self, external_id: Any, context: Context) -> str:
         """`active`, `finished`, `failed` or `gone`."""
@@ -260,6 +263,18 @@ class PriorityJobOperator(ResumableJobMixin, BaseOperator):
         whole = {**defaults, **(self.spec or {}), **{name: value for name, value in given.items() if value is not None}}
         whole["labels"] = {**identity.labels, **(whole.get("labels") or {}), **(self.labels or {})}
         return {name: value for name, value in whole.items() if value is not None}
+
+    def _submitted_before(self, document: Mapping[str, Any], identity: Identity, error: Conflict) -> views.JobView:
+        """A template that says something else each time (a time, a random number) makes this try look like another: its
+        job is known by its labels.
+        """
+        try:
+            job = self.hook.client.job(f"{document['role']}/{document['tier']}/{document['name']}")
+        except (NotFound, KeyError):
+            raise AirflowException(f"refused: {error}") from None
+        if not identity.labels.items() <= job["spec"].get("labels", {}).items():
+            raise AirflowException(f"refused: {error}")
+        return job
 
     def _know(self, job: views.JobView, context: Context) -> None:
         """From now on it can be killed, and found from the task."""

@@ -74,7 +74,8 @@ def drive(folder: Path, url: str, token: str) -> tuple[dict[str, Any], str]:
         "AIRFLOW_HOME": str(folder / "home"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+        "AIRFLOW__PRIORITY__PYTHON": "/bin/true",
+        "AIRFLOW__PRIORITY__ROLE": "ci",
         "AIRFLOW_CONN_PRIORITY_DEFAULT": json.dumps({"conn_type": "priority", "host": url, "password": token}),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
@@ -100,6 +101,7 @@ def test_every_dag_parses_and_runs(tmp_path: Path, eventually: Callable[..., Any
     check_the_users_dags(found, tmp_path / "home")
     check_the_operator(found)
     check_what_goes_wrong(found, log)
+    check_the_executor(found["executor"])
 
 
 def check_the_users_dags(found: dict[str, Any], home: Path) -> None:
@@ -144,3 +146,19 @@ def check_what_goes_wrong(found: dict[str, Any], log: str) -> None:
     assert found["displaced"]["attempts"]["displaced"] == ["preempted", "finished"]
     assert found["displaced"]["xcom"]["displaced[-1]"] == "back"
     assert "makeflow_bad" in found["dags"]
+
+
+def check_the_executor(found: dict[str, Any]) -> None:
+    first, second = found["specs"]
+    assert (first["role"], first["tier"], first["priority"]) == ("ci", "devel", 3)
+    assert first["command"][:3] == ["/bin/true", "-m", "priority.airflow.run"]
+    assert second["resources"] == {"cpus": 2} and second["labels"]["mine"] == "yes"
+    assert first["labels"]["airflow.task-instance"] == second["labels"]["airflow.task-instance"]
+    assert "secret" not in str(found["specs"])
+    assert found["files"] == [[0o600, True]]
+    # Over its quota a task waits; what is wrong with another is said; the older of two of one key is not told of.
+    assert found["waiting"] == ["greedy"]
+    assert found["events"]["bad"][0].endswith("failed") and "pods is not known" in found["events"]["bad"][1]
+    assert [task for task, _ in found["ended"]] == ["t"] and found["reported"] == 1 and found["running"] == 0
+    assert found["left"] == []
+    assert found["handed"] == ["AIRFLOW_CONN_A", "AIRFLOW_HOME", "PATH"]
