@@ -154,7 +154,8 @@ def _ways(snapshot: Snapshot, plain: Round) -> Iterator[Round]:
     if plain.lost or eager.lost:
         for spare in (False, True):
             yield mended(Way(spare=spare, stay=frozenset(id for id, _ in plain.lost | eager.lost)))
-    yield mended(Way(spare=True, settle=True))
+    for way in (Way(spare=True, settle=True), Way(spare=True, polite=True), Way(spare=True, settle=True, polite=True)):
+        yield mended(way)
     if plain.lost or eager.lost:
         yield mended(Way(spare=True, settle=True, let_go=frozenset(plain.lost | eager.lost)))
 
@@ -257,11 +258,12 @@ class _Mending:
         if free:
             elsewhere = np.ones(len(board.names), np.bool_)
             elsewhere[nodes] = False  # there it would only hand its victims to a neighbour
-            if place.launch(board, unit, {}, elsewhere) or place.reserve(board, unit, {}, elsewhere):
+            polite = self.round.way.polite and self._jumps_queue(nodes)
+            if not polite and (place.launch(board, unit, {}, elsewhere) or place.reserve(board, unit, {}, elsewhere)):
                 board.gained.update(nodes)
                 return True
             spared = [victim for victim in former if victim not in board.killed]
-            if search and spared and not self._jumps_queue(nodes):
+            if search and spared and not polite and not self._jumps_queue(nodes):
                 choice = preempt.cheapest(board, unit)
                 if choice is not None and board.herd.cost(choice.all_victims()) < board.herd.cost(spared):
                     self._cheaper.add(id(unit))

@@ -17,8 +17,8 @@ from priority.fairness import Unit
 from priority.rules import Mask
 from priority.snapshot import Plane
 
-STEPS_MAX = 1_500
-"""How many placements of members the search for a gang tries."""
+STEPS_MAX, NODES_MAX = 1_500, 300_000
+"""How many placements of members the search for a gang tries; fewer where there are so many nodes to look through."""
 
 
 def launch(board: Board, unit: Unit, kept: Mapping[str, list[int]], only: Mask | None) -> bool:
@@ -113,7 +113,7 @@ class _Packing:
     ) -> None:
         self.board, self.members, self.now, self.extra, self.kept = board, members, now, extra, kept
         self.most = None if extra is None else extra(members)
-        self.steps = 0
+        self.steps = min(STEPS_MAX, NODES_MAX // max(1, len(board.names)))
         self.nodes: list[tuple[Claim, int]] = []
 
     def mask(self, claim: Claim) -> Mask:
@@ -183,8 +183,8 @@ class _Packing:
         for node in np.flatnonzero(self.mask(claim)).tolist():
             if node < first:
                 continue
-            self.steps += 1
-            if self.steps > STEPS_MAX:
+            self.steps -= 1
+            if self.steps < 0:
                 return False
             self.board.put(claim, node, self.now)
             self.nodes.append((claim, node))

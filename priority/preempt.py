@@ -8,14 +8,15 @@
 For one task: the lowest rank, then the lowest priority, up to which all lawful victims together would make room
 on some node (sums by node; one pass for each rank, a bisection over priorities); then the best single victim in
 one pass; else the least cover (see `cover`) of each node that is left. For a gang the first two steps are
-the same with a packing of the whole gang, and then members are spread over nodes by branch and bound: the cost of
-a spread is the sum over its nodes, and only grows as members are added.
+the same with a packing of the whole gang. Then its members are spread over the nodes one by one, each where it is
+cheapest beside those before it; and where there are few nodes and members, by branch and bound: the cost of a spread is
+the sum over its nodes, and only grows as members are added.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -33,8 +34,11 @@ from priority.snapshot import Plane
 FEW = 16
 """Of no more nodes than this each is looked at by itself."""
 
-STEPS_MAX = 4_000
+STEPS_MAX = 1_000
 """How many covers the search for the cheapest spread of a gang looks at."""
+
+SPREADS_MAX = 400
+"""With more members times nodes than this, that search is not begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,12 +209,16 @@ def _cheapest_gang(board: Board, unit: Unit) -> Choice | None:
     packed: list[list[tuple[Claim, int]]] = []
 
     def enough(picks: Picks) -> bool:
+        rooms: dict[frozenset[tuple[str, str, int]], Plane] = {}
+
         def extra(claims: Iterable[Claim]) -> Plane:
-            flags = np.logical_or.reduce([powers[power] for power in {_power(claim) for claim in claims}])
-            mine = picks[flags[picks]]
-            room = np.zeros_like(board.total)
-            np.add.at(room, herd.node[mine], herd.request[mine])
-            return room
+            mighty = frozenset(_power(claim) for claim in claims)
+            if mighty not in rooms:
+                mine = picks[np.logical_or.reduce([powers[power] for power in mighty])[picks]]
+                rooms[mighty] = np.zeros_like(board.total)
+                for column in range(len(board.axis)):
+                    np.add.at(rooms[mighty][:, column], herd.node[mine], herd.request[mine, column])
+            return rooms[mighty]
 
         found = pack(board, unit.members, False, extra)
         if found is not None:
@@ -234,7 +242,7 @@ def _power(claim: Claim) -> tuple[str, str, int]:
 
 
 class _Spreading:
-    """Branch and bound over where the members of a gang go; starts from a packing that is known to do.
+    """Where the members of a gang go, and by branch and bound if they are few; a packing is known to do.
 
     While members are added, every node counts as having the rights of all of them: too low a cost, never too high.
     """
@@ -242,8 +250,9 @@ class _Spreading:
     def __init__(self, board: Board, picks: Picks, start: list[tuple[Claim, int]]) -> None:
         self.board, self.start = board, start
         self.members = [claim for claim, _ in start]
-        nodes = np.unique(board.herd.node[picks])
-        self.there = {int(node): _sorted(board, picks[board.herd.node[picks] == node]) for node in nodes}
+        self.picks = picks[np.argsort(board.herd.node[picks], kind="stable")]
+        self.nodes = board.herd.node[self.picks]
+        self.there: dict[int, Picks] = {}
         self.steps = 0
         self.memo: dict[Hashable, Cover | None] = {}
         self.on: dict[int, list[Claim]] = {}
@@ -252,12 +261,53 @@ class _Spreading:
 
     def run(self) -> Choice | None:
         self._take(self.start)
-        self._greedy()
-        self._extend(0, [])
-        if self.best is None:
+        some = self._one_by_one()
+        if len(self.members) * int(self.board.allowed(self.members[0]).sum()) <= SPREADS_MAX:
+            self._greedy()
+            self._extend(0, [])
+        found = [] if self.best is None else [Choice(*self.best[1:])]
+        if some is not None and _affords(self.board, some):
+            found.append(some)
+        return min(found, key=lambda one: self.board.herd.cost(one.all_victims()), default=None)
+
+    def _one_by_one(self) -> Choice | None:
+        """Each member where it is cheapest when those before it have their places. The board is as before."""
+        board = self.board
+        places: list[tuple[Claim, int]] = []
+        victims: list[int] = []
+        for claim in self.members:
+            room = board.room(claim, now=False)
+            if room is not None:
+                choice = Choice([(claim, board.best(room, board.shape(claim), board.total))])
+            else:
+                single = cheapest(board, Unit((replace(claim, gang=None),)))
+                if single is None:
+                    break
+                choice = Choice([(claim, single.places[0][1])], single.victims)
+            commit(board, choice)
+            places += choice.places
+            victims += choice.all_victims()
+        ids = {claim.id for claim, _ in places}
+        for node in sorted({node for _, node in places}):
+            board.needless(node, ids)
+        mine = [victim for victim in victims if victim in board.killed]
+        for victim in mine:
+            board.spare(victim)
+        for claim, _ in places:
+            board.lift(claim)
+        if len(places) < len(self.members) or not mine:
             return None
-        _, places, victims = self.best
-        return Choice(places, victims)
+        on: dict[int, tuple[int, ...]] = {}
+        for victim in sorted(mine, key=board.herd.key):
+            node = int(board.herd.node[victim])
+            on[node] = (*on.get(node, ()), victim)
+        return Choice(places, on)
+
+    def _prey(self, node: int) -> Picks:
+        if node not in self.there:
+            first, last = np.searchsorted(self.nodes, [node, node + 1])
+            self.there[node] = _sorted(self.board, self.picks[first:last])
+        return self.there[node]
 
     def _cover(self, node: int, claims: Sequence[Claim], takers: Sequence[Claim]) -> Cover | None:
         """The least victims on a node with which these members, and all that is there, have room; taken by `takers`."""
@@ -268,7 +318,7 @@ class _Spreading:
         if key not in self.memo:
             demand = np.sum([board.shape(claim).request for claim in claims], axis=0)
             asked = np.flatnonzero(demand)
-            there = self.there.get(node, np.zeros(0, np.intp))
+            there = self._prey(node)
             if len(there):
                 there = there[np.logical_or.reduce([herd.lawful(claim)[there] for claim in takers])]
             need = np.maximum(demand - board.total[node], 0)[asked].tolist()

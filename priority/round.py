@@ -39,6 +39,8 @@ class Way:
     """Tasks that are reserved where room is held for them, though they could be launched elsewhere."""
     counted: frozenset[str] = frozenset()
     """Tasks whose room counts in their roles' shares from their turn on, though they only find it later."""
+    polite: bool = False
+    """In mending nobody moves, if what it leaves would serve a waiting task but goes to one behind that."""
     settle: bool = False
     """Whoever has victims and can do without them since others left room does so before the next one has its turn."""
 
