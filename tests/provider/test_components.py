@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,14 @@ def test_the_whole() -> None:
         a_scheduler_dies(stand, client)
         production_goes_first(stand, client)
         no_token_is_seen(client)
+        loopback_only(stand)
+
+
+def test_make_airflow_runs_the_validation_to_its_report(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="af", ignore_cleanup_errors=True) as name:
+        assert start.main(["--folder", name, "--once"]) == 0
+        (report,) = Path(name).glob("validation/*/report.html")
+        assert "Passed" in report.read_text()
 
 
 def twenty_tasks(stand: Stand, client: Client) -> None:
@@ -132,3 +141,21 @@ def no_token_is_seen(client: Client) -> None:
     """A job is what its command line and its environment are made of."""
     for job in jobs(client, "twenty"):
         assert "eyJ" not in str(client.job(job["uid"])["spec"])
+
+
+def loopback_only(stand: Stand) -> None:
+    """Nothing of Airflow or the service can be reached from another machine."""
+    sessions, sockets = {process.pid for process in stand.processes.values()}, set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[3]) in sessions:
+                links = [os.readlink(fd) for fd in (folder / "fd").iterdir()]
+                sockets |= {link.removeprefix("socket:[").rstrip("]") for link in links if link.startswith("socket:")}
+    listening = []
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+            _, local, _, state, *others = line.split()
+            if state == "0A" and others[5] in sockets:
+                listening.append(local.partition(":")[0])
+    assert listening and set(listening) == {"0100007F"}, listening
