@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -150,7 +149,7 @@ def loopback_only(stand: Stand) -> None:
         with suppress(OSError):
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
             if int(fields[3]) in sessions:
-                links = [os.readlink(fd) for fd in (folder / "fd").iterdir()]
+                links = [str(fd.readlink()) for fd in (folder / "fd").iterdir()]
                 sockets |= {link.removeprefix("socket:[").rstrip("]") for link in links if link.startswith("socket:")}
     listening = []
     for name in ("tcp", "tcp6"):
