@@ -11,7 +11,7 @@ import typer
 
 from priority.errors import Invalid, PriorityError, Unavailable
 from priority.face import complete, shell
-from priority.face.shell import Json
+from priority.face.shell import Json, OnlyJson
 
 if TYPE_CHECKING:
     from priority.face import views
@@ -237,8 +237,9 @@ def _forecast(file: Path, json: bool) -> None:
 
 
 @job.command("schema")
-def schema() -> None:
+def schema(json: OnlyJson = False) -> None:
     """Print the JSON schema of a job: every field there is."""
+    del json
     from priority.job import JobSpec
 
     shell.write_json(JobSpec.model_json_schema())
@@ -253,7 +254,10 @@ def logs(
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the task has ended.")] = False,
     stream: Annotated[
-        str, typer.Option("--stream", help="stdout, stderr or both.", metavar="stdout|stderr|both")
+        str,
+        typer.Option(
+            "--stream", help="stdout, stderr or both.", metavar="stdout|stderr|both", autocompletion=complete.streams
+        ),
     ] = "both",
     tail: Annotated[
         int | None, typer.Option(min=0, help="Begin so many bytes before the end.", metavar="BYTES")

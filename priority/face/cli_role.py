@@ -9,7 +9,7 @@ import typer
 
 from priority.errors import Conflict, Invalid, PriorityError
 from priority.face import complete, shell
-from priority.face.shell import Json
+from priority.face.shell import Json, OnlyJson
 
 if TYPE_CHECKING:
     from priority.role import RoleSpec
@@ -101,8 +101,9 @@ def _apply(file: Path, *, dry_run: bool, delete: bool, force: bool, json: bool) 
 
 
 @role.command("schema")
-def schema() -> None:
+def schema(json: OnlyJson = False) -> None:
     """Print the JSON schema of a roles file: every field there is."""
+    del json
     from priority.role import RolesFile
 
     shell.write_json(RolesFile.model_json_schema())

@@ -11,7 +11,7 @@ import typer
 
 from priority.errors import Invalid, PriorityError
 from priority.face import shell
-from priority.face.shell import Json
+from priority.face.shell import Json, OnlyJson
 from priority.policy import POLICY
 
 db = shell.group("The database.")
@@ -230,6 +230,7 @@ def plan(
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON schema of a snapshot, and of the answer in $defs/Plan.")
     ] = False,
+    json: OnlyJson = False,
 ) -> None:
     """Decide one scheduling round from a snapshot: one plan a line. Needs no service.
 
@@ -238,6 +239,7 @@ def plan(
     The settings that a snapshot may have under `policy`, each a value by tier, such as {"min_run_s": {"devel": 60}};
     a tier that is not named is as without the setting:
     """
+    del json
     if example or schema:
         return _about_plans(example)
     if not files:
@@ -319,8 +321,9 @@ def health(json: Json = False) -> None:
 
 
 @run.command("openapi")
-def openapi() -> None:
+def openapi(json: OnlyJson = False) -> None:
     """Print the OpenAPI document of the running service."""
+    del json
     with shell.client() as client:
         shell.write_json(client.openapi())
 

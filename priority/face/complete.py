@@ -79,6 +79,12 @@ def tiers(ctx: typer.Context, incomplete: str) -> Offers:
     return [(name, "") for name in DEFAULT_TIERS if name.startswith(incomplete)]
 
 
+def streams(ctx: typer.Context, incomplete: str) -> Offers:
+    """What a task writes to."""
+    del ctx
+    return [(name, "") for name in ("stdout", "stderr", "both") if name.startswith(incomplete)]
+
+
 def _jobs(client: Client, incomplete: str, state: str) -> Iterable[tuple[str, str]]:
     """By `role/tier/name` as far as that is there."""
     role, tier, *_ = [*incomplete.split("/")[:-1], None, None]

@@ -161,6 +161,7 @@ EXPLANATION: dict[str, Any] = {
             "instance": 0,
             "instances": "0-3",
             "attempt": 1,
+            "attempts": "1",
             "state": "pending",
             "message": "no node has room: cpus are short by 1 on the best of 4 nodes",
             "alike": 4,

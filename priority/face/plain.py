@@ -210,6 +210,7 @@ def explanation(found: Explanation) -> views.ExplanationView:
             "instance": line.instance,
             "instances": line.instances,
             "attempt": line.attempt,
+            "attempts": line.attempts,
             "state": line.state,
             "message": line.message,
             "alike": line.alike,

@@ -38,6 +38,7 @@ EXIT_STATUSES = """Exit status:
  130 interrupted."""
 
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output, for programs.")]
+OnlyJson = Annotated[bool, typer.Option("--json", help="As elsewhere; nothing but JSON is printed anyway.")]
 Call = TypeVar("Call", bound=Callable[..., Any])
 
 _given: dict[str, str] = {}

@@ -135,7 +135,7 @@ def explanation(found: views.ExplanationView) -> None:
     rows = [
         (
             line["instances"],
-            line["attempt"] if line["alike"] == 1 else None,
+            line["attempts"],
             state(line["state"]),
             line["message"].removeprefix(f"{line['state']}: "),
         )
@@ -143,7 +143,7 @@ def explanation(found: views.ExplanationView) -> None:
     ]
     if rows:
         out("")
-        out(table(("INSTANCES", ">ATTEMPT", "STATE", "WHY"), rows, quiet=("ATTEMPT",)))
+        out(table(("INSTANCES", ">ATTEMPTS", "STATE", "WHY"), rows))
 
 
 def nodes(items: Sequence[views.NodeView]) -> RenderableType:

@@ -269,14 +269,15 @@ class AuditPage(TypedDict):
 
 
 class ExplanationLine(TypedDict):
-    """Of one task, or of `alike` tasks of which the same is true (those of `instances`, such as `0,2-5`): one line for
-    people and the facts behind it.
+    """Of one task, or of `alike` tasks of which the same is true (those of `instances`, such as `0,2-5`, each in one or
+    more of its `attempts`): one line for people and the facts behind it.
     """
 
     task: str
     instance: int
     instances: str
     attempt: int
+    attempts: str
     state: str
     message: str
     alike: int

@@ -31,6 +31,8 @@ BACKOFF_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 SETTLED_S = 5.0
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
+_ASKS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""They ask us to stop: an operator, a Ctrl-C, a terminal that is closed."""
 
 Ready = Callable[[str], None]
 Say = Callable[[str], None]
@@ -78,10 +80,13 @@ class Supervisor:
         sys.stderr.flush()
         gc.freeze()  # what is shared with the child stays shared
         parent = os.getpid()
+        # Until the child has its own handlers: ours would swallow what ends it, and write it into our pipe.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ASKS)
         pid = os.fork()
         if pid == 0:
             os.close(reading)
             self._child(part, parent, writing)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASKS)
         os.close(writing)
         gc.unfreeze()
         part.pid, part.pidfd, part.due_s, part.ready = pid, os.pidfd_open(pid), None, None
@@ -105,7 +110,7 @@ class Supervisor:
         return part.ready
 
     def run(self) -> None:
-        """Until SIGTERM or SIGINT."""
+        """Until SIGTERM, SIGINT or SIGHUP (under nohup that one is ignored)."""
         while not self._stopping:
             self.turn(None)
 
@@ -117,7 +122,7 @@ class Supervisor:
             timeout_s = soonest if timeout_s is None else min(soonest, timeout_s)
         for key, _ in self._selector.select(timeout_s):
             if key.data is None:
-                self._stopping |= any(number in (signal.SIGTERM, signal.SIGINT) for number in os.read(self._wake, 64))
+                self._stopping |= any(number in _ASKS for number in os.read(self._wake, 64))
             elif key.fd == key.data.pidfd:
                 self._buried(key.data)
             elif key.fd == key.data._pipe:  # else it was let go with the part, a moment ago
@@ -197,8 +202,10 @@ class Supervisor:
         try:
             os.setsid()  # a Ctrl-C at the terminal is for the supervisor alone
             signal.set_wakeup_fd(-1)
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
-                signal.signal(number, signal.SIG_DFL)
+            for number in (*_ASKS, signal.SIGCHLD):
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASKS)
             name_process(f"prio-{part.name}")
             _die_with(parent)
             self._forget(part)
@@ -258,8 +265,9 @@ def _signals(selector: selectors.BaseSelector) -> int:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     os.set_blocking(reading, False)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+    for number in _ASKS:
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     selector.register(reading, selectors.EVENT_READ, None)
     return reading

@@ -48,7 +48,7 @@ class Service:
                 found[Path(f"/proc/{pid}/comm").read_text().strip()] = int(pid)
         return found
 
-    def client(self, deadline_s: float = 60.0) -> Client:
+    def client(self, deadline_s: float = 120.0) -> Client:
         until = time.monotonic() + deadline_s
         while True:
             try:

@@ -211,6 +211,7 @@ def test_tab_knows_jobs_roles_nodes_users_and_tiers(busy: Live, eventually: Even
     assert offers("priority logs phys", "physics/devel/ended")
     assert offers("priority quota set ", "chem", "physics")
     assert offered(busy, "priority quota set chem p") == ["prod"]
+    assert offered(busy, "priority logs --stream std") == ["stdout", "stderr"]
     assert offers("priority node drain ", "n1", "n2")
     assert offers("priority submit --role ch", "chem")
     assert set(offered(busy, "priority submit --role ch")) <= {"chem"}

@@ -18,7 +18,7 @@ from priority.face.client import Client
 from priority.service.settings import Settings
 
 Eventually = Callable[..., Any]
-READY_S = 60.0
+READY_S = 120.0
 
 
 class Up:
@@ -164,6 +164,24 @@ def test_a_part_alone_says_what_it_is_and_how_it_stops(tmp_path: Path, command: 
     assert all(words in said for words in says), said
 
 
+@pytest.mark.parametrize("ignored", [False, True], ids=["a terminal is closed", "nohup"])
+def test_a_hang_up_stops_it_cleanly_or_is_ignored(tmp_path: Path, ignored: bool, eventually: Eventually) -> None:
+    begin = 'trap \'\' HUP; exec "$0" "$@"' if ignored else 'exec "$0" "$@"'
+    process = subprocess.Popen(["/bin/sh", "-c", begin, sys.executable, "-c", SUPERVISED, str(tmp_path), "waits"])
+    try:
+        eventually(lambda: lines(tmp_path / "started"))
+        process.send_signal(signal.SIGHUP)
+        if ignored:
+            os.kill(int(lines(tmp_path / "started")[0]), signal.SIGKILL)
+            eventually(lambda: len(lines(tmp_path / "started")) == 2, "the part to be brought back")
+            process.terminate()
+        assert process.wait(timeout=60) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert not alive(int(lines(tmp_path / "started")[-1]))
+
+
 def test_secrets_are_the_owners_alone(up: Up) -> None:
     assert up.state.stat().st_mode & 0o777 == 0o700
     assert (up.state / "admin.token").stat().st_mode & 0o777 == 0o600
@@ -180,7 +198,7 @@ def test_a_port_in_use_is_said_at_once(tmp_path: Path) -> None:
         environment = {**os.environ, "PRIORITY_STATE": str(tmp_path), "PRIORITY_CONFIG": os.devnull}
         done = subprocess.run(
             [sys.executable, "-m", "priority", "up", "--port", port],
-            env=environment, capture_output=True, text=True, check=False, timeout=60,
+            env=environment, capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
     assert done.returncode == 5 and "--port" in done.stderr and "Traceback" not in done.stderr
 
@@ -189,7 +207,7 @@ def test_a_database_of_no_kind_is_no_valid_input(tmp_path: Path) -> None:
     given = {"PRIORITY_STATE": str(tmp_path), "PRIORITY_CONFIG": os.devnull, "PRIORITY_DATABASE": "mysql://x"}
     done = subprocess.run(
         [sys.executable, "-m", "priority", "up", "--port", "0"],
-        env={**os.environ, **given}, capture_output=True, text=True, check=False, timeout=60,
+        env={**os.environ, **given}, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 2 and "database: is of the kind 'mysql'" in done.stderr
 
