@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from priority.resources import AMOUNT_MAX, MEBIBYTES, NAME, THOUSANDTHS, Resources, minus, total
+from priority.resources import AMOUNT_MAX, MEBIBYTES, NAME, THOUSANDTHS, Resources, minus, positive, total
 
 PORTS = "ports"
 Ranges = tuple[tuple[int, int], ...]
@@ -162,7 +162,7 @@ class Room:
     def offered(self, offer: Offer) -> None:
         """A new offer: what we believed in, as far as it is this."""
         self.offers[offer.id] = offer
-        self.believed = _positive(minus(self.believed, offer.amounts))
+        self.believed = positive(minus(self.believed, offer.amounts))
 
     def rescinded(self, id: str) -> bool:
         """An offer is void: somebody else has its room, or nobody. Whether we held it."""
@@ -193,7 +193,7 @@ class Room:
         """It holds it no longer; what it held will be offered."""
         request = self.tasks.pop(task, None)
         if request is not None:
-            self._sum = _positive(minus(self._sum, request))
+            self._sum = positive(minus(self._sum, request))
             self.believed = total([self.believed, request])
 
     def fill(self, order: Sequence[str]) -> tuple[dict[str, tuple[Piece, ...]], list[Piece]]:
@@ -218,10 +218,6 @@ class Room:
 
 def _at_most(request: Resources, room: Resources) -> Resources:
     return {name: min(amount, room.get(name, 0)) for name, amount in request.items()}
-
-
-def _positive(amounts: Resources) -> Resources:
-    return {name: amount for name, amount in amounts.items() if amount > 0}
 
 
 # --- reading -----------------------------------------------------------------------------------------------

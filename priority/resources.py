@@ -173,6 +173,11 @@ def minus(left: Mapping[str, int], right: Mapping[str, int]) -> Resources:
     return {name: left.get(name, 0) - right.get(name, 0) for name in left.keys() | right.keys()}
 
 
+def positive(amounts: Mapping[str, int]) -> Resources:
+    """Only what is more than nothing."""
+    return {name: amount for name, amount in amounts.items() if amount > 0}
+
+
 def shortfall(ask: Mapping[str, int], room: Mapping[str, int]) -> Resources:
     """By how much `ask` exceeds `room`, only where it does. Empty means it fits."""
     return {name: amount - room.get(name, 0) for name, amount in ask.items() if amount > room.get(name, 0)}

@@ -23,6 +23,7 @@ from priority.backend.mesos_known import Ack, Agent, Known, Phase, now_us, value
 from priority.mesos_status import Means, Status, how_it_ended, read_status
 from priority.ports import Launch, NodeRecord, Stop, TaskSeen
 from priority.reason import Reason
+from priority.resources import Resources, minus, positive, total
 
 REMEMBERED = 100_000
 """So many ended tasks, and so many that must never start, are remembered."""
@@ -44,7 +45,9 @@ class Driver(Fleet):
         have sent them.
         """
         with self.lock:
+            capacities: dict[str, Resources] = {}
             for record in nodes:
+                capacities[record.agent] = record.node.capacity
                 if record.agent not in self.agents:
                     agent = self._new_agent(record.agent, record.node.name)
                     agent.attributes = dict(record.node.attributes)
@@ -54,6 +57,11 @@ class Driver(Fleet):
                 agent = self.agents.get(known.agent) or self._new_agent(known.agent, known.node)
                 self._add(known)
                 agent.room.hold(known.task, known.request)
+            for agent in self.agents.values():
+                # As before: else the first plan would make room by killing where offers are on their way.
+                capacity = capacities.get(agent.id, {})
+                agent.room.believed = positive(minus(capacity, total(agent.room.tasks.values())))
+            self._awaited = set(capacities)
 
     def _add(self, known: Known) -> None:
         known.since_s = self._now()
@@ -89,10 +97,16 @@ class Driver(Fleet):
             agent = self._new_agent(one.agent, one.node)
         request = dict(one.spec.resources)
         replace_s = one.spec.mesos.replace_after if one.spec.mesos is not None else None
-        self._add(Known(one.task, one.node, agent.id, request, Phase.WAITING, launch=one, replace_s=replace_s))
-        agent.room.wanted[one.task] = request
-        self._waiting += 1
+        known = Known(one.task, one.node, agent.id, request, Phase.WAITING, launch=one, replace_s=replace_s)
+        self._add(known)
+        self._wait_for_room(known, agent)
         return agent
+
+    def _wait_for_room(self, known: Known, agent: Agent) -> None:
+        known.phase = Phase.WAITING
+        agent.room.wanted[known.task] = known.request
+        self._waiting += 1
+        self._asking.discard(known.task)
 
     def _refusal(self, one: Launch, agent: Agent | None) -> Reason | None:
         if one.task in self._never:
@@ -329,8 +343,14 @@ class Driver(Fleet):
             # The master does not have it, its agent is there, and nobody but us could send it: `NodeSeen` without it
             # proves it dead if it ran, and lets it be sent (again) if it was only placed.
             self._forget(known, never=False)
-            self.nodes[known.node].told = None
-            self._soil(self.nodes[known.node])
+            agent = self.nodes[known.node]
+            if known.launch is not None and agent.id == known.agent:
+                self._add(known)
+                self._wait_for_room(known, agent)
+                self._serve_all([agent])
+                return
+            agent.told = None
+            self._soil(agent)
         else:
             self._forget(known)
             why = _NEVER if status.answer else Reason("dropped", status.message or f"Mesos says {status.state}")

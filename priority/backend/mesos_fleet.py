@@ -27,6 +27,8 @@ SPELL_S = 0.2
 """A node's changed capacity is told no more often."""
 SETTLE_S = 1.0
 """For the offers of an agent that was just found, before its node is told of."""
+AWAIT_S = 5.0
+"""At most, for all agents of before to be there again."""
 REFUSE_S = 3600.0
 """Offers that are declined come again after so long, or when we revive them."""
 
@@ -63,6 +65,10 @@ class Fleet:
         self._waiting = 0
         self._impatient = False
         """Whether there is (or was) a task whose job waits for no proof."""
+        self._awaited: set[str] = set()
+        """Agents that were there when we were last, and are not yet: nodes are told of together, or the first plan
+        would take for granted that there are no others.
+        """
         self._look_again_s: float | None = None
         """When the master is to be asked for all that it knows of ours."""
         self._suppressed = False
@@ -157,6 +163,7 @@ class Fleet:
             self.nodes[agent.node] = agent
             agent.told = None
         self._expected.pop(agent.node, None)
+        self._awaited.discard(agent.id)
         if not agent.up:
             if agent.silent_s is not None and self._look_again_s is None:
                 self._look_again_s = self._now() + SETTLE_S  # who was replaced may have come back with it
@@ -261,6 +268,9 @@ class Fleet:
         self._tell(NodeSeen(node=node, agent=agent.id, tasks=tasks, at_us=now_us()), None)
 
     def _tell_dirty(self, now: float) -> bool:
+        if self._awaited and (self.connected_s is None or now - self.connected_s < AWAIT_S):
+            return True
+        self._awaited = set()
         left = set()
         for id in self._dirty:
             agent = self.agents[id]

@@ -99,6 +99,7 @@ class MesosCluster(Cluster):
             framework = reader.note(NOTE)
         if framework:
             self.mesos.operator("TEARDOWN", framework_id={"value": framework})
+            self.mesos.wait_until_idle()
         self._store.close()
 
 

@@ -150,6 +150,22 @@ class Mesos:
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
+    def wait_until_idle(self, within_s: float = 20.0) -> None:
+        """Until no executor of a framework that has gone is left on the agents: a master that restarts would find
+        them again. Of agents that do not answer nothing is expected.
+        """
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline:
+            try:
+                slaves = self.get("/slaves")["slaves"]
+                addresses = [one["pid"].partition("@")[::2] for one in slaves if one["active"]]
+                states = [httpx.get(f"http://{at}/{name}/state", timeout=5).json() for name, at in addresses]
+            except (httpx.HTTPError, ValueError):
+                return
+            if not any(state["frameworks"] for state in states):
+                return
+            time.sleep(0.05)
+
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
