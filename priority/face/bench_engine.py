@@ -148,6 +148,7 @@ def storms(nodes: int, column: int) -> Iterator[Figure]:
             snapshot.put_task(claim)
         runs, plan = decide(snapshot)
         _expect(not plan.wait, "some found no room")
+        _expect(not certify(snapshot, plan), "the plan is not as it must be")
         what = f"1,000 prod tasks on a cluster full of devel, {kinds:,} shapes"
         yield figure(what, size_of(nodes), runs, "ms", goals[column])
         if kinds == 1_000 and column:

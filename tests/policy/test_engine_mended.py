@@ -206,6 +206,114 @@ CASES: dict[str, tuple[str, str]] = {
         """,
         "launch w1 n1; reserve p0 n2; reserve w0 n2; " + "; ".join(f"wait g{n} no-room" for n in range(4)),
     ),
+    "a victim's room that comes later, before those behind lose theirs": (
+        """
+        node n1 3/5
+        node n3 5/3
+        task r01 b devel:1         1/3 @n1 age=14
+        task r24 b devel:1         1/2 @n1
+        task r21 a opportunistic:2 3/2 @n3 age=20
+        task p11 b prod:1          3/3 age=15
+        task p8  a prod:1          0/2 age=15
+        task p6  a devel:2         3/3
+        task p4  a opportunistic:1 2/1
+        """,
+        "kill r21 n3 p11; kill r24 n1 p8; reserve p11 n3; reserve p8 n1; wait p4 no-room; wait p6 no-room",
+    ),
+    "kept room of one that is launched elsewhere is the other's for whom it is kept, too": (
+        """
+        node n1 6/2
+        node n2 2/6
+        task r06 b devel:2         3/2 !n1 for=p4
+        task r13 a opportunistic   0   !n1 for=p5
+        task r11 a prod:1          2   @n1
+        task r18 b prod            1   @n1
+        task p2  a opportunistic:2 2
+        task p3  a devel           2/3
+        task p4  a opportunistic:1 0/1
+        task p5  a opportunistic   2/2
+        """,
+        "launch p3 n2; launch p4 n2; reserve p5 n1; wait p2 no-room",
+    ),
+    "nobody is killed so that room can be kept for members of gangs that wait": (
+        """
+        node n0 5
+        node n1 6 rack=r1
+        node n2 6 rack=r0
+        task r00 b prod            1 !n1 for=p1
+        task r02 a opportunistic:2 2 !n1 for=p5
+        task r05 b opportunistic   2 @n1
+        task r07 a devel:2         1 @n1
+        task r08 b prod            1 @n2
+        task r35 a devel           1 @n2
+        task r10 a prod            5 @n0
+        task p0  b opportunistic:2 2 gang=g
+        task p1  b opportunistic:2 1 gang=g rack!=r0
+        task p2  a prod            3
+        task p4  b prod            3
+        task p5  b opportunistic   3 gang=h
+        task p6  a devel:2         3 gang=h
+        """,
+        "launch p4 n2; reserve p2 n1; wait p0 gang; wait p1 gang; wait p5 no-room; wait p6 no-room",
+    ),
+    "a gang behind stands in its kept room, with a victim that the one ahead may not take": (
+        """
+        tier prod 2 hard
+        tier devel 1 hard
+        tier opportunistic 0
+        node n3 5/6
+        task r05 b devel:1         2   !n3 for=p4
+        task r14 a devel:1         2   !n3 for=p0
+        task r07 a devel           1/1 @n3
+        task r50 a prod:1          0/2 @n3
+        task p2  b prod            1/2
+        task p4  b devel:1         3/2
+        task p0  a devel:1         0   gang=h
+        task p6  a opportunistic:1 2/1 gang=h
+        """,
+        "kill r07 n3 p0; reserve p0 n3; reserve p4 n3; reserve p6 n3; wait p2 no-room",
+    ),
+    "room kept for two of a gang that do not both fit is open to nobody else": (
+        """
+        tier prod 2 hard
+        tier devel 1 hard
+        tier opportunistic 0
+        node n1 5
+        node n2 3
+        task r00 b devel:2         1 !n1 for=p10
+        task r05 b devel:2         2 !n1 for=p5
+        task r04 b prod:1          1 @n1
+        task r20 a devel           1 @n1
+        task r06 b prod:1          1 @n2
+        task r10 b devel:1         2 @n2
+        task p10 a opportunistic   2 gang=g
+        task p5  a opportunistic:1 3 gang=g
+        task p8  a opportunistic   1
+        """,
+        "wait p10 gang; wait p5 gang; wait p8 no-room",
+    ),
+    "who moves does not leave its place to one behind another that waits": (
+        """
+        tier prod 2 hard
+        tier devel 1 hard
+        tier opportunistic 0
+        node n0 4/3
+        node n1 4/6
+        task r01 b devel         1   @n1
+        task r03 b opportunistic 3   @n1 age=15
+        task r05 a prod:2        1   @n1
+        task r22 b devel:1       3/3 @n0
+        task p0  b devel:1       1/3 age=15 gang=h
+        task p1  a devel:1       0   age=14 gang=h
+        task p2  b prod:1        1   age=20
+        task p3  a prod:2        1/3 age=12
+        task p4  a prod:1        2/3
+        task p6  b devel:2       1   age=20
+        task p9  b devel:2       2   age=15
+        """,
+        "kill r03 n1 p3; kill r22 n0 p9; launch p2 n0; reserve p0 n1; reserve p1 n0; reserve p3 n1; reserve p6 n0; "
+        "reserve p9 n0; wait p4 no-room",
+    ),
 }
 
 
