@@ -84,7 +84,7 @@ def free_ports(count: int) -> int:
     raise NoMesos("no real Mesos: no free ports")
 
 
-QUICK = {"agent_ping_timeout": "1secs", "max_agent_ping_timeouts": "2", "allocation_interval": "100ms"}
+QUICK = {"agent_ping_timeout": "2secs", "max_agent_ping_timeouts": "3", "allocation_interval": "100ms"}
 """Of masters: so that tests need not wait for what takes a minute by default."""
 
 

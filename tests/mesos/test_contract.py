@@ -74,6 +74,7 @@ def test_an_agent_takes_its_tasks_over(cluster: Any) -> None:
     assert cluster.ended(task).stopped
 
 
+@pytest.mark.slow
 def test_silent_then_gone_then_back_with_the_proof(hasty_cluster: Any) -> None:
     cluster = hasty_cluster
     task = cluster.run(FOREVER)
