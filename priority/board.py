@@ -59,6 +59,16 @@ class Spot:
     launch: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A node that a task keeps: others up to a rank stay away, but for those for whom room is kept there by `for`."""
+
+    holder: str
+    rank: int
+    welcome: frozenset[str]
+    """The holder too."""
+
+
 class Board:
     """Mutable, and lives for one round."""
 
@@ -80,6 +90,8 @@ class Board:
         self.killed_on: dict[int, set[int]] = {}
         self.gained: set[int] = set()
         """Nodes with more coming room than when the waiting tasks were last looked at."""
+        self.closed: dict[int, Closed] = {}
+        """Nodes that tasks keep which have waited for long."""
         self.staying: dict[str, list[int]] = {}
         """Tasks, while they are placed, that may go to these nodes only."""
         self.effort = Effort()
@@ -187,11 +199,26 @@ class Board:
         within = self.rules.open(claim)
         if within is not None:
             mask = mask & within
+        if self.closed and (shut := self.shut(claim)):
+            mask = mask.copy()
+            mask[shut] = False
         if claim.id in self.staying:
             here = np.zeros_like(mask)
             here[self.staying[claim.id]] = True
             mask = mask & here
         return mask
+
+    def shut(self, claim: Claim) -> list[int]:
+        """Nodes that others keep from a task."""
+        rank = self._snapshot.tiers[claim.tier].rank
+        return [row for row, one in self.closed.items() if rank <= one.rank and claim.id not in one.welcome]
+
+    def reopen(self, claim: Claim) -> None:
+        """A task that kept a node has room."""
+        for row in [row for row, one in self.closed.items() if one.holder == claim.id]:
+            del self.closed[row]
+            self.gained.add(row)
+            self.gains.append(row)
 
     def arrivals(self, node: int) -> list[Claim]:
         """What this round launches and reserves on a node, by id."""
@@ -297,8 +324,8 @@ class Board:
             self._note(row)
 
     def keeps(self) -> bool:
-        """Whether room is held for some task until its turn."""
-        return bool(self._kept)
+        """Whether room, or a whole node, is held for some task until its turn."""
+        return bool(self._kept) or bool(self.closed)
 
     def lift(self, claim: Claim) -> Spot:
         """The inverse of `put`; answers where it was."""

@@ -7,6 +7,7 @@ cost: everything is counted in columns, and tasks that are alike to every rule a
 |---|---|
 | once, legal, fits, allowed, irreducible, kept | exact, for every task, node and victim |
 | min-run, too-often, disruption, budget | settings of policy: exact, for every victim |
+| held | exact: nothing is placed on a node that one keeps which has waited for long |
 | needless-kill | exact for single tasks; gangs as `packing` |
 | needless-wait | exact for single tasks; gangs as `packing` |
 | order | exact for single tasks: the first in the pending order of all that are alike; gangs as `packing` |
@@ -258,6 +259,14 @@ def kept(case: Case) -> Found:
             yield claim.id, f"does not get the room that was kept for it on {facts.names[row]}"
 
 
+def held(case: Case) -> Found:
+    """Nothing is placed on a node that one of its tier or a higher one keeps which has waited for long, and waits."""
+    facts = case.facts
+    for claim, row in zip(facts.arrivals, facts.at.tolist(), strict=True) if facts.closed else ():
+        if row in facts.closed and row in facts.closed_to(claim):
+            yield claim.id, f"takes room on {facts.names[row]}, which {facts.closed[row].id} keeps"
+
+
 CHECKS: dict[str, Callable[[Case], Found]] = {
     "fits": fits,
     "allowed": allowed,
@@ -271,4 +280,5 @@ CHECKS: dict[str, Callable[[Case], Found]] = {
     "too-often": lambda case: terms.too_often(case.facts),
     "disruption": lambda case: terms.disruption(case.facts),
     "budget": lambda case: terms.budget(case.facts),
+    "held": held,
 }

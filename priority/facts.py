@@ -16,6 +16,7 @@ import numpy as np
 
 from priority.claim import RUNS, Claim
 from priority.constraint import HOST, Constraint
+from priority.keeping import kept_nodes
 from priority.shape import Flags, Picks, Shape, anywhere, scatter
 from priority.snapshot import Plane, Snapshot
 
@@ -119,9 +120,25 @@ class Facts:
         self.kept: list[tuple[Claim, int]] = sorted(self._kept(), key=lambda pair: (pair[0].id, pair[1]))
         self.keepers = {claim.id for claim, _ in self.kept if claim.id in self.waiting}
         self.open: Plane = self.open_to(())
+        self.holders: dict[int, Claim] = self._holders()
+        """By row: the task that keeps the node, as things are before the plan."""
+        self.closed = {row: claim for row, claim in self.holders.items() if claim.id in self.waiting}
+        """The same of those that the plan leaves waiting."""
         self._given: dict[tuple[str, ...], dict[str, int]] | None = None
         self._limited: set[tuple[str, str]] | None = None
         self._brought: dict[tuple[str, str], list[tuple[Claim, int]]] | None = None
+
+    def _holders(self) -> dict[int, Claim]:
+        if not self.snapshot.terms.holds_after_s:
+            return {}
+        return {self.row[name]: claim for name, claim in kept_nodes(self.snapshot).items()}
+
+    def closed_to(self, claim: Claim) -> list[int]:
+        """Nodes that others keep from a task of their tier or a lower one; not where room is kept for it by `for`."""
+        rank = self.snapshot.tiers[claim.tier].rank
+        rows = [row for row, one in self.closed.items() if one.id != claim.id]
+        rows = [row for row in rows if self.snapshot.tiers[self.closed[row].tier].rank >= rank]
+        return [row for row in rows if (claim.id, row) not in {(one.id, at) for one, at in self.kept}]
 
     def _kept(self) -> list[tuple[Claim, int]]:
         pairs = {
@@ -173,8 +190,14 @@ class Facts:
         shape = self.shape(claim)
         user = claim.user if claim.user in self.snapshot.role(claim.role).users else None
         job = claim.job if (claim.role, claim.job) in self.limited else None
-        keeper = claim.id if claim.id in self.keepers else None
+        keeper = claim.id if claim.id in self.keepers or (self.closed and self._special(claim)) else None
         return claim.tier, claim.role, claim.priority, id(shape), claim.constraints, user, job, keeper
+
+    def _special(self, claim: Claim) -> bool:
+        """Whether it may go where others of its kind may not."""
+        return any(one.id == claim.id for one in self.closed.values()) or any(
+            one.id == claim.id for one, _ in self.kept
+        )
 
     # --- room ---
 
@@ -300,9 +323,16 @@ class Facts:
         return np.bincount(codes[np.array(rows, np.intp)] + 1, minlength=len(values))
 
     def within_limits(self, claim: Claim, without: frozenset[str] = frozenset()) -> Flags | None:
-        """Where one more task of the job may go: by its own limits, and those of others in the plan; None: anywhere."""
+        """Where one more task of the job may go: by its own limits and those of others in the plan, and by what others
+        keep; None: anywhere.
+        """
+        shut = self.closed_to(claim) if self.closed else []
         if (claim.role, claim.job) not in self.limited:
-            return None
+            if not shut:
+                return None
+            mask = np.ones(len(self.names), np.bool_)
+            mask[shut] = False
+            return mask
         out = without | {claim.id}
         counts: dict[str, Plane] = {}
 
@@ -313,6 +343,7 @@ class Facts:
             return np.asarray(counts[attribute] >= limit)
 
         mask = np.ones(len(self.names), np.bool_)
+        mask[shut] = False
         for one in claim.constraints:
             if one.limit is not None:
                 codes, _ = self.coded(one.attribute)

@@ -1,7 +1,8 @@
 """Who waits though one behind it in the pending order took room that would have served it.
 
 What is undone for a unit that waits: all that stands behind it, and the victims that only those may take. Who stands in
-room that was kept for it by `for` stays. Gangs are looked at if their members have the same rights.
+room that was kept for it by `for`, or on a node that it kept, stays. Gangs are looked at if their members have the same
+rights.
 
 The pending order is made anew from the shares as they grow with what the plan gives, and only if something that waits
 would fit with everything undone: of all that are alike the first waits in vain, or none does. When a task was given
@@ -56,7 +57,7 @@ def _in_vain(facts: Facts, look: _Look, claim: Claim) -> bool:
 class _Look:
     def __init__(self, facts: Facts, prey: Prey, *, late: bool = False) -> None:
         self.facts, self.prey, self._late = facts, prey, late
-        pairs = {(claim.id, row) for claim, row in facts.kept}
+        pairs = {(claim.id, row) for claim, row in facts.kept} | {(one.id, row) for row, one in facts.holders.items()}
         free = [(claim.id, row) not in pairs for claim, row in zip(facts.arrivals, facts.at.tolist(), strict=True)]
         self.free: Flags = np.array(free, np.bool_)
         """By arrival: not in room that was kept for it."""

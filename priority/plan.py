@@ -150,7 +150,7 @@ def _reasons(decided: Round, waiting: Sequence[Unit]) -> tuple[Waiting, ...]:
     known: dict[object, Reason] = {}
     found = []
     for unit in waiting:
-        key = None if unit.gang is not None else decided.kind(unit)
+        key = None if unit.gang is not None or decided.special(unit) else decided.kind(unit)
         if key in known:
             found.append(Waiting(unit.members[0].id, known[key]))
             continue

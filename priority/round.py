@@ -23,6 +23,7 @@ from priority import fairness, place, preempt, siege, sweep
 from priority.board import Board
 from priority.claim import PENDING, Claim
 from priority.fairness import Shares, Turns, Unit
+from priority.hold import holds
 from priority.rules import Mask
 from priority.snapshot import Snapshot
 
@@ -70,11 +71,15 @@ class Round:
         self._turns = Turns(self.units, self._shares, ranks)
         self._failed: set[Hashable] = set()
         self._wanted = kept_by_for(snapshot)
+        if snapshot.terms.holds_after_s:
+            self.board.closed = holds(self.board, snapshot, self._wanted)
+        self._holders = {one.holder for one in self.board.closed.values()}
         self._coming = self.board.total.copy() if self._wanted else self.board.total
 
     def run(self) -> None:
         """Decide everything."""
         self.held = keep(self.board, self._snapshot, self._shares, self.way.let_go)
+        self.held |= {(one.holder, row) for row, one in self.board.closed.items()}
         for level in self._turns.levels():
             fresh = self._turns.fresh(level)
             if len(fresh) >= sweep.LEVEL and self._at_once(fresh):
@@ -127,10 +132,12 @@ class Round:
     def _try(self, unit: Unit, only: Mask | None = None) -> bool:
         board = self.board
         kept = board.unkeep(unit.members)
-        key = None if kept else self.kind(unit)
+        key = None if kept or unit.members[0].id in self._holders else self.kind(unit)
         if key is not None and key in self._failed:
             return False
         if board.rules.over(unit.members) is None and (self._stay(unit) or self._place(unit, only)):
+            if board.closed and unit.members[0].id in self._holders:
+                board.reopen(unit.members[0])
             released = {node for nodes in kept.values() for node in nodes}
             if released:
                 self._hold_for_others(released)
@@ -180,6 +187,11 @@ class Round:
             if only is None:
                 self.decided_at[id(unit)] = len(board.gains)
         return choice is not None
+
+    def special(self, unit: Unit) -> bool:
+        """Whether it may go where others of its kind may not."""
+        board, id = self.board, unit.members[0].id
+        return id in self._holders or any(id in one.welcome for one in board.closed.values())
 
     def kind(self, unit: Unit) -> Hashable:
         """Units that fail alike; a gang only as itself."""

@@ -128,7 +128,9 @@ def _now(board: Board, claim: Claim) -> Reason:
         text = f"every node that could hold it is draining or down ({count} of {len(board.names)})"
         return Reason("no-room", text, {"nodes": 0})
     within = board.allowed(claim)
-    limited = board.rules.up & matches & ~within
+    shut = np.zeros_like(within)
+    shut[board.shut(claim) if board.closed else []] = True
+    limited = board.rules.up & matches & ~within & ~shut
     if limited.any() and (not (could & within).any() or _served(board, claim, shape, limited)):
         limits = board.rules.limits(claim)
         what = " and ".join(f"{one.limit} for each {one.attribute}" for one in limits)
@@ -138,7 +140,32 @@ def _now(board: Board, claim: Claim) -> Reason:
         return Reason(
             "limit", f"{text}hold it", {"nodes": int(limited.sum()), "limits": [one.plain() for one in limits]}
         )
-    return _spared(board, claim, could & within) or _no_room(board, shape, could & within)
+    held = _shut_out(board, claim, shape, could & shut)
+    if held is not None or not (could & within).any():
+        return held or _no_room(board, shape, could)
+    return _kept(board, claim, _spared(board, claim, could & within) or _no_room(board, shape, could & within))
+
+
+def _shut_out(board: Board, claim: Claim, shape: Shape, shut: Mask) -> Reason | None:
+    """Where it has room, or victims, on a node that another keeps which has waited for long."""
+    rows = np.flatnonzero(shut)
+    for row in rows.tolist() if _served(board, claim, shape, shut) else ():
+        one = np.zeros_like(shut)
+        one[row] = True
+        if _served(board, claim, shape, one):
+            name, holder = board.names[row], board.closed[row].holder
+            text = f"node {name}, which has room for it, is kept for a larger task that has waited for long"
+            return Reason("policy", text, {"node": name, "kept_for": holder})
+    return None
+
+
+def _kept(board: Board, claim: Claim, reason: Reason) -> Reason:
+    """The reason, and which node is kept for it."""
+    name = next((board.names[row] for row, one in board.closed.items() if one.holder == claim.id), None)
+    if name is None:
+        return reason
+    text = f"{reason.message}; as it has waited for long, node {name} is kept for it until there is room"
+    return Reason(reason.code, text, {**reason.details, "keeps": name})
 
 
 def _served(board: Board, claim: Claim, shape: Shape, limited: Mask) -> bool:

@@ -229,6 +229,8 @@ class Ruled(Dice):
                 task["preempted"] = [_before(rng.choice([10, 100, 3600])) for _ in range(rng.randint(1, 3))]
             if rng.random() < 0.2:
                 task["at_once"] = rng.randint(1, 3)
+            if task["state"] != "pending" and rng.random() < 0.5:
+                task["until"] = _before(-rng.randint(1, 5))
         if rng.random() < 0.5:
             document["history"] = {
                 "gone": {role: {job: rng.randint(0, 1) for job in "xy"} for role in "ab"},
@@ -248,6 +250,8 @@ class Ruled(Dice):
             "own_gone_at_once": lambda: rng.randint(1, 2),
             "destroys_per_hour": lambda: rng.randint(0, 30_000),
             "loses_per_hour": lambda: rng.randint(0, 30_000),
+            "holds_after_s": lambda: rng.randint(3595, 3600),
+            "holds_at_once": lambda: rng.randint(0, 2),
         }
 
     def _tiers(self, draw: Callable[[], int]) -> dict[str, int]:

@@ -9,6 +9,7 @@ from plain_facts import Amounts, Decisions, Facts, Unit, add, covers
 
 from priority.claim import RUNS, Claim
 from priority.facts import Violation
+from priority.keeping import kept_nodes
 from priority.node import NodeState
 from priority.snapshot import Snapshot
 
@@ -172,6 +173,7 @@ def order(facts: Facts) -> Found:
 def _overtaken(facts: Facts, turns: Sequence[Unit]) -> Found:
     behind: set[str] = {claim.id for unit in turns for claim in unit}
     kept = {(claim.id, node) for claim, node in facts.kept()}
+    kept |= {(claim.id, node) for node, claim in kept_nodes(facts.snapshot).items()}
     for unit in turns:
         behind -= {claim.id for claim in unit}
         claim = unit[0]
@@ -290,6 +292,13 @@ def _spared(name: str) -> Callable[[Facts], Found]:
     return check
 
 
+def held(facts: Facts) -> Found:
+    """Nothing goes to a node that another keeps."""
+    for id, node in facts.placed.items():
+        if not facts.open_to_rank(facts.pending[id], node):
+            yield id, f"takes room on {node}, which another keeps"
+
+
 def _budgets(name: str) -> Callable[[Facts], Found]:
     def check(facts: Facts) -> Found:
         if name in facts.over_budget(facts.victims):
@@ -311,6 +320,7 @@ CHECKS: dict[str, Callable[[Facts], Found]] = {
     "too-often": _spared("too-often"),
     "disruption": _budgets("disruption"),
     "budget": _budgets("budget"),
+    "held": held,
 }
 
 

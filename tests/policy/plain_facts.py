@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from priority.claim import DYING, PENDING, RUNS, Claim
 from priority.constraint import HOST
+from priority.keeping import kept_nodes
 from priority.node import Node, NodeState
 from priority.snapshot import Snapshot
 
@@ -233,7 +234,11 @@ class Facts:
         return count
 
     def within_limits(self, claim: Claim, node: str, without: Iterable[str] = ()) -> bool:
-        """Whether one more task of the job may go there: by its own limits, and those of others in the plan."""
+        """Whether one more task of the job may go there: by its own limits and those of others in the plan, and by what
+        others keep.
+        """
+        if not self.open_to_rank(claim, node):
+            return False
         out = {claim.id, *without}
         job = [other for other in self.pending.values() if (other.role, other.job) == (claim.role, claim.job)]
         brought = [other for other in job if other.id in self.placed and other.id not in out]
@@ -247,6 +252,14 @@ class Facts:
                 if self.spread(claim, one.attribute, value, out) >= one.limit:
                     return False
         return True
+
+    def open_to_rank(self, claim: Claim, node: str) -> bool:
+        """Whether no task that waits keeps the node, which has waited for long and is of its tier or a higher one."""
+        holder = kept_nodes(self.snapshot).get(node) if self.snapshot.policy.get("holds_after_s") else None
+        if holder is None or holder.id == claim.id or holder.id not in self.waiting:
+            return True
+        rank = self.snapshot.tiers
+        return rank[holder.tier].rank < rank[claim.tier].rank or (claim, node) in list(self.kept())
 
     def ceilings(self, claim: Claim) -> Iterator[tuple[str | None, Mapping[str, int]]]:
         """The ceilings that bind a task: its role's (None), its user's in the role."""

@@ -252,6 +252,79 @@ def against_the_oracle(seed: int) -> str:
     return kind
 
 
+# --- nodes that are kept for who has waited for long ---------------------------------------------------------------
+
+STARVED = """
+    node n1 8
+    node n2 8
+    task u a devel 2 @n1 age=10
+    task v a devel 2 @n1 age=10
+    task w a devel 4.5 @n2 age=10
+    task s b devel 1 age=20
+    task t b devel 3 age=10
+    task p a devel 7 age=700
+"""
+
+
+def launched(text: str) -> list[str]:
+    return [f"{one.task} {one.node}" for one in decided(text)[1].launch]
+
+
+def test_a_large_task_that_waits_for_long_keeps_a_node_from_others() -> None:
+    assert launched(STARVED) == ["s n2", "t n1"]
+    assert launched(STARVED + "policy holds_after_s devel=701") == ["s n2", "t n1"]
+    # n1 lacks 3 of 7, n2 lacks 3.5
+    assert launched(STARVED + "policy holds_after_s devel=700") == ["s n2"]
+    assert launched(STARVED + "policy holds_after_s devel=700\npolicy holds_at_once devel=0") == ["s n2", "t n1"]
+    assert launched(STARVED + "policy holds_after_s prod=1") == ["s n2", "t n1"]
+
+
+def test_the_node_that_will_be_free_first() -> None:
+    text = STARVED.replace("task w a devel 4.5 @n2 age=10", "task w a devel 4.5 @n2 age=10 until=60")
+    assert launched(text + "policy holds_after_s devel=700") == ["s n1", "t n1"]
+    both = text.replace("@n1 age=10", "@n1 age=10 until=50")
+    assert launched(both + "policy holds_after_s devel=700") == ["s n2"]
+
+
+def test_who_keeps_and_who_stays_away_are_told() -> None:
+    text = STARVED + "policy holds_after_s devel=700\ntask x b devel 3 age=5\n"
+    reason = why(text)
+    assert reason["code"] == "no-room" and reason["keeps"] == "n1"
+    assert "as it has waited for long, node n1 is kept for it until there is room" in reason["message"]
+    reason = why(text, "x")
+    assert reason["code"] == "policy" and (reason["node"], reason["kept_for"]) == ("n1", "p")
+    assert reason["message"] == "node n1, which has room for it, is kept for a larger task that has waited for long"
+
+
+def test_a_higher_tier_is_not_held_up() -> None:
+    text = STARVED + "policy holds_after_s devel=700\n"
+    assert launched(text + "task q b prod 4") == ["q n1", "s n2"]
+    assert launched(text + "task q b opportunistic 4") == ["s n2"]
+
+
+def test_only_so_many_keep_a_node_the_oldest_first() -> None:
+    text = STARVED + "task r a devel 8 age=800\npolicy holds_after_s devel=700\n"
+    assert why(text, "r")["keeps"] == "n1"
+    assert "keeps" not in why(text, "p")
+    assert launched(text) == ["s n2"]
+    assert launched(text + "policy holds_at_once devel=2") == []
+
+
+def test_once_it_has_room_the_node_is_open_to_others() -> None:
+    text = """
+        node n1 8
+        task p a devel 5 age=700
+        task s b devel 3 age=10
+        policy holds_after_s devel=700
+    """
+    assert launched(text) == ["p n1", "s n1"]
+
+
+def test_who_waits_for_a_ceiling_keeps_nothing() -> None:
+    text = STARVED + "role a devel=10\npolicy holds_after_s devel=700\n"
+    assert launched(text) == ["s n2", "t n1"]
+
+
 # --- all of it -------------------------------------------------------------------------------------------------------
 
 
