@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -104,8 +105,10 @@ def marked_failed(stand: Stand, client: Client, dag: str, state: str) -> None:
     run = stand.trigger(dag)
     (job,) = stand.wait(lambda: sleeping(client, dag), f"the job of {dag}", LONG_S)
     stand.wait(lambda: [task for task in stand.tasks(dag, run) if task["state"] == state], f"{dag} is {state}", LONG_S)
+    began = time.monotonic()
     stand.call("PATCH", f"dags/{dag}/dagRuns/{run}/taskInstances/job", {"new_state": "failed"})
     stand.wait(lambda: client.job(job["uid"])["state"] == "ended", f"the end of the job of {dag}", KILLED_S)
+    print(f"{dag}: its job ended {time.monotonic() - began:.1f} s after the task was marked failed")
     assert client.job(job["uid"])["killed"] == 1
     assert ended(stand, dag, run) == "failed"
 
