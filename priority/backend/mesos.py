@@ -23,6 +23,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
+import orjson
+
 from priority.backend.mesos_driver import Driver
 from priority.backend.mesos_known import Ack, Known, Phase, Times
 from priority.backend.mesos_line import SILENCE_S, Call, Lost, Masters, Sender, Stream, backoff_s
@@ -37,6 +39,9 @@ from priority.task import ACTIVE, PLACED, Task
 
 NOTE = "mesos.framework"
 """Under which the framework id is kept in the database."""
+STANDING = "mesos.standing"
+"""Under which the driver's counters are, as of the last minute."""
+STANDING_S = 30.0
 DELIVERY_REPORTS = 1000
 LOOK_S = 0.1
 """Between two looks at a task's output by whoever waits for it."""
@@ -79,6 +84,8 @@ class MesosBackend:
         self._stream: Stream | None = None
         self._senders: list[Sender] = []
         self._framework: str | None = None
+        self._standing: dict[str, Any] = {}
+        self._written_s = 0.0
         self._listening = False
         self._failure: BaseException | None = None
 
@@ -145,6 +152,7 @@ class MesosBackend:
         try:
             while not self._closed.is_set():
                 pause_s = self.driver.tick()
+                self._write_down()
                 delivery = self._next(pause_s)
                 if delivery is not None and not self._closed.is_set():
                     deliver(delivery)
@@ -158,6 +166,22 @@ class MesosBackend:
                 self._stream.cut()
             events.join(5)
             self._operator.close()
+
+    def _write_down(self) -> None:
+        """The driver's counters, now and then, and only when they have changed: for `priority mesos status`."""
+        now_s = time.monotonic()
+        if now_s < self._written_s + STANDING_S:
+            return
+        self._written_s = now_s
+        standing = self.driver.standing()
+        if standing == self._standing:
+            return
+        self._standing = standing
+        try:
+            with self._store.write() as writer:
+                writer.put_note(STANDING, orjson.dumps(standing).decode())
+        except PriorityError as error:
+            log.info("the driver's counters were not written down: %s", error)
 
     def _next(self, pause_s: float) -> Delivery | None:
         reports: list[Report] = []

@@ -13,6 +13,7 @@ What makes it safe:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -191,6 +192,20 @@ class Driver(Fleet):
     def ended(self, task: str) -> Known | None:
         """A task whose end was acknowledged, if it is remembered."""
         return self._done.get(task)
+
+    def standing(self) -> dict[str, Any]:
+        """Counters and what is held just now: for operators."""
+        with self.lock:
+            phases = Counter(known.phase.value for known in self.known.values())
+            trips = self.counts["round_trips"]
+            return {
+                **{name: count for name, count in sorted(self.counts.items()) if name != "round_trip_us"},
+                "round_trip_ms": round(self.counts["round_trip_us"] / trips / 1000, 1) if trips else None,
+                "offers_held": sum(len(agent.room.offers) for agent in self.agents.values()),
+                "agents_up": sum(agent.up for agent in self.agents.values()),
+                "tasks": dict(sorted(phases.items())),
+                "connected": self.connected_s is not None,
+            }
 
     def inquire(self, nodes: Collection[str]) -> None:
         """Say anew all that is known of these; one that is not known counts as silent from now on."""

@@ -16,6 +16,7 @@ from priority.face import (
     cli_bench,
     cli_cron,
     cli_job,
+    cli_mesos,
     cli_plan,
     cli_replay,
     cli_role,
@@ -89,6 +90,7 @@ for _name, _noun, _where in (
     ("token", cli_admin.token, ADMIN),
     ("node", cli_admin.node, ADMIN),
     ("audit", cli_admin.audit, ADMIN),
+    ("mesos", cli_mesos.mesos, ADMIN),
     ("db", cli_run.db, RUN),
     ("bench", cli_bench.bench, RUN),
 ):

@@ -1,0 +1,160 @@
+"""What an operator does with the Mesos cluster that our tasks run on: look, drain, weight, quota.
+
+Asked of the leading master itself, by Mesos' operator API and under our principal: what Mesos lets that one do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from priority.backend.mesos import STANDING
+from priority.backend.mesos_line import Lost, Masters
+from priority.backend.mesos_operator import AgentFacts, Operator
+from priority.backend.mesos_tasks import duration
+from priority.errors import Invalid, NotFound, PriorityError, Unavailable
+from priority.ports import Store
+from priority.resources import Resources, minus, plain, positive, total
+from priority.service.settings import Settings
+from priority.store import open_store
+from priority.task import PLACED
+
+
+@dataclass(frozen=True, slots=True)
+class AgentView:
+    """An agent of the cluster: who holds what of it. Held units."""
+
+    node: str
+    facts: AgentFacts
+    ours: Resources
+
+    @property
+    def others(self) -> Resources:
+        """What other frameworks hold."""
+        return positive(minus(self.facts.used, self.ours))
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON, in the users' units."""
+        return {
+            "node": self.node,
+            "agent": self.facts.id,
+            "host": self.facts.host,
+            "active": self.facts.active,
+            "capacity": plain(self.facts.whole),
+            "ours": plain(self.ours),
+            "others": plain(self.others),
+            "offered": plain(self.facts.offered),
+        }
+
+
+class MesosCluster:
+    """The verbs. `Unavailable` if no master answers, or it refuses."""
+
+    def __init__(self, operator: Operator, store: Store, role: str) -> None:
+        self._operator = operator
+        self._store = store
+        self._role = role
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._operator.close()
+        self._store.close()
+
+    def agents(self) -> list[AgentView]:
+        """Every agent that is registered, by the name of its node."""
+        found = self._agents()
+        with self._store.read() as reader:
+            names = {record.agent: record.node.name for record in reader.nodes()}
+            placed = [task for task in reader.active_tasks() if task.state in PLACED and task.agent in found]
+            jobs = reader.jobs_of({task.job for task in placed})
+        held: dict[str, list[Resources]] = {}
+        for task in placed:
+            held.setdefault(task.agent or "", []).append(dict(jobs[task.job].spec.resources))
+        views = [AgentView(names.get(id, one.host), one, total(held.get(id, []))) for id, one in found.items()]
+        return sorted(views, key=lambda view: view.node)
+
+    def standing(self) -> dict[str, Any]:
+        """What the driver of the leading scheduler has counted."""
+        import json
+
+        with self._store.read() as reader:
+            note = reader.note(STANDING)
+        return dict(json.loads(note)) if note else {}
+
+    def drain(self, node: str, grace_s: float) -> None:
+        """Mesos ends all tasks there, of every framework, and offers it to nobody until `reactivate`."""
+        self._call("DRAIN_AGENT", agent_id={"value": self._agent(node)}, max_grace_period=duration(grace_s))
+
+    def reactivate(self, node: str) -> None:
+        """After a drain: it takes part again."""
+        self._call("REACTIVATE_AGENT", agent_id={"value": self._agent(node)})
+
+    def gone(self, node: str) -> None:
+        """It will never come back: Mesos then says so of each task that was there, which is the proof we wait for."""
+        self._call("MARK_AGENT_GONE", agent_id={"value": self._agent(node)})
+
+    def weight(self, weight: float | None = None) -> float:
+        """Of our role, against others'; given one, it is set first."""
+        if weight is not None:
+            self._call("UPDATE_WEIGHTS", weight_infos=[{"role": self._role, "weight": weight}])
+        infos = (self._ask({"type": "GET_WEIGHTS"}) or {}).get("get_weights", {}).get("weight_infos", [])
+        return next((float(one["weight"]) for one in infos if one.get("role") == self._role), 1.0)
+
+    def quota(self, limits: Mapping[str, float] | None = None, guarantees: Mapping[str, float] | None = None) -> Any:
+        """Of our role: what Mesos guarantees it and what it is limited to; what is given is set first."""
+        if limits is not None or guarantees is not None:
+            config = {
+                "role": self._role,
+                "limits": {name: {"value": value} for name, value in (limits or {}).items()},
+                "guarantees": {name: {"value": value} for name, value in (guarantees or {}).items()},
+            }
+            self._call("UPDATE_QUOTA", force=True, quota_configs=[config])
+        status = (self._ask({"type": "GET_QUOTA"}) or {}).get("get_quota", {}).get("status", {})
+        mine: dict[str, Any] = next((one for one in status.get("configs", []) if one.get("role") == self._role), {})
+        return {
+            "role": self._role,
+            **{
+                kind: {name: amount["value"] for name, amount in mine.get(kind, {}).items()}
+                for kind in ("limits", "guarantees")
+            },
+        }
+
+    def _agents(self) -> dict[str, AgentFacts]:
+        try:
+            return self._operator.agents(fresh=True)
+        except Lost as error:
+            raise Unavailable(f"Mesos does not answer: {error}") from None
+
+    def _agent(self, node: str) -> str:
+        """By the node's name, the host's, or its own id."""
+        with self._store.read() as reader:
+            named = {record.node.name: record.agent for record in reader.nodes()}
+        if node in named:
+            return named[node]
+        found = [one.id for one in self._agents().values() if node in (one.id, one.host)]
+        if len(found) != 1:
+            raise NotFound(f"{'several agents are' if found else 'no agent is'} called {node}; `priority mesos agents`")
+        return found[0]
+
+    def _call(self, kind: str, **body: Any) -> None:
+        self._ask({"type": kind, kind.lower(): body})
+
+    def _ask(self, body: dict[str, Any]) -> Any:
+        try:
+            return self._operator.call(body)
+        except Lost as error:
+            raise Unavailable(f"Mesos refuses, or does not answer: {error}") from None
+
+
+def mesos_cluster(settings: Settings) -> MesosCluster:
+    """Of these settings. `Invalid` if they name none."""
+    if not settings.mesos_master:
+        raise Invalid("mesos_master", "is not set: name the Mesos master, such as http://HOST:5050")
+    auth = (settings.mesos_principal, settings.mesos_secret) if settings.mesos_secret else None
+    store = open_store(settings.database_url)
+    try:
+        return MesosCluster(Operator(Masters(settings.mesos_master), auth), store, settings.mesos_role)
+    except PriorityError:
+        store.close()
+        raise
