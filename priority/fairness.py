@@ -125,6 +125,10 @@ class Turns:
         units = {id(entry[3]): entry[3] for queue in level.values() for entry in queue}
         return [unit for key, unit in units.items() if key not in self._seen]
 
+    def skip(self, units: Iterable[Unit]) -> None:
+        """These have had their turn."""
+        self._seen.update(map(id, units))
+
     def of(self, level: Level) -> Iterator[Unit]:
         """The units of a level that have not had their turn, in their order."""
         seen = self._seen

@@ -46,9 +46,7 @@ PASSES_MAX = 8
 def decide(snapshot: Snapshot) -> Round:
     """The round of the fewest faults, of the whole and then at the turns; of equals, the plainest."""
     plain = _in_order(snapshot, Way())
-    if not plain.waiting and not plain.held and not _small(plain) and not _gangs_take(plain):
-        settle(plain.board)
-        _Mending(snapshot, plain).promote()
+    if not _small(plain) and _settled(snapshot, plain):
         return plain
     if not _in_own_order(plain):
         eager = _in_order(snapshot, Way(spare=True))
@@ -57,14 +55,7 @@ def decide(snapshot: Snapshot) -> Round:
     if not any(_faults(snapshot, plain, False)):
         return plain
     if not _small(plain):
-        if plain.waiting:  # which mending could let others overtake
-            eager = _in_order(snapshot, Way(spare=True))
-            if any(_faults(snapshot, eager, False)):
-                _Mending(snapshot, eager).run()
-            if not any(_faults(snapshot, eager, False)):
-                return eager
-        _Mending(snapshot, plain).run()
-        return plain
+        return _large(snapshot, plain)
     least = _faults(snapshot, plain, True)
     best = plain
     for done in _ways(snapshot, plain):
@@ -76,6 +67,27 @@ def decide(snapshot: Snapshot) -> Round:
     return best
 
 
+def _settled(snapshot: Snapshot, plain: Round) -> bool:
+    """Where nobody waits who might be served, nothing more than settling is to be done, but for gangs with victims."""
+    if plain.held or any(id(unit) not in plain.hopeless for unit in plain.waiting):
+        return False
+    settle(plain.board, plain.look_again)
+    _Mending(snapshot, plain).promote()
+    gangs = [unit for unit in plain.units if unit.gang is not None]
+    return not gangs or not faults.unsettled(plain.board, gangs, {})
+
+
+def _large(snapshot: Snapshot, plain: Round) -> Round:
+    """One way of mending, of two where somebody waits, whom it could let others overtake."""
+    for done in [_in_order(snapshot, Way(spare=True)), plain] if plain.waiting else [plain]:
+        if any(_faults(snapshot, done, False)):
+            _Mending(snapshot, done).run()
+            settle(done.board, done.look_again)
+        if done is plain or not any(_faults(snapshot, done, False)):
+            return done
+    return plain
+
+
 def _in_order(snapshot: Snapshot, way: Way) -> Round:
     """A plain round in the order that follows from its own plan.
 
@@ -83,21 +95,21 @@ def _in_order(snapshot: Snapshot, way: Way) -> Round:
     coming than was known. Who these are shows when the round is done; so it is done again with them counted. It may
     be that by that they are given none; then their shares grow when they find it.
     """
-    first = done = _round(snapshot, way)
-    done.run()
+    first = done = _run(snapshot, way)
     tried = [way.counted]
     while not _in_own_order(done):
         counted = _placed_late(done)
         if counted in tried or len(tried) > AGAIN_MAX:
             return first
         tried.append(counted)
-        done = _round(snapshot, replace(way, counted=counted))
-        done.run()
+        done = _run(snapshot, replace(done.way, counted=counted))
     return done
 
 
-def _round(snapshot: Snapshot, way: Way) -> Round:
-    return _Settling(snapshot, way) if way.settle else Round(snapshot, way)
+def _run(snapshot: Snapshot, way: Way) -> Round:
+    done = _Settling(snapshot, way) if way.settle else Round(snapshot, way)
+    done.run()
+    return _run(snapshot, replace(way, at_once=False)) if done.in_vain else done
 
 
 def _placed_late(done: Round) -> frozenset[str]:
@@ -111,10 +123,6 @@ def _in_own_order(done: Round) -> bool:
 
 def _small(done: Round) -> bool:
     return len(done.board.killed) * len(done.units) <= SMALL_MAX
-
-
-def _gangs_take(done: Round) -> bool:
-    return any(claim.gang is not None for claim in done.board.killed.values())
 
 
 def _faults(snapshot: Snapshot, done: Round, moved: bool) -> tuple[int, int, int]:

@@ -40,6 +40,8 @@ class Way:
     """Tasks that are reserved where room is held for them, though they could be launched elsewhere."""
     counted: frozenset[str] = frozenset()
     """Tasks whose room counts in their roles' shares from their turn on, though they only find it later."""
+    at_once: bool = True
+    """Where very many wait, give those places first who are simple."""
     polite: bool = False
     """In mending nobody moves, if what it leaves would serve a waiting task but goes to one behind that."""
     settle: bool = False
@@ -62,6 +64,10 @@ class Round:
         self.units = fairness.units(snapshot.pending())
         self.turn: dict[int, int] = {}
         """By `id(unit)`."""
+        self.hopeless: set[int] = set()
+        """By `id(unit)`: would wait whatever the others did."""
+        self.in_vain = False
+        """Some had places at once, and then others found none: to be done again without that, see `Way.at_once`."""
         self.decided_at: dict[int, int] = {}
         """By `id(unit)`: how long the board's `gains` was when the unit took its victims, of all that there were."""
         self.way = way
@@ -82,18 +88,29 @@ class Round:
         self.held |= {(one.holder, row) for row, one in self.board.closed.items()}
         for level in self._turns.levels():
             fresh = self._turns.fresh(level)
-            if len(fresh) >= sweep.LEVEL and self._at_once(fresh):
-                for unit in fresh:
-                    self.turn[id(unit)] = len(self.turn)
-                self._shares.give(unit.members[0] for unit in fresh)
-                continue
+            at_once = self._at_once(fresh) if len(fresh) >= sweep.LEVEL and self.way.at_once else []
+            for unit in at_once:
+                self.turn[id(unit)] = len(self.turn)
+            self._shares.give(unit.members[0] for unit in at_once)
+            self._turns.skip(at_once)
             for unit in self._turns.of(level):
                 self._take_turn(unit)
+            if at_once and any(id(unit) not in self.hopeless for unit in self.waiting):
+                self.in_vain = True  # who took whose place was not looked at
+                return
 
-    def _at_once(self, units: list[Unit]) -> bool:
-        """A place for all of these, if that is so simple that nobody's turn matters."""
+    def _at_once(self, units: list[Unit]) -> list[Unit]:
+        """A place for as many of these as are so simple that nobody's turn matters, if nobody waits in the end."""
         board = self.board
-        return sweep.level(board, units) or (not self.waiting and not board.killed and siege.level(board, units))
+        if sweep.level(board, units):
+            return units
+        if board.killed or any(id(unit) not in self.hopeless for unit in self.waiting):
+            return []
+        simple, hopeless = siege.sorted_out(board, units)
+        if len(simple) < siege.LEVEL or not siege.level(board, simple):
+            return []
+        self.hopeless.update(map(id, hopeless))
+        return simple
 
     def _take_turn(self, unit: Unit) -> None:
         self.turn[id(unit)] = len(self.turn)

@@ -10,8 +10,9 @@ Small tasks thus fill what the victims of large ones leave. All of that is worke
 no single victim of the lowest level is enough any more, it is put on the board, and the others look for victims one by
 one (see `preempt`). In the end all is settled (see `settling`).
 
-Nothing is done where it is not that simple: gangs, limits, room that is kept, a ceiling that would be reached, policy
-that spares some, or somebody would have to wait. Then the round is decided unit by unit.
+Nothing is done where it is not that simple: room that is kept, a ceiling that would be reached, policy that spares
+some, or somebody would have to wait who need not. Then the round is decided unit by unit; so are, after the others,
+gangs and tasks that limits hold.
 """
 
 from __future__ import annotations
@@ -34,18 +35,50 @@ LEVEL = 64
 """With fewer tasks of a tier than this, each has its turn."""
 
 
+def sorted_out(board: Board, units: Sequence[Unit]) -> tuple[list[Unit], list[Unit]]:
+    """Those that are simple, and those of their own that would wait even if all that they may take were gone.
+
+    Gangs, and tasks that limits hold, are neither.
+    """
+    simple: list[Unit] = []
+    hopeless: list[Unit] = []
+    known: dict[object, bool] = {}
+    reach: Plane | None = None
+    for unit in units:
+        claim = unit.members[0]
+        if claim.gang is not None or board.rules.job(claim) is not None:
+            continue
+        shape = board.shape(claim)
+        kind = id(shape), claim.constraints, board.herd.own(claim)
+        if kind not in known:
+            reach = _reach(board, claim) if reach is None else reach
+            known[kind] = kind[2] is not None or bool((board.fits(shape, reach) & board.rules.may_take(claim)).any())
+        (simple if known[kind] else hopeless).append(unit)
+    return simple, hopeless
+
+
+def _reach(board: Board, claim: Claim) -> Plane:
+    """The room with all gone that its tier may take."""
+    herd, room = board.herd, board.total.copy(order="F")
+    prey = np.flatnonzero(herd.alive & (herd.soft_ranks < herd.tier_rank(claim)))
+    for column in range(room.shape[1]):
+        sums = np.bincount(herd.node[prey], herd.request[prey, column], len(room))
+        room[:, column] += np.ceil(sums).astype(np.int64)
+    return room
+
+
 def level(board: Board, units: Sequence[Unit]) -> bool:
     """Give all of these, which nobody of a higher tier waits behind, a place; or do nothing."""
     claims = [unit.members[0] for unit in units]
-    if any(
-        claim.gang is not None or board.rules.job(claim) is not None or not any(claim.request.values())
-        for claim in claims
-    ):
-        return False
     herd = board.herd
     if board.keeps() or board.mercy is not None or board.rules.over(claims) is not None:
         return False
-    if board.levels is None or herd.works() is None or not len(board.names):
+    if (
+        board.levels is None
+        or not herd.small()
+        or not len(board.names)
+        or not all(any(c.request.values()) for c in claims)
+    ):
         return False
     siege = _Siege(board, claims)
     left = siege.plan()

@@ -10,11 +10,13 @@ from priority import cover, preempt, siege
 from priority.board import Board
 from priority.certify import certify
 from priority.claim import Claim
+from priority.constraint import Constraint
 from priority.face import bench_worlds as worlds
 from priority.fairness import units
 from priority.line import Line
 from priority.node import Node
 from priority.plan import make_plan
+from priority.round import Round
 from priority.snapshot import Snapshot
 
 
@@ -38,6 +40,35 @@ def shuffled(snapshot: Snapshot, seed: int) -> Snapshot:
 
 def decided_at_once(snapshot: Snapshot) -> bool:
     return siege.level(Board(snapshot), units(snapshot.pending()))
+
+
+def test_gangs_and_limited_tasks_after_the_others_and_the_hopeless_not_at_all() -> None:
+    snapshot = storm(300, 200, 10)
+    snapshot.put_task(worlds.task("huge", "prod", {"cpus": 64_000, "mem": 262_145}))
+    for index in range(6):
+        request = {"cpus": 3_000, "mem": 8_192}
+        snapshot.put_task(worlds.task(f"g{index}", "prod", request, gang="g", job="g"))
+        limit = (Constraint("rack", limit=1),)
+        snapshot.put_task(worlds.task(f"l{index}", "prod", request, job="l", constraints=limit))
+    done = Round(snapshot)
+    done.run()
+    assert not done.in_vain
+    assert [unit.members[0].id for unit in done.waiting if id(unit) in done.hopeless] == ["huge"]
+    plan = make_plan(snapshot)
+    assert certify(snapshot, plan) == []
+    assert [one.task for one in plan.wait] == ["huge"]
+
+
+def test_who_waits_for_no_room_in_the_end_makes_it_a_round_of_turns() -> None:
+    snapshot = storm(20, 100, 5)
+    for index in range(60):
+        snapshot.put_task(worlds.task(f"g{index:02d}", "prod", {"cpus": 30_000, "mem": 8_192}, gang="g", job="g"))
+    done = Round(snapshot)
+    done.run()
+    assert done.in_vain
+    plan = make_plan(snapshot)
+    assert certify(snapshot, plan) == []
+    assert len(plan.wait) == 60
 
 
 @pytest.mark.parametrize(("nodes", "count", "kinds"), [(1_000, 1_000, 10), (1_000, 1_000, 1_000), (60, 400, 20)])
@@ -88,8 +119,7 @@ def test_some_in_free_room_some_in_coming_room_the_others_with_victims() -> None
 
 
 def test_nothing_is_done_where_somebody_would_have_to_wait() -> None:
-    snapshot = storm(10, 300, 7)
-    snapshot.put_task(worlds.task("huge", "prod", {"cpus": 64_000, "mem": 262_145}))
+    snapshot = storm(10, 400, 7)
     board = Board(snapshot)
     now, total = board.now.copy(), board.total.copy()
     assert not siege.level(board, units(snapshot.pending()))
