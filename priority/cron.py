@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -37,7 +37,7 @@ from pydantic import (
 )
 
 from priority import job as jobs
-from priority.document import Document, invalid, shown
+from priority.document import Document, invalid, made, names_of, shown
 from priority.errors import Invalid
 from priority.job import Duration, JobSpec
 from priority.reason import Reason
@@ -368,14 +368,12 @@ class CronSpec(JobSpec):
         return list(islice(self.ticks(self.next(now_us)), count))
 
 
-_OF_A_RUN = tuple(JobSpec.model_fields)
-
-
 def run_spec(spec: CronSpec, tick_us: int) -> JobSpec:
     """The job that one tick makes."""
-    fields = {name: getattr(spec, name) for name in _OF_A_RUN}
+    held = spec.__dict__
+    fields = {name: held[name] for name in names_of(JobSpec)}
     fields["env"] = {**spec.env, TICK_VARIABLE: show_moment(tick_us)}
-    return JobSpec.model_construct(**fields)
+    return made(JobSpec, fields)
 
 
 def parse_spec(document: Any, prefix: str = "") -> JobSpec:
@@ -431,7 +429,11 @@ def due(spec: CronSpec, next_us: int | None, now_us: int, on_time_us: int) -> tu
     `TICKS_AT_ONCE` are dealt with, and what is left is not later than now.
     """
     most = spec.missed.most
-    known: Sequence[int] = list(islice(spec.ticks(next_us), TICKS_AT_ONCE + most + 1))
+    known: list[int] = []
+    for tick_us in spec.ticks(next_us):
+        known.append(tick_us)
+        if tick_us > now_us or len(known) > TICKS_AT_ONCE + most:
+            break
     come = [tick_us for tick_us in known if tick_us <= now_us]
     dealt = come[:TICKS_AT_ONCE]
     left = known[len(dealt)] if len(known) > len(dealt) else None

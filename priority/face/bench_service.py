@@ -11,7 +11,7 @@ import signal
 import socket
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -42,12 +42,12 @@ def measure() -> Iterator[Figure]:
         yield from across_nodes(here)
 
 
-def run(*, json: bool = False) -> int:
+def run(figures: Iterable[Figure] | None = None, *, json: bool = False) -> int:
     """Measure and print: a JSON object a line, or a table. The exit status: 1 if a goal was missed."""
     missed = 0
     console = Console()
     table = Table("measure", "size", "value", "goal", box=None, header_style="bold")
-    for one in measure():
+    for one in measure() if figures is None else figures:
         missed += one.met is False
         if json:
             print(orjson.dumps(one.plain()).decode(), flush=True)  # noqa: T201 - this is the output

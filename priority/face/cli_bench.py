@@ -20,6 +20,15 @@ def service(json: Json = False) -> None:
     raise typer.Exit(run(json=json))
 
 
+@bench.command("cron")
+def cron(json: Json = False) -> None:
+    """Cron jobs: 10,000 that are due together, and how late runs begin (in real time: some minutes)."""
+    from priority.face.bench_cron import measure
+    from priority.face.bench_service import run
+
+    raise typer.Exit(run(measure(), json=json))
+
+
 @bench.command("engine")
 def engine(
     json: Json = False,

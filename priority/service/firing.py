@@ -234,14 +234,11 @@ class Firing:
         moved, put = {}, []
         for uid, cron in self.crons.items():
             before = self._before.get(uid)
-            if before is None or (before.spec, before.user, before.changed_us) != (
-                cron.spec,
-                cron.user,
-                cron.changed_us,
-            ):
+            if before is not None and before.spec is cron.spec and before.changed_us == cron.changed_us:
+                if before is not cron:
+                    moved[uid] = cron.state, cron.next_us, cron.reserve
+            else:
                 put.append(cron)
-            elif before != cron:
-                moved[uid] = cron.state, cron.next_us, cron.reserve
         if put:
             self._writer.put_crons(put)
         if moved:

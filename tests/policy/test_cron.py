@@ -296,7 +296,7 @@ def test_a_run_is_a_job_that_knows_its_tick() -> None:
     [
         ({"timezone": "UTC"}, "timezone", "is of a cron job, which has a schedule too"),
         ({"schedule": "@daily", "timezon": "UTC"}, "timezon", "did you mean timezone? See `priority cron schema`"),
-        ({"schedule": "@daily", "timeout": 3}, "timeout", "did you mean max_runtime?"),
+        ({"schedule": "@daily", "walltime": 3}, "walltime", "did you mean max_runtime?"),
     ],
 )
 def test_a_field_that_is_not_known(fields: dict[str, Any], field: str, said: str) -> None:
