@@ -88,6 +88,7 @@ class Round:
         self.held |= {(one.holder, row) for row, one in self.board.closed.items()}
         for level in self._turns.levels():
             fresh = self._turns.fresh(level)
+            waited = {*map(id, self.waiting)}
             at_once = self._at_once(fresh) if len(fresh) >= sweep.LEVEL and self.way.at_once else []
             for unit in at_once:
                 self.turn[id(unit)] = len(self.turn)
@@ -95,7 +96,7 @@ class Round:
             self._turns.skip(at_once)
             for unit in self._turns.of(level):
                 self._take_turn(unit)
-            if at_once and any(id(unit) not in self.hopeless for unit in self.waiting):
+            if at_once and any(id(unit) not in self.hopeless | waited for unit in self.waiting):
                 self.in_vain = True  # who took whose place was not looked at
                 return
 

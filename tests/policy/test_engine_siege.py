@@ -59,6 +59,19 @@ def test_gangs_and_limited_tasks_after_the_others_and_the_hopeless_not_at_all() 
     assert [one.task for one in plan.wait] == ["huge"]
 
 
+def test_who_waits_of_a_higher_tier_does_not_keep_a_lower_one_from_free_room() -> None:
+    snapshot = worlds.half_full(40)
+    snapshot.put_task(worlds.task("huge", "prod", {"cpus": 64_000, "mem": 262_145}))
+    for claim in worlds.wave(300, worlds.shapes(5), tier="devel"):
+        snapshot.put_task(claim)
+    done = Round(snapshot)
+    done.run()
+    assert not done.in_vain
+    plan = make_plan(snapshot)
+    assert (len(plan.launch), [one.task for one in plan.wait]) == (300, ["huge"])
+    assert certify(snapshot, plan) == []
+
+
 def test_who_waits_for_no_room_in_the_end_makes_it_a_round_of_turns() -> None:
     snapshot = storm(20, 100, 5)
     for index in range(60):
