@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -113,7 +114,8 @@ def status(
     with shell.client() as client:
         view = client.job(ref)
         if all_tasks:
-            items, more = list(client.all_tasks(view["uid"], limit=1000)), False
+            found = client.all_tasks(view["uid"], limit=1000)
+            items, more = list(shell.progress(found, "reading tasks", view["instances"], 2000)), False
             items.sort(key=lambda task: (task["instance"], -task["attempt"]))
         else:
             items, more = _current(client, view["uid"], 100)
@@ -143,7 +145,7 @@ def kill(refs: Refs, instances: Instances = None, why: Why = "", json: Json = Fa
     chosen = instances_of(instances)
     with shell.client() as client:
         _look_up(client, refs)
-        done = [client.kill(ref, chosen, why) for ref in refs]
+        done = [client.kill(ref, chosen, why) for ref in _shown(refs, "killing")]
     _changed(done, json, "is being killed")
 
 
@@ -153,7 +155,7 @@ def restart(refs: Refs, instances: Instances = None, why: Why = "", json: Json =
     chosen = instances_of(instances)
     with shell.client() as client:
         _look_up(client, refs)
-        done = [client.restart(ref, chosen, why) for ref in refs]
+        done = [client.restart(ref, chosen, why) for ref in _shown(refs, "restarting")]
     _changed(done, json, "begins anew")
 
 
@@ -177,8 +179,12 @@ def scale(
 def _look_up(client: Client, refs: list[str]) -> None:
     """All of several jobs before the first is changed: one misspelt name changes none."""
     if len(refs) > 1:
-        for ref in refs:
+        for ref in _shown(refs, "looking them up"):
             client.job(ref)
+
+
+def _shown(refs: list[str], what: str) -> Iterable[str]:
+    return shell.progress(refs, what, len(refs), 20)
 
 
 def _changed(done: list[Any], json: bool, what: str) -> None:

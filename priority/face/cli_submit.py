@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -245,7 +245,7 @@ def _send(client: Client, specs: Sequence[JobSpec], key: str | None) -> Iterator
     chunks = list(_chunks(specs))
     if len(chunks) > 1:
         shell.warn(f"priority: {len(specs)} jobs go in {len(chunks)} requests: each is accepted whole or not at all")
-    for number, chunk in enumerate(_progress(chunks, "submitting")):
+    for number, chunk in enumerate(shell.progress(chunks, "submitting", len(chunks))):
         done = client.submit_many(chunk, key if number == 0 else f"{key}-{number}")
         _warn(done["warnings"])
         yield from done["jobs"]
@@ -270,16 +270,6 @@ def _chunks(specs: Sequence[JobSpec]) -> Iterator[list[JobSpec]]:
         chunk.append(spec)
         size += large
     yield chunk
-
-
-def _progress(chunks: Sequence[list[JobSpec]], what: str) -> Iterable[list[JobSpec]]:
-    if len(chunks) < 2 or not sys.stderr.isatty():
-        return chunks
-    from rich.progress import track
-
-    from priority.face import show
-
-    return track(chunks, what, console=show.console(error=True), transient=True)
 
 
 def _wait(client: Client, jobs: Sequence[views.JobSummary], *, quiet: bool) -> list[views.JobSummary]:

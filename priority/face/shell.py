@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from inspect import cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -40,6 +40,7 @@ EXIT_STATUSES = """Exit status:
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output, for programs.")]
 OnlyJson = Annotated[bool, typer.Option("--json", help="As elsewhere; nothing but JSON is printed anyway.")]
 Call = TypeVar("Call", bound=Callable[..., Any])
+Item = TypeVar("Item")
 
 _given: dict[str, str] = {}
 """What the options before the command said: `state` and `url`."""
@@ -226,6 +227,17 @@ def _in_our_words(error: typer.TyperException) -> str:
 def flowing(text: str) -> str:
     """A docstring as paragraphs of one line each: broken where the window ends, not where the source does."""
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in cleandoc(text).split("\n\n"))
+
+
+def progress(items: Iterable[Item], what: str, total: int, least: int = 2) -> Iterable[Item]:
+    """Each of them, with a bar for whoever looks on, if there are at least so many."""
+    if total < least or not sys.stderr.isatty():
+        return items
+    from rich.progress import track
+
+    from priority.face import show
+
+    return track(items, what, total, console=show.console(error=True), transient=True)
 
 
 def let_flow(tree: typer.Typer) -> None:

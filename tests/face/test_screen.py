@@ -20,7 +20,7 @@ from rich.console import Console
 
 from priority.face import show
 from priority.face.cli_job import _current
-from priority.face.terminal import amount
+from priority.face.terminal import amount, out, table
 from priority.service.access import SYSTEM
 
 from .live import Live, parts_in, serving, spec
@@ -146,6 +146,28 @@ def test_a_status_has_the_newest_attempts_and_all_of_them_newest_first(busy: Liv
 
     assert (attempts(), attempts("--all")) == (["2"], ["2", "1"])
     busy.backend.finish(f"{uid}-0-2")
+
+
+def test_many_jobs_are_killed_under_a_bar(busy: Live) -> None:
+    names = [f"physics/devel/kill-{number}" for number in range(25)]
+    busy.client().submit_many([spec(name.removeprefix("physics/"), cpus=999) for name in names])
+    lines = on_terminal(busy, 80, "kill", *names)
+    assert any("killing" in line for line in lines)
+    assert sum(line.endswith(" has ended") for line in lines) == 25
+    assert "killing" not in in_pipe(busy, "kill", *names)
+
+
+def test_a_table_in_a_pipe_is_laid_out_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many lines: each in columns, nothing cut, no line broken by what stands in it."""
+    shown = StringIO()
+    monkeypatch.setattr("sys.stdout", shown)
+    rows = [(1, "\u4e2d\u6587", None, "first\nsecond"), (4711, "a", 0.5, "x" * 300)]
+    out(table((">N", "NAME", ">SIZE", "WHY"), rows, spare=("SIZE",), quiet=("SIZE",)))
+    assert shown.getvalue().splitlines() == [
+        "   N  NAME  SIZE  WHY",
+        "   1  \u4e2d\u6587     -  first second",
+        "4711  a      0.5  " + "x" * 300,
+    ]
 
 
 def test_who_is_alike_is_named(busy: Live) -> None:
