@@ -78,7 +78,7 @@ def on_terminal(live: Live, width: int, *args: str) -> list[str]:
 
 def in_pipe(live: Live, *args: str) -> str:
     command = [sys.executable, "-m", "priority", *args]
-    done = subprocess.run(command, env=environment(live), capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, env=environment(live), capture_output=True, text=True, check=False, timeout=120)
     return done.stdout + done.stderr
 
 
@@ -217,7 +217,7 @@ def offered(live: Live, words: str, **more: str) -> list[str]:
     given = {"_PRIORITY_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
     done = subprocess.run(
         [sys.executable, "-m", "priority"],
-        env=environment(live, **given, **more), capture_output=True, text=True, check=False, timeout=60,
+        env=environment(live, **given, **more), capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.stderr == ""
     return done.stdout.split()
