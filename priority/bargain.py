@@ -82,9 +82,9 @@ class Takers:
         return np.asarray(count[self.at] == mine)
 
 
-def cheaper(facts: Facts, prey: Prey, packing: Packing) -> Iterator[tuple[str, str]]:
+def cheaper(takers: Takers, prey: Prey, packing: Packing) -> Iterator[tuple[str, str]]:
     """(task, message) of those for whom others would do that are less important."""
-    takers = Takers(facts)
+    facts = takers.facts
     search = Search()
     looked = np.flatnonzero(takers.alone() & ~takers.hung).tolist()
     costs = {taker: takers.cost(taker) for taker in looked}

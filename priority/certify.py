@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -48,6 +49,11 @@ class Case:
         self.facts = Facts(snapshot, plan)
         self.packing = Packing(self.facts)
         self._prey: Prey | None = None
+
+    @cached_property
+    def takers(self) -> bargain.Takers:
+        """The units with victims."""
+        return bargain.Takers(self.facts)
 
     @property
     def prey(self) -> Prey:
@@ -186,7 +192,7 @@ def irreducible(case: Case) -> Found:
 def needless_kill(case: Case) -> Found:
     """A unit with victims has no place, free or coming, without them, unless others hang on these victims."""
     facts = case.facts
-    takers = bargain.Takers(facts)
+    takers = case.takers
     if not takers.claims and not takers.gangs:
         return
     stays = facts.open[:, takers.at] - takers.frees  # with itself, without its victims
@@ -235,7 +241,7 @@ def order(case: Case) -> Found:
 def cheapest(case: Case) -> Found:
     """See `bargain`."""
     if case.facts.victims:
-        yield from bargain.cheaper(case.facts, case.prey, case.packing)
+        yield from bargain.cheaper(case.takers, case.prey, case.packing)
 
 
 def kept(case: Case) -> Found:

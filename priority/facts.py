@@ -153,7 +153,7 @@ class Facts:
     def gangs(self) -> list[Unit]:
         """Every gang, by the ids of its members."""
         found: dict[str, list[Claim]] = {}
-        for claim in self.pending.values():
+        for claim in self.pending.values() if self.snapshot.gangs() else ():
             if claim.gang is not None:
                 found.setdefault(claim.gang, []).append(claim)
         return [tuple(sorted(members, key=lambda one: one.id)) for members in found.values()]
@@ -205,15 +205,11 @@ class Facts:
         """The same object for equal requests."""
         known = self._shapes.get(id(claim.request))  # requests live as long as the snapshot does not change
         if known is None:
-            key = tuple(claim.request.items())
-            known = self._shapes.get(key)
+            row = self._line(claim.request)
+            asks = tuple((resource, amount) for resource, amount in enumerate(row) if amount)
+            known = self._shapes.get(asks)
             if known is None:
-                vector = np.zeros(len(self._axis), np.int64)
-                for name, amount in key:
-                    vector[self._axis[name]] = amount
-                asks = tuple((resource, int(vector[resource])) for resource in np.flatnonzero(vector).tolist())
-                known = self._shapes.setdefault(asks, Shape(vector, asks))
-                self._shapes[key] = known
+                known = self._shapes[asks] = Shape(np.array(row, np.int64), asks)
             self._shapes[id(claim.request)] = known
         return known
 
@@ -221,17 +217,17 @@ class Facts:
         """What each asks for, `[R, A]`."""
         if not claims:
             return np.zeros((len(self._axis), 0), np.int64)
-        found: dict[int, int] = {}
-        shapes: list[Shape] = []
-        codes = []
-        for claim in claims:
-            key = id(claim.request)
-            code = found.get(key)
-            if code is None:
-                code = found[key] = len(shapes)
-                shapes.append(self.shape(claim))
-            codes.append(code)
-        return np.array([shape.vector for shape in shapes]).T[:, codes]
+        ids = [id(claim.request) for claim in claims]
+        requests = {key: claim.request for key, claim in dict(zip(ids, claims, strict=True)).items()}
+        code = {key: place for place, key in enumerate(requests)}
+        lines = np.array([self._line(request) for request in requests.values()], np.int64)
+        return lines.T[:, [code[key] for key in ids]]
+
+    def _line(self, request: Mapping[str, int]) -> list[int]:
+        line = [0] * len(self._axis)
+        for name, amount in request.items():
+            line[self._axis[name]] = amount
+        return line
 
     def open_to(self, unit: Iterable[Claim]) -> Plane:
         """The room after, less what is kept by `for` for others that wait, where that fits.

@@ -5,6 +5,7 @@ Whom it spares whatever else the plan does; what it makes dearer; and whether th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from priority.claim import RUNS, Claim
@@ -75,6 +76,8 @@ def disruption(facts: Facts) -> Found:
 def budget(facts: Facts) -> Found:
     """No role loses or destroys more work in an hour than its tasks of a tier may."""
     budgets, terms = Budgets(facts), facts.snapshot.terms
+    if not (terms.loses_per_hour or terms.destroys_per_hour):
+        return
     for (role, tier), victims in _grouped((one.role, one.tier, one) for one in facts.victims).items():
         if tier in terms.loses_per_hour and budgets.to_lose((role, tier)) < 0:
             yield victims[0].id, f"is killed though {role}/{tier} loses more work than it may in an hour"
@@ -107,6 +110,7 @@ class Budgets:
         out = {one.id for one in back}
         self._victims = [one for one in facts.victims if one.id not in out]
         self._jobs: dict[Owner, int | None] = {}
+        self._gone = Counter((one.role, one.job) for one in self._victims)
 
     def of_job(self, claim: Claim) -> int | None:
         """How many more tasks of its job may go; None: any number."""
@@ -117,8 +121,7 @@ class Budgets:
             tasks = list(snapshot.tasks_of(*job))
             there = [one for one in tasks if one.state in RUNS and facts.up[facts.row[one.node or ""]]]
             limits = [most for one in there if (most := terms.at_once(one.tier, one.at_once)) is not None]
-            gone = snapshot.past.gone.get(job, 0) + sum(one.state == "preempting" for one in tasks)
-            gone += sum((one.role, one.job) == job for one in self._victims)
+            gone = snapshot.past.gone.get(job, 0) + sum(one.state == "preempting" for one in tasks) + self._gone[job]
             self._jobs[job] = min(limits) - gone if limits else None
         return self._jobs[job]
 
