@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 LABEL = "airflow.task-instance"
 """Of a job: the digest of its TaskInstanceKey."""
 
+NURSERY = "airflow.nursery"
+"""Label of the jobs in which nurseries run."""
+
 TIERS = ("prod", "devel", "opportunistic")
 PATIENCE_S = 2.0
 """So long Airflow's scheduler loop may wait for us; what was not done then is done with the next heartbeat."""
@@ -83,6 +86,7 @@ class PriorityExecutor(BaseExecutor):
         self._ended: set[str] = set()
         self._event: int | None = None
         self._looked = time.monotonic()
+        self._nursed = 0.0
         self._made: Client | None = None
         self._access: Access | None = None
 
@@ -129,10 +133,11 @@ class PriorityExecutor(BaseExecutor):
 
     def sync(self) -> None:
         """Which jobs have ended: from the events, each half a minute by asking."""
-        if not self._jobs:
-            self._event = None
-            return
         try:
+            self._keep_nurseries()
+            if not self._jobs:
+                self._event = None
+                return
             self._listen()
             for uid in list(self._ended):
                 self._report(uid)
@@ -222,7 +227,7 @@ class PriorityExecutor(BaseExecutor):
             "preempt": {"action": "end", "signal": NOTICE.name.removeprefix("SIG"), "notice": NOTICE_S},
             **asked,
             "name": name,
-            "command": [self._said("python") or sys.executable, "-m", "priority.airflow.run", str(self._file(name))],
+            "command": [*self._python(), "-m", "priority.airflow.run", str(self._file(name))],
         }
         if not document["role"]:
             raise ValueError("no role: name one in executor_config, the queue, [priority] role, or the connection")
@@ -235,6 +240,9 @@ class PriorityExecutor(BaseExecutor):
         role, _, tier = (queue or "").rpartition("/")
         return (role, tier) if tier in TIERS else ("", "")
 
+    def _python(self) -> list[str]:
+        return [self._said("python") or sys.executable]
+
     def _said(self, option: str) -> str:
         return str(self.conf.get("priority", option, fallback="") or "")
 
@@ -246,11 +254,12 @@ class PriorityExecutor(BaseExecutor):
 
     def _hand_over(self, name: str, workload: ExecuteTask) -> None:
         """Before it is submitted. Written twice, it is the same file."""
-        content = orjson.dumps({"workload": workload.model_dump_json(), "env": handed(os.environ)})
-        path = self._file(name)
-        number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self._write(name, {"workload": workload.model_dump_json(), "env": handed(os.environ)})
+
+    def _write(self, name: str, content: Mapping[str, Any]) -> None:
+        number = os.open(self._file(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(number, "wb") as file:
-            file.write(content)
+            file.write(orjson.dumps(content))
 
     def _submit_alone(self, workload: ExecuteTask, document: Mapping[str, Any]) -> None:
         try:
@@ -279,6 +288,30 @@ class PriorityExecutor(BaseExecutor):
         self.queued_tasks.pop(workload.key, None)
         self._not_before.pop(workload.key, None)
         self.fail(workload.key, why)
+
+    def _keep_nurseries(self) -> None:
+        """One for each node, if they are wanted (see `nursery`)."""
+        now = time.monotonic()
+        if now < self._nursed or self._said("nursery").lower() not in ("true", "1", "yes"):
+            return
+        self._nursed = now + LOOK_S
+        role, tier = self._said("role") or self.access.role, self._said("tier") or self.access.tier or "devel"
+        there = {job["name"] for job in self._client.all_jobs(label=f"{NURSERY}=yes", state="active")}
+        for node in self._client.nodes()["items"]:
+            name = f"airflow-nursery-{node['name']}"[:63]
+            if node["state"] != "up" or name in there:
+                continue
+            self._write(name, {"env": handed(os.environ)})
+            document = {
+                "role": role, "tier": tier, "name": name, "resources": {"cpus": 0.1}, "labels": {NURSERY: "yes"},
+                "preempt": {"action": "end", "notice": 0},
+                "constraints": [{"attribute": "host", "in": [node["name"]]}],
+                "command": [*self._python(), "-m", "priority.airflow.nursery", str(self._file(name))],
+            }  # fmt: skip
+            try:
+                self._client.submit(document)
+            except Conflict:
+                continue
 
     # --- what runs
 

@@ -29,7 +29,15 @@ NOTICE = signal.SIGUSR1
 
 
 def main(path: Path) -> int:
-    """The exit status."""
+    """The exit status. Warm where the node has a nursery, else cold."""
+    from priority.airflow import nursery
+
+    status = nursery.ask(path)
+    return cold(path) if status is None else status
+
+
+def cold(path: Path) -> int:
+    """In this process."""
     handed = take(path)
     if handed is None:
         print(f"ERROR: {path} is gone: an earlier attempt has taken it", file=sys.stderr)  # noqa: T201
@@ -54,21 +62,27 @@ def take(path: Path) -> dict[str, Any] | None:
     return found
 
 
-def execute(workload: str) -> int:
-    """Under Airflow's supervisor; its log goes to Airflow's folder and to our output. The imports are most of what a
-    short task costs: without the collector they take a sixth less.
-    """
+def load() -> None:
+    """All that a task needs of Airflow: most of what a short one costs. Without the collector it takes a sixth less."""
     import gc
 
     gc.disable()
-    from airflow.executors.base_executor import BaseExecutor
-    from airflow.executors.workloads import ExecuteTask
-    from airflow.sdk.execution_time import supervisor  # noqa: F401 (needed in a moment)
-    from airflow.sdk.log import configure_logging
-    from airflow.settings import dispose_orm
+    from airflow.executors.base_executor import BaseExecutor  # noqa: F401
+    from airflow.executors.workloads import ExecuteTask  # noqa: F401
+    from airflow.sdk.execution_time import supervisor  # noqa: F401
 
     gc.freeze()
     gc.enable()
+
+
+def execute(workload: str) -> int:
+    """Under Airflow's supervisor; its log goes to Airflow's folder and to our output."""
+    load()
+    from airflow.executors.base_executor import BaseExecutor
+    from airflow.executors.workloads import ExecuteTask
+    from airflow.sdk.log import configure_logging
+    from airflow.settings import dispose_orm
+
     dispose_orm(do_log=False)
     configure_logging(output=sys.stdout.buffer, json_output=True)
     return BaseExecutor.run_workload(ExecuteTask.model_validate_json(workload), subprocess_logs_to_stdout=True)

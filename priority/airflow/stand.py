@@ -80,6 +80,7 @@ class Stand:
             "AIRFLOW__API__BASE_URL": f"{self.url}/",
             "AIRFLOW__API_AUTH__JWT_SECRET": self._secret("jwt.secret"),
             "AIRFLOW__API__SECRET_KEY": self._secret("api.secret"),
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # five seconds are few for many tasks at once on few cores
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "20",
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "20",
             "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",

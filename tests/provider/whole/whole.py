@@ -10,7 +10,7 @@ from priority.airflow.operator import PriorityJobOperator
 
 JOB = {"role": "pilots", "tier": "devel", "command": "echo up; exec sleep 600", "kill_grace": 1}
 
-with DAG("twenty", schedule=None):
+with DAG("twenty", schedule=None, default_args={"retries": 3, "retry_delay": 1.0}):
 
     @task(executor_config={"labels": {"which": "twenty"}})
     def square(number: int) -> int:

@@ -1,0 +1,132 @@
+"""Tasks that begin warm: a process on a node that has imported Airflow already, and forks for each task.
+
+    python -m priority.airflow.nursery FILE
+
+Importing Airflow costs a second or two of a core, more than many a task. A nursery is itself a job, one for each node
+(`[priority] nursery`); where there is none, tasks begin cold.
+
+What it forks belongs to the task's job and not to the nursery's: the process puts on the mark of that job (the soft
+limit RLIMIT_RTTIME, see priority/backend/proc.py) before its parent dies, so that the node's warden adopts it, counts
+what it uses, and ends it with the rest of its job. The job's own process waits for it meanwhile. Both talk over an
+abstract socket that names the warden, and look at each other's user first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import socket
+import struct
+import sys
+from pathlib import Path
+
+from priority.airflow import run
+
+_FDS = 4
+"""stdin, stdout and stderr of the job, and what is to be run, as JSON in a file without a name."""
+
+
+def address(warden: int) -> bytes:
+    """Of the nursery below that warden, in the abstract namespace."""
+    return f"\0priority-nursery-{os.getuid()}-{warden}".encode()
+
+
+def same_user(connection: socket.socket) -> bool:
+    """Whether the other side is ours."""
+    size = struct.calcsize("3i")
+    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return bool(uid == os.getuid())
+
+
+def ask(path: Path) -> int | None:
+    """Have the task run; its exit status when it has ended. None: there is no nursery here."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        try:
+            connection.connect(address(os.getppid()))
+        except OSError:
+            return None
+        if not same_user(connection):
+            return None
+        # The warden tells every process of a job; what is to be done then, the task's own does.
+        for told in (signal.SIGTERM, run.NOTICE):
+            signal.signal(told, signal.SIG_IGN)
+        mark, _ = resource.getrlimit(resource.RLIMIT_RTTIME)
+        order = {"path": str(path), "env": dict(os.environ), "cwd": str(Path.cwd()), "mark": mark}
+        number = os.memfd_create("order")
+        os.pwrite(number, json.dumps(order).encode(), 0)
+        socket.send_fds(connection, [b"."], [0, 1, 2, number])
+        os.close(number)
+        status = connection.recv(1)
+    return status[0] if status else 1
+
+
+def serve(listener: socket.socket) -> None:
+    """For ever."""
+    while True:
+        connection, _ = listener.accept()
+        with connection:
+            if not same_user(connection):
+                continue
+            _, fds, _, _ = socket.recv_fds(connection, 1, _FDS)
+            if len(fds) == _FDS:
+                order = json.loads(os.pread(fds[3], os.fstat(fds[3]).st_size, 0))
+                pid = os.fork()
+                if pid == 0:
+                    listener.close()
+                    _bear(connection, order, fds)
+                os.waitpid(pid, 0)
+            for fd in fds:
+                os.close(fd)
+
+
+def _bear(connection: socket.socket, order: dict[str, object], fds: list[int]) -> None:
+    """Between the nursery and the task, for a moment: marked, and gone."""
+    status = 1
+    try:
+        _, hard = resource.getrlimit(resource.RLIMIT_RTTIME)
+        resource.setrlimit(resource.RLIMIT_RTTIME, (int(str(order["mark"])), hard))
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        for goal, fd in enumerate(fds[:3]):
+            os.dup2(fd, goal)
+        for fd in fds:
+            os.close(fd)
+        os.chdir(str(order["cwd"]))
+        environment = order["env"]
+        assert isinstance(environment, dict)
+        os.environ.clear()
+        os.environ.update(environment)
+        status = run.cold(Path(str(order["path"])))
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        connection.send(bytes([status & 0xFF]))
+        os._exit(0)
+
+
+def main(path: Path) -> int:
+    """The exit status: 0 if there is a nursery below this warden already."""
+    handed = run.take(path)
+    if handed is None:
+        return run.TAKEN
+    os.environ.update(handed["env"])
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        try:
+            listener.bind(address(os.getppid()))
+        except OSError:
+            return 0
+        run.load()
+        listener.listen(64)
+        serve(listener)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
