@@ -197,7 +197,7 @@ class HealthCheck(Document):
     """Seconds before the first check."""
     interval: Annotated[Duration, Field(gt=0)] = 10.0
     """Seconds between two."""
-    timeout: Annotated[Duration, Field(gt=0)] = 20.0
+    within: Annotated[Duration, Field(gt=0)] = 20.0
     """Seconds that one may take."""
     grace: Duration = 10.0
     """Seconds from the start in which a failure does not count."""

@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 from priority.backend import mesos_tasks as calls
-from priority.backend.mesos_fleet import SPELL_S, Fleet
+from priority.backend.mesos_fleet import ROUNDS, SLOW, SPELL_S, Fleet
 from priority.backend.mesos_known import Ack, Agent, Known, Phase, now_us, value_of
 from priority.mesos_status import Means, Status, how_it_ended, read_status
 from priority.ports import Launch, NodeRecord, Stop, TaskSeen
@@ -105,6 +105,7 @@ class Driver(Fleet):
 
     def _wait_for_room(self, known: Known, agent: Agent) -> None:
         known.phase = Phase.WAITING
+        known.round = self.counts["events.offers"]
         agent.room.wanted[known.task] = known.request
         self._waiting += 1
         self._asking.discard(known.task)
@@ -395,9 +396,9 @@ class Driver(Fleet):
         if self.connected_s is not None and now >= self._reconcile_s:
             self._reconcile_s = now + self._times.reconcile_s
             self._ask([one for one in self.known.values() if one.phase in (Phase.RUNS, Phase.UNSURE)])
-        if self._waiting:
+        if self._waiting and self.connected_s is not None:
             for known in [one for one in self.known.values() if one.phase is Phase.WAITING]:
-                if now - known.since_s >= self._times.room_s:
+                if now - known.since_s >= self._patience_s(known):
                     self._give_up(known)
         for known in [one for one in self.known.values() if one.replace_s is not None] if self._impatient else ():
             agent = self.agents.get(known.agent)
@@ -407,6 +408,13 @@ class Driver(Fleet):
         for known in [one for one in self.known.values() if one.answered is not None]:
             if known.phase is not Phase.ENDED and now - known.asked_s >= LATE_S and known.answered is not None:
                 self._ended(known, replace(known.answered, answer=False), None)
+
+    def _patience_s(self, known: Known) -> float:
+        """Of a master that gives nobody anything meanwhile, and so may only be slow, it has more: to look for room
+        elsewhere would cost others theirs.
+        """
+        passed = self.counts["events.offers"] - known.round >= ROUNDS
+        return self._times.room_s * (1 if passed else SLOW)
 
     def _replace(self, known: Known) -> None:
         """Its job does not wait for proof: another attempt may begin. Should this one come back, it is stopped."""

@@ -21,6 +21,8 @@ from priority.ports import NodeGone, NodeSeen, NodeSilent
 from priority.resources import Resources
 from priority.tier import DEFAULT_TIERS
 
+ROUNDS, SLOW = 2, 4
+"""Mesos gives out room in rounds: after so many without it, it is another's; without any, time is so much longer."""
 DOUBT_S = 15.0
 """So long without an offer of it, room that we believed in is another's."""
 SPELL_S = 0.2
@@ -90,9 +92,13 @@ class Fleet:
             self.connected_s, self._lost_s = self._now(), None
             self._suppressed = False
             self._reconcile_s = self.connected_s + self._times.reconcile_s
-            doubt_s = self.connected_s + DOUBT_S
+            for known in self.known.values():
+                if known.phase is Phase.WAITING:  # nothing could come meanwhile
+                    known.since_s, known.round = self.connected_s, self.counts["events.offers"]
             for agent in self.agents.values():
-                agent.doubt_s = doubt_s if agent.room.believed else None
+                agent.doubt_s = None
+                if agent.room.believed:
+                    self._doubt(agent)
                 agent.settle_s = self.connected_s + SETTLE_S
             self._ask(self._asking_now())
             self._send(calls.reconcile([]))
@@ -187,7 +193,7 @@ class Fleet:
             self.counts["revived"] += 1
             for agent in self.agents.values():
                 if agent.room.believed:
-                    agent.doubt_s = self._now() + DOUBT_S
+                    self._doubt(agent)
             self._send({"type": "REVIVE"})
 
     def _serve(self, agent: Agent) -> None:
@@ -222,7 +228,7 @@ class Fleet:
         self.counts["launched"] += len(served)
         self._send(calls.accept(agent.id, room.used(rest), operations, 0.0))
         if room.believed and agent.doubt_s is None:
-            agent.doubt_s = self._now() + DOUBT_S
+            self._doubt(agent)
 
     def _is_up(self, node: str) -> bool:
         agent = self.nodes.get(node)
@@ -238,11 +244,20 @@ class Fleet:
     def _asking_now(self) -> list[Known]:
         return [self.known[task] for task in self._asking if task in self.known]
 
+    def _doubt(self, agent: Agent) -> None:
+        """What we believe of its room is to be offered soon, or is another's."""
+        agent.doubt_s, agent.round = self._now(), self.counts["events.offers"]
+
+    def _is_anothers(self, agent: Agent, now: float) -> bool:
+        """Time has passed, and Mesos has given out room meanwhile: one that is only slow has not."""
+        passed_s = now - (agent.doubt_s if agent.doubt_s is not None else now)
+        return passed_s >= DOUBT_S * (1 if self.counts["events.offers"] - agent.round >= ROUNDS else SLOW)
+
     def _release(self, agent: Agent, task: str) -> None:
         """What it held is about to be offered."""
         agent.room.release(task)
         if not self._suppressed:
-            agent.doubt_s = self._now() + DOUBT_S
+            self._doubt(agent)
         self._soil(agent)
 
     def _soil(self, agent: Agent) -> None:
@@ -288,7 +303,7 @@ class Fleet:
     def _tick_nodes(self, now: float) -> None:
         times = self._times
         for agent in list(self.agents.values()):
-            if agent.doubt_s is not None and now >= agent.doubt_s and self.connected_s is not None:
+            if agent.doubt_s is not None and self.connected_s is not None and self._is_anothers(agent, now):
                 agent.doubt_s = None
                 if agent.room.believed and not self._suppressed:
                     agent.room.believed = {}

@@ -56,6 +56,8 @@ class Known:
     """Whether it may be sent again under its name, once the master says that it does not have it."""
     reached: bool = False
     """Its executor has been told so, and said it (TASK_KILLING)."""
+    round: int = 0
+    """How many times there had been offers when it began to wait."""
     replace_s: float | None = None
     """So long after its agent was lost its job waits for no proof."""
     answered: Status | None = None
@@ -83,7 +85,9 @@ class Agent:
     dirty: bool = False
     settle_s: float = 0.0
     doubt_s: float | None = None
-    """When what is believed of its room is held wrong."""
+    """Since when what is believed of its room is in doubt."""
+    round: int = 0
+    """How many times there had been offers then."""
     idle_s: float | None = None
     """Since when its offers are of no use."""
 

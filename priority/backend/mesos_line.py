@@ -28,7 +28,8 @@ from priority.recordio import Records
 API = "/api/v1/scheduler"
 STREAM = "Mesos-Stream-Id"
 CONNECT_S = 5.0
-CALL_S = 15.0
+CALL_S = 60.0
+"""A master that is only slow is not given up; one that is dead is known by its missing heartbeats."""
 HEARTBEAT_S = 15.0
 """Between two heartbeats of a master: not to be set in Mesos 1.x."""
 SILENCE_S = 2.2 * HEARTBEAT_S

@@ -76,7 +76,7 @@ def _add_extras(info: dict[str, Any], extras: OnMesos) -> None:
             "command": {"shell": True, "value": check.command, "environment": info["command"]["environment"]},
             "delay_seconds": check.delay,
             "interval_seconds": check.interval,
-            "timeout_seconds": check.timeout,
+            "timeout_seconds": check.within,
             "grace_period_seconds": check.grace,
             "consecutive_failures": check.failures,
         }
