@@ -63,8 +63,24 @@ def decide(snapshot: Snapshot) -> Round:
         if faults < least:
             best, least = done, faults
         if not any(faults):
-            break
+            return best
+    _rename(snapshot, best, least)
     return best
+
+
+def _rename(snapshot: Snapshot, done: Round, least: tuple[int, int, int]) -> None:
+    """Victims for the last who may have them and not for the first, each where that leaves fewer faults."""
+    board = done.board
+    turns = {claim.id: done.turn[id(unit)] for unit in done.units for claim in unit.members}
+    for victim in sorted(board.killed, key=board.herd.key):
+        former = board.killed[victim]
+        heirs = [one for one in board.reserved[int(board.herd.node[victim])].values() if board.herd.may(one, victim)]
+        board.killed[victim] = max(heirs, key=lambda one: (turns[one.id], one.id))
+        found = _faults(snapshot, done, True)
+        if found < least:
+            least = found
+        else:
+            board.killed[victim] = former
 
 
 def _settled(snapshot: Snapshot, plain: Round) -> bool:
