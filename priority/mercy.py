@@ -232,6 +232,18 @@ class Mercy:
 
     # --- for people ---
 
+    def keeps(self, place: int) -> str | None:
+        """Why a task that runs is no victim as things are; None: policy lets it be one."""
+        claim, policy = self._herd.claims[place], self.policy
+        if self.too_young[place]:
+            return f"not before it has run for {policy.min_run_s[claim.tier] / 1e6:g} s"
+        if self.too_often[place]:
+            return f"was preempted as often as it may be in an hour ({_times(policy.preempted_per_hour[claim.tier])})"
+        left = self.left_of(place)
+        if left is not None and left[1] <= 0:
+            return "as many of its job are gone as may be at a time"
+        return "its role has lost as much work as it may in an hour" if self.full[place] else None
+
     def causes(self, claim: Claim, could: Flags) -> list[Cause]:
         """Which settings keep tasks that the law lets it take; `could`: those of them that are no victims."""
         policy, left = self.policy, could & self._live

@@ -1,4 +1,4 @@
-"""Policy beyond the law: settings per tier, none of which does anything unless it is set. See ARCHITECTURE, "Policy".
+"""Policy beyond the law: settings per tier, none of which does anything unless it is set. See `docs/policy.md`.
 
 In a snapshot they stand under `policy`, by name and then by tier: `{"min_run_s": {"devel": 60}}`. A tier that a setting
 does not name has its default, which is what the law alone says. The service has settings of the same names.

@@ -269,6 +269,7 @@ RISK: dict[str, Any] = {
             "since": "2026-11-23T10:00:00.020000Z",
             "cpu_s_lost": 40.0,
             "cheaper": 3,
+            "spared": None,
         }
     ],
 }

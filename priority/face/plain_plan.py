@@ -130,6 +130,7 @@ def risk(found: Risk, limit: int) -> views.RiskView:
             "since": moment(one.task.since_us),
             "cpu_s_lost": one.lost / CPU_S,
             "cheaper": one.cheaper,
+            "spared": one.spared,
         }
         for one in found.tasks[:limit]
     ]

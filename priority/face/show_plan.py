@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
@@ -170,5 +171,9 @@ def risk(found: views.RiskView) -> None:
     ]
     columns = (">NEXT", ">INSTANCE", ">ATTEMPT", "STATE", "NODE", ">AGE", ">CPU LOST", ">CHEAPER ONES")
     _part(table(columns, rows))
+    for why, spared in groupby(found["tasks"], key=lambda one: one["spared"]):
+        if why is not None:
+            count = len(list(spared))
+            prose(f"{count} of them {'is' if count == 1 else 'are'} spared now: {escape(why)}")
     left = found["count"] - len(found["tasks"])
     prose((f"... and {left} more; " if left else "") + f"{found['cpu_s_lost']:.1f} cpu-seconds would be lost in all")

@@ -424,7 +424,9 @@ class ForecastView(TypedDict):
 
 
 class AtRiskView(TypedDict):
-    """A task that could be a victim: what would be lost now, and how many tasks of the cluster would go before it."""
+    """A task that could be a victim: what would be lost now, how many tasks of the cluster would go before it, and why
+    policy spares it now.
+    """
 
     task: str
     instance: int
@@ -434,6 +436,7 @@ class AtRiskView(TypedDict):
     since: str
     cpu_s_lost: float
     cheaper: int
+    spared: str | None
 
 
 class RiskView(TypedDict):

@@ -65,6 +65,19 @@ def test_what_if_knows_the_policy() -> None:
     assert world.service.whatif.ask(EVE, (spec("web/prod/shop", cpus=4),)).verdict == "starts-later"
 
 
+def test_risk_tells_who_is_spared() -> None:
+    world, devel = full(nodes=2, min_run_s={"devel": 60}, gone_at_once={"devel": 1})
+    world.move(10.0)
+    (one, other) = world.service.risk(ROOT, devel.uid).tasks
+    assert one.spared == other.spared == "not before it has run for 60 s"
+    world.move(50.0)
+    assert [one.spared for one in world.service.risk(ROOT, devel.uid).tasks] == [None, None]
+    assert prods(world, "one") == ["running"]
+    assert [one.spared for one in world.service.risk(ROOT, devel.uid).tasks] == [
+        "as many of its job are gone as may be at a time"
+    ]
+
+
 # --- how often -------------------------------------------------------------------------------------------------------
 
 
@@ -159,6 +172,32 @@ def test_only_so_much_work_is_lost_in_an_hour(setting: dict[str, Any], next_lead
     three = world.service.jobs.get(ROOT, "web/prod/three")
     world.move(1.0)
     assert "cpu-s" in why(world, three)
+
+
+# --- nodes that are kept ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("setting", [{}, {"devel": 60}])
+def test_a_large_task_is_not_starved_by_small_ones(setting: dict[str, float]) -> None:
+    world = World([node("n1", 4)], holds_after_s=setting)
+    first = world.submit(spec("chem/devel/first", instances=4))
+    world.settle()
+    large = world.submit(spec("physics/devel/large", cpus=4), actor=ADA)
+    world.move(30.0)
+    small = world.submit(spec("web/devel/small", instances=8))
+    world.settle()
+    world.move(31.0)
+    if setting:
+        assert "as it has waited for long, node n1 is kept for it" in why(world, large)
+    for task in world.tasks(first):  # one small task ends after the other, and there is always another that waits
+        world.backend.finish(task.id)
+        world.settle()
+    world.move(1.0)
+    if setting:
+        assert states(world, large) == ["running"]
+        assert "no room" in why(world, small) or "kept for" in why(world, small)
+    else:
+        assert states(world, large) == ["pending"] and world.count(small, State.RUNNING) == 4
 
 
 # --- back-off --------------------------------------------------------------------------------------------------------
