@@ -13,7 +13,7 @@ from priority.errors import PriorityError, Unauthenticated, Unavailable
 API_FILE = "api.json"
 TOKEN_FILE = "admin.token"
 
-_GRACE_S = 1.0
+_GRACE_S = 2.5
 """So long a `priority up` has to take hold of its folder before we say that nothing runs there."""
 
 
