@@ -32,6 +32,7 @@ EXECUTORS = "LocalExecutor,priority:priority.airflow.executor.PriorityExecutor"
 """The first is for tasks that name none; `executor="priority"` makes a task of a DAG a job."""
 
 _STOP_S = 20.0
+_BUSY_S = 60.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -84,7 +85,7 @@ class Stand:
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "20",
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "20",
             "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.folder / 'airflow.db'}",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.folder / 'airflow.db'}?timeout=60",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         }
 
@@ -143,15 +144,24 @@ class Stand:
     # --- its API
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """JSON of Airflow's REST API; OSError if there is no answer."""
+        """JSON of Airflow's REST API; OSError if there is no answer. A busy SQLite is a status 500 there: what may be
+        said twice is said again.
+        """
         if not self._token:
             with urllib.request.urlopen(f"{self.url}/auth/token", timeout=30) as answer:
                 self._token = json.load(answer)["access_token"]
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}/api/v2/{path}", data, headers, method=method)
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
+        deadline = time.monotonic() + _BUSY_S
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    return json.load(answer)
+            except urllib.error.HTTPError as error:
+                if error.code < 500 or method == "POST" or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.5)
 
     def well(self) -> bool:
         """All four answer."""
