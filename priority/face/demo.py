@@ -71,6 +71,7 @@ ANALYSIS = job(
     "ci", "devel", "ana", script=PLAIN, beats=10_000, instances=2, priority=10, resources={"cpus": 2, "mem": "64MiB"}
 )
 RECONSTRUCTION = job("reco", "prod", "run3", script=PLAIN, beats=40, instances=5, resources={"cpus": 2, "mem": "64MiB"})
+NIGHTLY = job("reco", "prod", "nightly", script=PLAIN, beats=2, instances=1, resources={"cpus": 2, "mem": "64MiB"})
 TOO_MUCH = job("reco", "prod", "run4", script=PLAIN, beats=1, instances=50, resources={"cpus": 2, "mem": "64MiB"})
 
 
@@ -234,6 +235,19 @@ def come_back(story: Story) -> None:
     )
 
 
+def nightly(story: Story) -> None:
+    """The same production every night, and once by hand."""
+    story.say("[bold]5. And every night.[/] A cron job: 02:30 by the clocks of Geneva, summer and winter")
+    env = {"WITNESS": str(story.witness)}
+    kept = story.client.submit_cron({**NIGHTLY, "env": env, "schedule": "30 2 * * *", "timezone": "Europe/Zurich"})
+    story.say(f"  next: [cyan]{', '.join(kept['local'][:2])}[/], ...")
+    started = story.client.start_cron(kept["key"], why="the demo does not wait for the night")
+    story.uids[NIGHTLY["name"]] = started["started"]["job"] or ""
+    story.check("started by hand, it ran: its first line and its last", lambda: len(story.lines("end", NIGHTLY)) == 1)
+    rows = story.client.cron_history(kept["key"])["items"]
+    story.check("and its history has one row, the one of that run", lambda: [row["by"] for row in rows] == ["admin"])
+
+
 def most_cpus_at_once(story: Story) -> int:
     """By the witness lines alone: the largest number of cpus in use at any moment. A task is there from its first
     line to its last.
@@ -253,7 +267,7 @@ def most_cpus_at_once(story: Story) -> int:
     return most
 
 
-STEPS = (fill, preempt, refuse, come_back)
+STEPS = (fill, preempt, refuse, come_back, nightly)
 
 
 def run(console: Console, roles_file: Path, *, keep: bool = False, picture: Path | None = None) -> int:

@@ -180,22 +180,22 @@ def quotas(view: views.QuotaView, *, users: bool) -> None:
         names = sorted({*(line["quota"] or {}), *line["use"], *line["holding"]})
         for name in names or [""]:
             rows.append((line["role"], line["tier"], line["user"], *_of_quota(line, name)))
-    columns = ("ROLE", "TIER", "USER", "RESOURCE", ">QUOTA", ">RUNNING", ">WAITING", ">LEFT")
-    out(table(columns, rows, "no quotas", quiet=("USER",), spare=("WAITING",)))
+    columns = ("ROLE", "TIER", "USER", "RESOURCE", ">QUOTA", ">RUNNING", ">WAITING", ">CRON", ">LEFT")
+    out(table(columns, rows, "no quotas", quiet=("USER", "CRON"), spare=("WAITING",)))
     for warning in view["warnings"]:
         warn(warning)
 
 
 def _of_quota(line: views.QuotaLine, name: str) -> tuple[Any, ...]:
-    """RESOURCE, QUOTA, RUNNING, WAITING, LEFT. A quota that does not name a resource does not limit it; without any a
-    guarantee is nothing, and a ceiling is none.
+    """RESOURCE, QUOTA, RUNNING, WAITING, CRON (kept for it), LEFT. A quota that does not name a resource does not limit
+    it; without any a guarantee is nothing, and a ceiling is none.
     """
     quota, left = line["quota"], line["left"]
     if quota is None:
         limit = "none" if line["guarantee"] and line["user"] is None else "no limit"
     else:
         limit = amount(name, quota[name]) if name in quota else "no limit"
-    taken = (_none_is_zero(name, line[which].get(name)) for which in ("holding", "waiting"))
+    taken = (_none_is_zero(name, line[which].get(name)) for which in ("holding", "waiting", "reserved"))
     rest = amount(name, left[name]) if left is not None and name in left else ""
     return (name, limit, *taken, Text(rest or "-", "red" if rest.startswith("-") else ""))
 

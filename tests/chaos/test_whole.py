@@ -32,7 +32,7 @@ def demo(roles: Path) -> subprocess.CompletedProcess[str]:
 def test_the_demo_sees_every_step() -> None:
     told = demo(ROLES_FILE)
     assert told.returncode == 0, told.stdout + told.stderr
-    assert "All 13 checks were seen" in told.stdout
+    assert "All 15 checks were seen" in told.stdout
 
 
 def test_the_demo_fails_where_a_step_cannot_be_seen(tmp_path: Path) -> None:

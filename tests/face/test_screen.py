@@ -181,15 +181,12 @@ def test_who_is_alike_is_named(busy: Live) -> None:
 
 def test_a_quota_tells_what_runs_from_what_waits(busy: Live) -> None:
     rows = [line.split() for line in in_pipe(busy, "quota", "show", "physics").splitlines()]
-    assert rows[0] == ["ROLE", "TIER", "USER", "RESOURCE", "QUOTA", "RUNNING", "WAITING", "LEFT"]
+    assert rows[0] == ["ROLE", "TIER", "USER", "RESOURCE", "QUOTA", "RUNNING", "WAITING", "CRON", "LEFT"]
     found = {(row[1], row[2], row[3]): row[4:] for row in rows[1:]}
     assert found["devel", "-", "cpus"][0] == "100", "waiting work of a ceiling takes nothing of it"
-    assert found["devel", "-", "cpus"][1:] == ["0", "1", "100"]
+    assert found["devel", "-", "cpus"][1:] == ["0", "1", "0", "100"]
     assert found["prod", "-", "cpus"][0] == "8"
-    assert (
-        int(found["prod", "-", "cpus"][1]) + int(found["prod", "-", "cpus"][2]) + int(found["prod", "-", "cpus"][3])
-        == 8
-    )
+    assert sum(map(int, found["prod", "-", "cpus"][1:])) == 8
 
 
 def test_changes_are_read_as_changes(busy: Live) -> None:

@@ -18,7 +18,7 @@ import pytest
 from chronos import Row, Run, Target, complaints, targets, unmet
 
 from priority.backend.memory import Play
-from priority.cron import CronSpec, parse_spec
+from priority.cron import CronSpec, Outcome, parse_spec
 from priority.errors import Deposed, PriorityError, Unavailable
 from priority.ports import Launch, Page
 from priority.service.ticker import Ticker
@@ -30,7 +30,10 @@ SEEDS = max(1, int(os.environ.get("PRIORITY_SIM_SEEDS", "240")) // 60)
 ONE = os.environ.get("PRIORITY_SIM_SEED")
 LATE_S = 60.0
 NEEDS_S = 5.0
-"""To act: a look each second, and the next step of this simulation."""
+"""To act: a look each second, and a sweep if nobody was told."""
+
+STEP_S = 10.0
+"""The longest step of this simulation; what is admitted in one may be found by the sweep of the next."""
 
 # --- the checker itself --------------------------------------------------------------------------------------------
 
@@ -171,7 +174,7 @@ class Model:
                 self.submit()
             if self.chance.random() < 0.06:
                 self.trouble()
-            self.step(self.chance.choice((0.3, 1.0, 2.0, 10.0)))
+            self.step(self.chance.choice((0.3, 1.0, 2.0, STEP_S)))
         self.heal()
         for _ in range(30):
             self.step(4.0)
@@ -250,13 +253,24 @@ class Model:
                 ticks.append(next_us / 1e6)
             rows, _ = self.world.service.crons.history(ROOT, key, Page(10_000))
             told = [Row(row.tick_us / 1e6, row.outcome.value) for row in rows]
-            missed = {row.tick_s for row in told if row.outcome == "missed"}
-            # Chronos' own mode: in each window that was not all trouble
-            wanted = targets([at for at in ticks if at not in missed], LATE_S, self.duration[key], read_s)
-            skipped = {row.tick_s for row in told if row.outcome == "skipped"}
-            assert skipped == set(), "no run is as long as a minute"
+            missed = {row.tick_s for row in told if row.outcome in ("missed", "skipped")}
+            # Chronos' own mode: in each window in which there was time to act
+            fair = [at for at in ticks if at not in missed and self.was_able(at)]
+            wanted = targets(fair, LATE_S, self.duration[key], read_s)
+            # Where nobody could write down that a run had ended, the next tick meets it: as far as was known.
+            for row in rows:
+                if row.outcome is Outcome.SKIPPED:
+                    assert row.reason is not None and row.reason.code == "collision", row
+                    met = self.world.service.jobs.get(ROOT, row.reason.details["job"])
+                    assert met.ended_us is None or met.ended_us >= row.at_us, row
             assert unmet(wanted, found) == [], key
-            assert complaints(ticks, told, found, late_s=LATE_S, able=self.able, needs_s=NEEDS_S + 10.0) == [], key
+            assert complaints(ticks, told, found, late_s=LATE_S, able=self.able, needs_s=NEEDS_S + 2 * STEP_S) == [], (
+                key
+            )
+
+    def was_able(self, tick_s: float) -> bool:
+        spans = ((max(low, tick_s), min(high, tick_s + LATE_S)) for low, high in self.able)
+        return any(high - low >= NEEDS_S + 2 * STEP_S for low, high in spans)
 
     @staticmethod
     def tick_s(tick: str) -> float:
