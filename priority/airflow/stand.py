@@ -32,7 +32,7 @@ EXECUTORS = "LocalExecutor,priority:priority.airflow.executor.PriorityExecutor"
 """The first is for tasks that name none; `executor="priority"` makes a task of a DAG a job."""
 
 _STOP_S = 20.0
-_BUSY_S = 60.0
+_BUSY_S = 120.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -144,8 +144,8 @@ class Stand:
     # --- its API
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """JSON of Airflow's REST API; OSError if there is no answer. A busy SQLite is a status 500 there: what may be
-        said twice is said again.
+        """JSON of Airflow's REST API; OSError if there is no answer. A busy SQLite is a status 500 or silence there: what
+        may be said twice is said again.
         """
         if not self._token:
             with urllib.request.urlopen(f"{self.url}/auth/token", timeout=30) as answer:
@@ -158,8 +158,10 @@ class Stand:
             try:
                 with urllib.request.urlopen(request, timeout=30) as answer:
                     return json.load(answer)
-            except urllib.error.HTTPError as error:
-                if error.code < 500 or method == "POST" or time.monotonic() > deadline:
+            except OSError as error:
+                status = error.code if isinstance(error, urllib.error.HTTPError) else 0
+                again = (status >= 500 or isinstance(error, TimeoutError)) and method != "POST"
+                if not again or time.monotonic() > deadline:
                     raise
             time.sleep(0.5)
 

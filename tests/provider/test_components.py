@@ -35,7 +35,7 @@ def standing(folder: Path) -> Iterator[tuple[Stand, Client]]:
     roles.write_text(yaml.safe_dump(ROLES))
     more = {
         "AIRFLOW__PRIORITY__NURSERY": "True",
-        "AIRFLOW__PRIORITY__ROLE": "pilots", "AIRFLOW__PRIORITY__CPUS": "0.5",
+        "AIRFLOW__PRIORITY__ROLE": "pilots", "AIRFLOW__PRIORITY__CPUS": "1",
         "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "10",
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10", "AIRFLOW__CORE__PARALLELISM": "32",
         "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "2",
