@@ -12,6 +12,9 @@ from engine_worlds import Ruled, shuffled, world
 from priority.certify import certify
 from priority.errors import Invalid
 from priority.plan import Plan, make_plan
+from priority.policy import Past
+from priority.recording import Script, Watched
+from priority.replay import decide_again
 from priority.snapshot import Snapshot
 
 
@@ -360,3 +363,25 @@ def test_a_bad_setting_is_named(part: dict[str, Any], field: str) -> None:
     with pytest.raises(Invalid) as error:
         Snapshot.parse({"now": "2026-01-01T00:00:00Z", "nodes": [], "tasks": [], **part})
     assert error.value.field == field
+
+
+def test_a_recording_has_the_policy_and_its_history() -> None:
+    parsed = Snapshot.parse(world(JOBS.replace("job=x", "job=x taken=50 at_once=1 until=9") + "history gone a:y=1"))
+    policy = {"gone_at_once": {"devel": 1}, "preempted_per_hour": {"devel": 2}, "own_gone_at_once": {"devel": 1}}
+    watched = Watched(parsed.tiers, policy, parsed.now_us)
+    for node in parsed.nodes():
+        watched.put_node(node)
+    for claim in parsed.tasks():
+        watched.put_task(claim)
+    watched.put_past(parsed.past)
+    script = Script()
+    lines = [script.line(1, watched.changes(), make_plan(watched), first=True)]
+    watched.put_past(Past(lost={("a", "devel"): 12_500}))
+    watched.now_us += 5_000_000
+    lines.append(script.line(2, watched.changes(), make_plan(watched), first=False))
+    watched.put_past(Past())
+    lines.append(script.line(3, watched.changes(), make_plan(watched), first=False))
+    lines = json.loads(json.dumps(lines))
+    assert [len(line["plan"]["preempt"]) for line in lines] == [1, 2, 2]
+    assert [line["changes"].get("history") for line in lines[1:]] == [{"lost": {"a": {"devel": 12.5}}}, {}]
+    assert all(again.same for again in decide_again(lines))
