@@ -144,7 +144,7 @@ class Stand:
     # --- its API
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """JSON of Airflow's REST API; OSError if there is no answer. A busy SQLite is a status 500 or silence there: what
+        """JSON of Airflow's REST API; OSError if there is no answer. A busy SQLite is a 500 or silence: what
         may be said twice is said again.
         """
         if not self._token:
