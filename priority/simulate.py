@@ -18,23 +18,21 @@ same instant. It looks only at the tasks that this may help: see `crowd`, and `_
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from itertools import count
 
 from priority import due
-from priority.claim import DYING, Claim
+from priority.claim import Claim
 from priority.crowd import SHOWN, Crowd, Key
-from priority.fairness import Shares
+from priority.guarantees import Guarantees
 from priority.herd import rule, work_lost
 from priority.history import Attempt, Cluster, History, Loss, Outcome, Wait
 from priority.lately import Lately
 from priority.lifecycle import backoff_s
+from priority.outlook import Order, Turn, fits_on
 from priority.plan import Plan, make_plan
 from priority.policy import HOUR_US
-from priority.quota import Refused, admit
-from priority.resources import Resources, minus, times, total
 from priority.snapshot import Snapshot
 from priority.trace import Work, micros
 
@@ -103,7 +101,7 @@ class Simulation:
         self._events: list[tuple[int, int, int, _Run | None, int]] = []
         self._number = count()
         self._lately = Lately()
-        self._use: dict[tuple[str, ...], Resources] = {}
+        self._guarantees = Guarantees(cluster)
         self._present: set[str] = set()
         """Those of the crowd that are in the snapshot, waiting."""
         self._kept: dict[str, str] = {}
@@ -149,7 +147,7 @@ class Simulation:
     def _arrive(self, index: int, now_us: int) -> None:
         work = self._works[index]
         names = [f"{work.id}-{instance}" for instance in range(work.instances)]
-        if not self._admitted(work):
+        if not self._guarantees.admit(work):
             self.history.outcomes.update(dict.fromkeys(names, Outcome.REFUSED))
             return
         for name in names:
@@ -232,10 +230,7 @@ class Simulation:
         self.history.outcomes[run.id] = outcome
         del self._runs[run.id]
         work = self._works[run.work]
-        for key, _ in self._guarantees(work):
-            use = self._use[key]
-            for name, amount in work.request.items():
-                use[name] -= amount
+        self._guarantees.release(work)
 
     def _later(self, at_us: int, what: int, run: _Run | None) -> None:
         token = 0
@@ -260,31 +255,6 @@ class Simulation:
             at_once=claim.at_once,
             preempted_us=claim.preempted_us,
         )
-
-    # --- admission ---
-
-    def _guarantees(self, work: Work) -> list[tuple[tuple[str, ...], Resources]]:
-        rules = self._cluster.roles.get(work.role)
-        if rules is None or self._cluster.tiers[work.tier].preemptible:
-            return []
-        users = rules.users.get(work.user, {})
-        found: list[tuple[tuple[str, ...], Resources | None]] = [
-            ((work.role, work.tier), rules.quota.get(work.tier)),
-            ((work.role, work.tier, work.user), users.get(work.tier)),
-        ]
-        return [(key, quota) for key, quota in found if quota is not None]
-
-    def _admitted(self, work: Work) -> bool:
-        ask = times(work.request, work.instances)
-        owners = self._guarantees(work)
-        for key, quota in owners:
-            if isinstance(admit(ask, self._use.get(key, {}), quota, ""), Refused):
-                return False
-        for key, _ in owners:
-            use = self._use.setdefault(key, {})
-            for name, amount in ask.items():
-                use[name] = use.get(name, 0) + amount
-        return True
 
     # --- who waits ---
 
@@ -448,10 +418,12 @@ class Simulation:
         """Wake whose turn comes first of those who could have room on a node where something ended, if all that they
         may take made way; whether there are any. The others are looked for once there is a plan, see `_missed`.
         """
+        if not self._crowd.kinds:
+            return False
         stirred = False
-        order = _Order(self.snapshot, ())
+        order = Order(self.snapshot, ())
         for name in self._changed:
-            fits = self._fits_on(name)
+            fits = fits_on(self.snapshot, name)
             stirred = stirred or any(fits(kind.oldest) for kind in self._crowd.awake.values())
             stirred = stirred or any(map(fits, self._crowd.held.values()))
             found = [(order.first(claim), key) for key, claim in self._crowd.sleepers() if fits(claim)]
@@ -473,95 +445,13 @@ class Simulation:
         spots = {placed.task: placed.node for placed in arrivals}
         nodes = {node for task, node in self._kept.items() if spots.get(task) != node}
         nodes.update(self._open, (taken.node for taken in plan.preempt))
+        if not nodes:
+            return []
         victims = {taken.task for taken in plan.preempt}
-        order = _Order(self.snapshot, [self._runs[placed.task].claim for placed in arrivals])
+        order = Order(self.snapshot, [self._runs[placed.task].claim for placed in arrivals])
         found: dict[Key, Turn] = {}
         for name in nodes:
             coming = [self._runs[placed.task].claim for placed in arrivals if placed.node == name]
-            fits = self._fits_on(name, victims, coming, order)
+            fits = fits_on(self.snapshot, name, victims, coming, order)
             found.update((key, order.first(claim)) for key, claim in behind if key not in found and fits(claim))
         return sorted(found, key=lambda key: found[key])
-
-    def _fits_on(
-        self, name: str, victims: Collection[str] = (), coming: Sequence[Claim] = (), order: _Order | None = None
-    ) -> Callable[[Claim], bool]:
-        """Whether a task has room on a node once these victims are gone, all that dies there, and all that it may take;
-        beside that which comes there and has its turn before it.
-        """
-        node = self.snapshot.node(name)
-        assert node is not None
-        capacity, tiers = node.capacity, self._cluster.tiers
-        there = [one for one in self.snapshot.tasks_on(name) if one.state not in DYING and one.id not in victims]
-        rooms: dict[tuple[str, str, int], Resources] = {}
-
-        def fits(claim: Claim) -> bool:
-            key = claim.tier, claim.role, claim.priority
-            room = rooms.get(key)
-            if room is None:
-                stay = [other.request for other in there if rule(claim, other, tiers) is None]
-                stay += [other.request for other in coming if tiers[other.tier].rank > tiers[claim.tier].rank]
-                room = rooms[key] = minus(capacity, total(stay))
-            if not _within(claim.request, room):
-                return False
-            if order is None or not coming:
-                return True
-            rank, turn = tiers[claim.tier].rank, order.before(claim)
-            equals = (one for one in coming if tiers[one.tier].rank <= rank)
-            ahead = [one.request for one in equals if order.place[one.id] < turn]
-            return not ahead or _within(claim.request, minus(room, total(ahead)))
-
-        return fits
-
-
-Share = Fraction | int
-Turn = tuple[int, Share, int, int, str]
-"""(-rank, share, -priority, since, id): the less, the earlier its turn."""
-
-
-class _Order:
-    """Who had a turn before whom in a round that gave room to these."""
-
-    def __init__(self, snapshot: Snapshot, arrivals: Sequence[Claim]) -> None:
-        self._ranks = {name: tier.rank for name, tier in snapshot.tiers.items()}
-        self._first = shares = Shares(snapshot)
-        self._steps: list[tuple[Turn, dict[str, Share]]] = []
-        """Of each that is given room, in their order: its turn, and all shares that have grown until then."""
-        self.place: dict[str, int] = {}
-        self._known: dict[str, int] = {}
-        grown: dict[str, Share] = {}
-        left = list(arrivals)
-        if len(left) > 1:
-            shares = Shares(snapshot)
-        while left:
-            # those whom a round leaves waiting do not change the order of the others
-            turn, claim = min(((self._turn(one, shares), one) for one in left), key=lambda pair: pair[0])
-            left.remove(claim)
-            self.place[claim.id] = len(self._steps)
-            self._steps.append((turn, dict(grown)))
-            if left:
-                shares.give([claim])
-                grown[claim.role] = shares.of(claim.role)
-
-    def first(self, claim: Claim) -> Turn:
-        """As things stand before the round."""
-        return self._turn(claim, self._first)
-
-    def before(self, claim: Claim) -> int:
-        """How many of those that are given room have their turn before a task that waits."""
-        found = self._known.get(claim.id)
-        if found is None:
-            rank, share, *rest = self.first(claim)
-            steps = enumerate(self._steps)
-            places = (at for at, (turn, grown) in steps if (rank, grown.get(claim.role, share), *rest) < turn)
-            found = self._known[claim.id] = next(places, len(self._steps))
-        return found
-
-    def _turn(self, claim: Claim, shares: Shares) -> Turn:
-        return -self._ranks[claim.tier], shares.of(claim.role), -claim.priority, claim.since_us, claim.id
-
-
-def _within(request: Resources, room: Resources) -> bool:
-    for name, amount in request.items():  # noqa: SIM110 - asked very often, and a loop is quicker
-        if room.get(name, 0) < amount:
-            return False
-    return True
