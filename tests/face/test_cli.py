@@ -570,7 +570,8 @@ def process(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
     given = {name: value for name, value in os.environ.items() if not name.startswith("PRIORITY_")}
     return subprocess.run(
         [sys.executable, "-m", "priority", *args],
-        env={**given, **environment}, capture_output=True, text=True, check=False, timeout=120, stdin=subprocess.DEVNULL,
+        env={**given, **environment}, capture_output=True, text=True, check=False, timeout=120,
+        stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
 
