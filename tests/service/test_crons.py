@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from postgres import Postgres
 
 from priority.backend.memory import Play
 from priority.cron import CronSpec, Outcome, parse_spec, show_moment
@@ -37,6 +38,7 @@ class Cronworld(World):
 
     def __init__(self, *args: Any, run_s: float | None = 60.0, obeys_s: float | None = 0.0, **more: Any) -> None:
         play = Play(run_s=run_s, obeys_s=obeys_s)
+        more = {"leader_lease_s": 1e6} | more  # many hours pass, and each renewal is a commit
         super().__init__(args or (node("n1", 16),), play=lambda _: play, **more)
         self.hour_us = -(-self.clock.now_us() // (HOUR * 10**6)) * HOUR * 10**6 + HOUR * 10**6
         self.clock.move((self.hour_us - self.clock.now_us()) / 1e6 - 600)
@@ -576,6 +578,25 @@ def test_a_cron_job_that_cannot_be_reckoned_any_more_stops_alone(monkeypatch: py
     assert (world.ticks(), world.ticks("physics/devel/b")) == (["0 started"], [])
     assert world.look("physics/devel/b").cron.state is CronState.ENDED
     assert [event.data["message"] for event in world.events("cron.broken")] == ["must be a time zone"]
+
+
+@pytest.mark.postgres
+def test_the_same_on_postgresql(postgres: Postgres) -> None:
+    world = Cronworld(run_s=None, url=postgres.cleaned(), sweep_s=3600.0)
+    world.service.crons.submit(ADA, cron(cpus=3, collision="allow", missed="run_latest"))
+    world.service.crons.submit(ADA, cron("physics/devel/kills", collision="kill_existing"))
+    world.to(61)
+    assert (world.ticks(), used(world)) == (["0 started", "60 started"], 6)
+    assert world.runs("physics/devel/kills") == ["0 ended", "60 active"]
+    world.to(190, idle=True)
+    world.tick()
+    assert world.ticks()[2:] == ["120 missed superseded", "180 skipped quota"]
+    world.service.crons.suspend(ADA, KEY)
+    world.to(241)
+    assert world.ticks()[4:] == ["240 skipped suspended"]
+    world.service.crons.delete(ADA, KEY)
+    assert used(world) == 6
+    world.store.close()
 
 
 def outcome(call: Callable[[], object]) -> str:
