@@ -109,6 +109,21 @@ def reserve(piece: Piece, role: str, principal: str | None) -> Piece:
     return Piece(piece.name, piece.amount, {**piece.template, "reservations": [kept]}, piece.ranges)
 
 
+def merged(pieces: Iterable[Piece]) -> list[Piece]:
+    """The same room in as few pieces as it takes: amounts that came from one resource are one again."""
+    sums: dict[tuple[str, int], Piece] = {}
+    rest = []
+    for piece in pieces:
+        if piece.ranges is not None:
+            rest.append(piece)
+            continue
+        key = piece.name, id(piece.template)
+        before = sums.get(key)
+        amount = piece.amount + (before.amount if before is not None else 0)
+        sums[key] = Piece(piece.name, amount, piece.template)
+    return [*sums.values(), *rest]
+
+
 def unreservable(piece: Piece) -> bool:
     """Whether it is kept by a reservation that was made by a framework and so may be given up."""
     return any(one.get("type") == "DYNAMIC" for one in piece.template.get("reservations") or ())

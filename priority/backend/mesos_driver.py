@@ -151,7 +151,7 @@ class Driver(Fleet):
         elif known.phase is Phase.ENDED:
             self._say_again(known)
         else:
-            known.stopping, known.resendable = True, False
+            known.stopping, known.resendable, known.notice_s = True, False, one.notice_s
             self._send(calls.kill(one.task, known.agent or None, one.notice_s))
             if known.phase is Phase.UNSURE:
                 self._ask([known])
@@ -414,7 +414,8 @@ class Driver(Fleet):
         elsewhere would cost others theirs.
         """
         passed = self.counts["events.offers"] - known.round >= ROUNDS
-        return self._times.room_s * (1 if passed else SLOW)
+        trip_s = self.counts["round_trip_us"] / 1e6 / max(1, self.counts["round_trips"])
+        return max(self._times.room_s * (1 if passed else SLOW), min(SLOW * trip_s, 10 * self._times.room_s))
 
     def _replace(self, known: Known) -> None:
         """Its job does not wait for proof: another attempt may begin. Should this one come back, it is stopped."""

@@ -16,7 +16,7 @@ from typing import Any
 from priority.backend import mesos_tasks as calls
 from priority.backend.mesos_known import Agent, Known, Phase, Send, Tell, Times, now_us
 from priority.node import Node, NodeState
-from priority.offers import read_offer, reserve, unreservable
+from priority.offers import merged, read_offer, reserve, unreservable
 from priority.ports import NodeGone, NodeSeen, NodeSilent
 from priority.resources import Resources
 from priority.tier import DEFAULT_TIERS
@@ -174,7 +174,11 @@ class Fleet:
             if agent.silent_s is not None and self._look_again_s is None:
                 self._look_again_s = self._now() + SETTLE_S  # who was replaced may have come back with it
             agent.up, agent.silent_s, agent.told_silent, agent.told = True, None, False, None
-            self._ask([one for one in self.known.values() if one.agent == agent.id and one.phase is Phase.UNSURE])
+            mine = [one for one in self.known.values() if one.agent == agent.id]
+            self._ask([one for one in mine if one.phase is Phase.UNSURE])
+            for one in mine:
+                if one.stopping and one.phase is not Phase.ENDED:  # what was sent while it was away is lost
+                    self._send(calls.kill(one.task, one.agent, one.notice_s))
 
     def _rescind(self, id: str) -> None:
         for agent in self.agents.values():
@@ -210,7 +214,7 @@ class Fleet:
             fresh = [piece for pieces in served.values() for piece in pieces if not piece.reserved]
             if fresh:
                 operations.append(
-                    calls.operation("RESERVE", [reserve(piece, self._role, self._principal) for piece in fresh])
+                    calls.operation("RESERVE", [reserve(piece, self._role, self._principal) for piece in merged(fresh)])
                 )
             served = {
                 task: tuple(reserve(piece, self._role, self._principal) for piece in pieces)

@@ -52,6 +52,8 @@ class Known:
     """When the master was last asked for it."""
     stopping: bool = False
     """We have asked for its end."""
+    notice_s: float = 0.0
+    """Of the kill that asked for it."""
     resendable: bool = True
     """Whether it may be sent again under its name, once the master says that it does not have it."""
     reached: bool = False

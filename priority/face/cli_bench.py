@@ -38,3 +38,19 @@ def engine(
     from priority.face.bench_engine import run
 
     raise typer.Exit(run(json=json, full=full))
+
+
+@bench.command("mesos")
+def mesos(
+    json: Json = False,
+    master: Annotated[
+        str | None, typer.Option("--mesos-master", help="Of a cluster to launch tasks on.", metavar="URL")
+    ] = None,
+    tasks: Annotated[int, typer.Option(min=1, help="How many are launched there.")] = 100,
+) -> None:
+    """The Mesos driver by itself, and on a cluster beside a bare loop that accepts the same tasks."""
+    from priority.face.bench_mesos import run as measure
+    from priority.face.bench_service import run
+
+    settings = shell.settings(mesos_master=master)
+    raise typer.Exit(run(measure(settings.mesos_master, tasks), json=json))
