@@ -62,7 +62,9 @@ class PriorityJobTrigger(BaseTrigger):
                 await asyncio.sleep(self.poll_interval_s)
 
     async def on_kill(self) -> None:
-        """Airflow 3.3 calls it when a user ends the deferred task: marked failed, marked a success, or cleared."""
+        """Airflow 3.3 calls it when a user ends the deferred task: marked failed, marked a success, or cleared. Not if
+        that was before the triggerer took the trigger up: then nobody is told, and the job goes on.
+        """
         access = await self._hook.aaccess()
         await asyncio.to_thread(access.kill, self.uid, "its deferred task in Airflow was stopped")
 

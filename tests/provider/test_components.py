@@ -106,6 +106,9 @@ def marked_failed(stand: Stand, client: Client, dag: str, state: str) -> None:
     run = stand.trigger(dag)
     (job,) = stand.wait(lambda: sleeping(client, dag), f"the job of {dag}", LONG_S)
     stand.wait(lambda: [task for task in stand.tasks(dag, run) if task["state"] == state], f"{dag} is {state}", LONG_S)
+    if state == "deferred":
+        # Airflow tells a trigger that its task was ended only once the triggerer has taken it up.
+        stand.wait(lambda: all(task["triggerer_job"] for task in stand.tasks(dag, run)), "the trigger", LONG_S)
     began = time.monotonic()
     stand.call("PATCH", f"dags/{dag}/dagRuns/{run}/taskInstances/job", {"new_state": "failed"})
     stand.wait(lambda: client.job(job["uid"])["state"] == "ended", f"the end of the job of {dag}", KILLED_S)
