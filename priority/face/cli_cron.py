@@ -8,7 +8,7 @@ import typer
 
 from priority.face import complete, shell
 from priority.face.cli_job import Why
-from priority.face.shell import Json
+from priority.face.shell import Json, OnlyJson
 
 if TYPE_CHECKING:
     from priority.face import views_cron
@@ -118,16 +118,19 @@ def history(
 
 
 @cron.command("delete")
-def delete(key: Key) -> None:
+def delete(key: Key, json: Json = False) -> None:
     """Delete a cron job. A run that goes on is left alone (`priority kill` ends it); the history stays."""
     with shell.client() as client:
         client.delete_cron(key)
+    if json:
+        return shell.write_json({"deleted": key})
     return shell.write(f"{key} is deleted")
 
 
 @cron.command("schema")
-def schema() -> None:
+def schema(json: OnlyJson = False) -> None:
     """Print the JSON schema of a cron job: every field there is."""
+    del json
     from priority.cron import CronSpec
 
     return shell.write_json(CronSpec.model_json_schema())
