@@ -10,7 +10,7 @@ import typer
 
 from priority.errors import Invalid
 from priority.face import shell
-from priority.face.shell import Json
+from priority.face.shell import Json, OnlyJson
 
 mesos = shell.group("The Mesos cluster that tasks run on (setting mesos_master).")
 
@@ -53,8 +53,9 @@ def agents(master: MasterOption = None, json: Json = False) -> None:
 
 
 @mesos.command("status")
-def status(master: MasterOption = None) -> None:
+def status(master: MasterOption = None, json: OnlyJson = False) -> None:
     """Print what the scheduler's driver has counted: events, offers held and declined, launches, their round trip."""
+    del json
     with _cluster(master) as cluster:
         shell.write_json(cluster.standing())
 
@@ -64,6 +65,7 @@ def drain(
     node: NodeArgument,
     grace: Annotated[str, typer.Option(help="Tasks may take so long to end.")] = "30s",
     master: MasterOption = None,
+    json: Json = False,
 ) -> None:
     """Have Mesos end all tasks on an agent, of every framework, and offer it to nobody. Ours begin anew elsewhere."""
     from priority.job import duration_s
@@ -74,35 +76,43 @@ def drain(
         raise Invalid("--grace", str(error)) from None
     with _cluster(master) as cluster:
         cluster.drain(node, grace_s)
-    shell.write(f"Mesos drains {node}; take it back with: priority mesos reactivate {node}")
+    _done(node, "draining", json, f"Mesos drains {node}; take it back with: priority mesos reactivate {node}")
 
 
 @mesos.command("reactivate")
-def reactivate(node: NodeArgument, master: MasterOption = None) -> None:
+def reactivate(node: NodeArgument, master: MasterOption = None, json: Json = False) -> None:
     """After a drain: let the agent take part again."""
     with _cluster(master) as cluster:
         cluster.reactivate(node)
-    shell.write(f"{node} takes part again")
+    _done(node, "active", json, f"{node} takes part again")
 
 
 @mesos.command("gone")
-def gone(node: NodeArgument, master: MasterOption = None) -> None:
+def gone(node: NodeArgument, master: MasterOption = None, json: Json = False) -> None:
     """Say that an agent will never come back. Only then its tasks are held dead and begin elsewhere."""
     with _cluster(master) as cluster:
         cluster.gone(node)
-    shell.write(f"Mesos holds {node} gone for ever")
+    _done(node, "gone", json, f"Mesos holds {node} gone for ever")
+
+
+def _done(node: str, state: str, json: bool, said: str) -> None:
+    if json:
+        return shell.write_json({"node": node, "state": state})
+    return shell.write(said)
 
 
 @mesos.command("weight")
 def weight(
     value: Annotated[float | None, typer.Argument(help="The new one.", metavar="WEIGHT")] = None,
     master: MasterOption = None,
+    json: Json = False,
 ) -> None:
     """Print the weight of our role in Mesos, or set it."""
     if value is not None and not value > 0:
         raise Invalid("WEIGHT", "must be more than 0")
     with _cluster(master) as cluster:
-        shell.write(f"{cluster.weight(value):g}")
+        found = cluster.weight(value)
+    return shell.write_json({"weight": found}) if json else shell.write(f"{found:g}")
 
 
 @mesos.command("quota")
@@ -114,8 +124,10 @@ def quota(
         list[str] | None, typer.Option(help="At least so much, if it is there.", metavar="NAME=N")
     ] = None,
     master: MasterOption = None,
+    json: OnlyJson = False,
 ) -> None:
     """Print the quota of our role in Mesos, or set it (all of it: what is not named is not limited)."""
+    del json
     limits, guarantees = _amounts(limit, "--limit"), _amounts(guarantee, "--guarantee")
     with _cluster(master) as cluster:
         shell.write_json(cluster.quota(limits, guarantees))
