@@ -53,6 +53,11 @@ def running_on(mesos: Mesos, state: Path, times: dict[str, float]) -> Iterator[M
         made.close()
 
 
+# What stops or replaces the agent hangs on how fast a busy machine brings it back: only in `make test-all`.
+test_a_short_silence_ends_nothing = pytest.mark.slow(test_a_short_silence_ends_nothing)  # noqa: F405
+
+
+@pytest.mark.slow
 def test_another_incarnation_refuses(cluster: Any) -> None:
     launch = cluster.make(FOREVER)
     since = len(cluster.heard)
@@ -64,6 +69,7 @@ def test_another_incarnation_refuses(cluster: Any) -> None:
     assert "started" not in cluster.kinds(launch.task)
 
 
+@pytest.mark.slow
 def test_an_agent_takes_its_tasks_over(cluster: Any) -> None:
     task = cluster.run(FOREVER)
     before, since = cluster.incarnation(), len(cluster.heard)
