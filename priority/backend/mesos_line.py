@@ -257,7 +257,7 @@ def leader_in_zookeeper(where: str) -> str:
         from kazoo.exceptions import KazooException
         from kazoo.handlers.threading import KazooTimeoutError
     except ImportError:
-        raise Invalid("mesos_master", "zk:// needs the Python package kazoo; install it, or name the masters") from None
+        raise Invalid("mesos_master", "zk:// needs the extra mesos (kazoo): install it, or name the masters") from None
     who, hosts, path = _split_zk(where)
     client = KazooClient(hosts=hosts, timeout=CONNECT_S, read_only=True, auth_data=[("digest", who)] if who else None)
     try:
