@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from priority.document import shown
 from priority.errors import Invalid
 
 HOUR_US = 3_600_000_000
@@ -101,7 +102,9 @@ def _by_tier(name: str, value: Any, tiers: Mapping[str, Any], path: str) -> PerT
         raise Invalid(f"{path}.{name}", 'must be an object with a value by tier, such as {"devel": 60}')
     for tier in value:
         if tier not in tiers:
-            raise Invalid(f"{path}.{name}.{tier}", f"is not a tier; there are {', '.join(sorted(tiers)) or 'none'}")
+            raise Invalid(
+                f"{path}.{name}", f"{shown(tier)} is not a tier; there are {', '.join(sorted(tiers)) or 'none'}"
+            )
     return {tier: _amount(name, one, f"{path}.{name}.{tier}") for tier, one in value.items()}
 
 

@@ -38,6 +38,12 @@ FULL = {
     "preempt": {"action": "end", "signal": "USR1", "notice": 12.5},
     "kill_grace": 1.25,
     "labels": {"stage": "two", "owner": "ada"},
+    "mesos": {
+        "container": {"image": "alma:9", "runtime": "docker"},
+        "uris": [{"uri": "http://data/a.tgz", "extract": False, "cache": True}],
+        "health_check": {"command": "true", "interval": 2.5},
+        "replace_after": 600,
+    },
 }
 
 

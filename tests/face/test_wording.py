@@ -10,6 +10,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from priority.cron import CronSpec
 from priority.document import Document, invalid
 from priority.errors import Invalid
 from priority.face.openapi import BODIES
@@ -70,7 +71,7 @@ def check(found: Invalid, path: str) -> None:
 def test_every_field_of_every_document(kind: type[BaseModel], path: tuple[str, ...]) -> None:
     """Wrong in every way: as Python values (from YAML) and as JSON (from the API)."""
     adapter: TypeAdapter[Any] = TypeAdapter(kind)
-    start = LEAST if kind is JobSpec else {}
+    start = {CronSpec: {**LEAST, "schedule": "@daily"}, JobSpec: LEAST}.get(kind, {})
     for value in WRONG:
         document = {**start, **nested(path, value)}
         try:

@@ -256,7 +256,7 @@ def test_what_is_broken_is_left_and_begun_anew(
     assert framework.node().node.capacity == {"cpus": 4000, "mem": 1024}
     assert [type(one) for one in framework.heard] == [NodeSeen]
     assert any("no contact with the Mesos master" in record.message for record in caplog.records)
-    assert framework.store.notes == {NOTE: "f1"}
+    assert framework.store.notes[NOTE] == "f1"
 
 
 @pytest.mark.parametrize("script", [400, 401, 403, 500, 503, "/nowhere", "//127.0.0.1:1/", "ftp://x/", "http://[", ""])
@@ -299,7 +299,7 @@ def test_one_that_was_removed_begins_as_a_new_one(master: Master, join: Callable
     framework = join()
     framework.node()
     assert "framework_id" not in master.subscriptions[1]
-    assert framework.store.notes == {NOTE: "f2"}
+    assert framework.store.notes[NOTE] == "f2"
 
 
 def test_an_update_is_acknowledged_when_it_is_committed_and_not_before(
