@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from priority.document import shown
 from priority.errors import Invalid
 
 HOUR_US = 3_600_000_000
@@ -102,10 +101,14 @@ def _by_tier(name: str, value: Any, tiers: Mapping[str, Any], path: str) -> PerT
         raise Invalid(f"{path}.{name}", 'must be an object with a value by tier, such as {"devel": 60}')
     for tier in value:
         if tier not in tiers:
-            raise Invalid(
-                f"{path}.{name}", f"{shown(tier)} is not a tier; there are {', '.join(sorted(tiers)) or 'none'}"
-            )
+            known = ", ".join(sorted(tiers)) or "none"
+            raise Invalid(f"{path}.{name}.{_short(tier)}", f"is not a tier; there are {known}")
     return {tier: _amount(name, one, f"{path}.{name}.{tier}") for tier, one in value.items()}
+
+
+def _short(key: Any) -> str:
+    """A key of a user's in an error: on one line."""
+    return "".join(one if one.isprintable() else "?" for one in str(key)[:60])
 
 
 def _amount(name: str, value: Any, path: str) -> int:
