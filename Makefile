@@ -23,7 +23,7 @@ airflow: setup ## the service and Airflow side by side, with the DAGs of dags/; 
 test: setup ## lint and the test suite
 	@tools/check
 
-test-all: setup ## the same, and what takes minutes: Airflow's real components, a hundred Mesos agents
+test-all: setup ## the same, and what takes minutes: a real Mesos, Airflow's real components
 	@PRIORITY_TEST_ALL=1 tools/check
 
 bench: setup ## measure the engine and the service, one JSON object a line

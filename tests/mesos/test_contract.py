@@ -53,7 +53,7 @@ def running_on(mesos: Mesos, state: Path, times: dict[str, float]) -> Iterator[M
         made.close()
 
 
-# What stops or replaces the agent hangs on how fast a busy machine brings it back: only in `make test-all`.
+# What stops or replaces the agent hangs on how fast a busy machine brings it back.
 test_a_short_silence_ends_nothing = pytest.mark.slow(test_a_short_silence_ends_nothing)  # noqa: F405
 
 
