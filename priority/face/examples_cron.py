@@ -4,17 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-SPEC: dict[str, Any] = {
-    "role": "physics",
-    "tier": "prod",
-    "name": "nightly",
-    "command": "./validate --release nightly",
-    "resources": {"cpus": 2, "mem": "4GiB"},
-    "schedule": "30 2 * * *",
-    "timezone": "Europe/Zurich",
-    "collision": "cancel_new",
-    "missed": {"policy": "run_latest", "deadline": "6h"},
-}
+from priority.cron import EXAMPLE
+
+SPEC: dict[str, Any] = EXAMPLE
 TICK: dict[str, Any] = {
     "tick": "2026-11-23T01:30:00Z",
     "outcome": "started",
