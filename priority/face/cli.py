@@ -59,6 +59,8 @@ def options(
 
 
 RUN, WORK, ADMIN = "Run it", "Work", "Look after it"
+PLURAL = ("job", "role", "quota", "user", "token", "node")
+"""Nouns that may be said of many: `priority roles diff` reads as well as `priority role diff`."""
 
 for _info in cli_run.run.registered_commands:
     _panel = RUN if _info.name in ("up", "api", "scheduler", "agent", "demo") else ADMIN
@@ -95,8 +97,7 @@ for _name, _noun, _where in (
     ("bench", cli_bench.bench, RUN),
 ):
     app.add_typer(_noun, name=_name, rich_help_panel=_where)
-    if _name not in ("cron", "db", "bench", "audit"):
-        # `priority roles diff` reads as well as `priority role diff`.
+    if _name in PLURAL:
         app.add_typer(_noun, name=f"{_name}s", hidden=True)
 
 shell.let_flow(app)

@@ -99,7 +99,10 @@ def list_jobs(
         return shell.write_json(items)
     from priority.face import show
 
-    return show.out(show.jobs(items))
+    none = "no ended jobs" if ended else "no jobs"
+    if state == "active":
+        none = "no active jobs; --ended shows those that have ended, --all both"
+    return show.out(show.jobs(items, none))
 
 
 @job.command("status")
@@ -388,7 +391,7 @@ def _live(client: Client, uid: str | None) -> None:
 
     def draw() -> Any:
         if uid is None:
-            return show.jobs(client.jobs(state="active", limit=100)["items"])
+            return show.jobs(client.jobs(state="active", limit=100)["items"], "no active jobs")
         return show.watched(client.job(uid), _current(client, uid, 100)[0], show.console().height)
 
     threading.Thread(target=listen, daemon=True).start()

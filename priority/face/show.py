@@ -30,8 +30,8 @@ def warn(text: str) -> None:
     console(error=True).print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=not is_terminal())
 
 
-def jobs(items: Iterable[views.JobSummary]) -> RenderableType:
-    """One line a job, and how many of its instances are where."""
+def jobs(items: Iterable[views.JobSummary], none: str = "no jobs") -> RenderableType:
+    """One line a job, and how many of its instances are where; `none` where there is none."""
     rows = [
         (
             job["key"],
@@ -46,7 +46,7 @@ def jobs(items: Iterable[views.JobSummary]) -> RenderableType:
     ]
     counts = tuple(f">{name.upper()}" for name in COUNTS)
     columns = ("JOB", "USER", "STATE", *counts, "EACH", ">AGE", "UID")
-    return table(columns, rows, "no jobs", spare=("UID", "STATE", "EACH", "USER", "AGE"), quiet=RARE)
+    return table(columns, rows, none, spare=("UID", "STATE", "EACH", "USER", "AGE"), quiet=RARE)
 
 
 def _counts(job: views.JobSummary) -> list[Text]:

@@ -433,6 +433,21 @@ def test_an_unknown_setting_is_said_with_the_closest(tmp_path: Path) -> None:
     ]
 
 
+def test_no_active_jobs_is_not_no_jobs(run: Run) -> None:
+    run("submit", "--role", "physics", "--name", "over", "--cpus", "999", "--", "true")
+    run("kill", "physics/devel/over")
+    said = run("list", "--name", "over").stdout
+    assert said.strip() == "no active jobs; --ended shows those that have ended, --all both"
+    assert "physics/devel/over" in run("list", "--name", "over", "--ended").stdout
+    assert run("list", "--name", "never", "--all").stdout.strip() == "no jobs"
+
+
+def test_only_words_have_a_plural(run: Run) -> None:
+    assert run("roles", "--help").exit_code == 0
+    result = run("mesoss", "--help")
+    assert result.exit_code == 2 and "mesoss" in result.stderr
+
+
 def test_one_name_that_is_not_there_and_nothing_is_killed(run: Run) -> None:
     for name in ("k1", "k2"):
         run("submit", "--role", "physics", "--name", name, "--cpus", "999", "--", "true")
