@@ -27,6 +27,9 @@ UID_PATTERN = r"^[A-Za-z0-9_-]{1,128}$"
 JOB_PATTERN = r"^[A-Za-z0-9_./-]{1,200}$"
 """Of a job by either name: uid or role/tier/name."""
 
+GLOB_PATTERN = r"^[A-Za-z0-9_.*?-]{1,63}$"
+"""Of names of jobs, all that fit: `*` stands for any letters or none, `?` for one."""
+
 SHOWN_MAX = 40
 """Characters of a value that an error repeats."""
 
@@ -157,6 +160,8 @@ def _matches(context: Mapping[str, Any]) -> str:
         return "must be letters, digits or '_', at most 255 of them, the first no digit"
     if pattern == UID_PATTERN:
         return "must be an id: letters, digits, '_' or '-', at most 128 of them"
+    if pattern == GLOB_PATTERN:
+        return "must be a name, in which * stands for any letters and ? for one"
     if pattern == JOB_PATTERN:
         return "must be a job's uid or role/tier/name"
     return "must be made of the characters that can stand there"

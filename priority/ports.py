@@ -187,7 +187,9 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class JobQuery:
-    """Which jobs: all that fit every field that is set. `roles` None: every role."""
+    """Which jobs: all that fit every field that is set. `roles` None: every role. In `name` a `*` stands for any
+    letters, a `?` for one.
+    """
 
     roles: Collection[str] | None = None
     tier: str | None = None

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from priority.errors import Invalid, PriorityError, Unavailable
-from priority.face import complete, shell
+from priority.face import complete, many, shell
 from priority.face.shell import Json, OnlyJson
 
 if TYPE_CHECKING:
@@ -31,9 +30,23 @@ Active = Annotated[
     typer.Argument(help="The job: role/tier/name or its uid.", metavar="JOB", autocompletion=complete.active_jobs),
 ]
 Refs = Annotated[
-    list[str],
-    typer.Argument(help="Jobs: role/tier/name or uid.", metavar="JOB...", autocompletion=complete.active_jobs),
+    list[str] | None,
+    typer.Argument(help="Jobs: role/tier/name or uid.", metavar="[JOB]...", autocompletion=complete.active_jobs),
 ]
+OfRole = Annotated[
+    str | None, typer.Option("--role", help="Every active job of this role.", autocompletion=complete.roles)
+]
+OfTier = Annotated[str | None, typer.Option("--tier", help="Every one of this tier.", autocompletion=complete.tiers)]
+OfName = Annotated[
+    str | None,
+    typer.Option("--name", help="Every one of this name; * stands for any letters, ? for one.", metavar="PATTERN"),
+]
+OfUser = Annotated[
+    str | None, typer.Option("--user", help="Every one submitted by this user.", autocompletion=complete.users)
+]
+OfLabel = Annotated[str | None, typer.Option("--label", help="Every one with this label.", metavar="NAME=VALUE")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say which jobs it would be.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before jobs that are selected are changed.")]
 JobOrTask = Annotated[
     str, typer.Argument(help="A job, or a task's id.", metavar="JOB|TASK", autocompletion=complete.jobs)
 ]
@@ -74,7 +87,9 @@ def list_jobs(
     tier: Annotated[
         str | None, typer.Option(help="prod, devel or opportunistic.", autocompletion=complete.tiers)
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Of this name.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of this name; * stands for any letters, ? for one.", metavar="PATTERN")
+    ] = None,
     user: Annotated[str | None, typer.Option(help="Submitted by this user.", autocompletion=complete.users)] = None,
     label: Annotated[str | None, typer.Option(help="With this label.", metavar="NAME=VALUE")] = None,
     ended: Annotated[bool, typer.Option("--ended", help="Those that have ended.")] = False,
@@ -143,23 +158,47 @@ def _current(client: Client, uid: str, limit: int) -> tuple[list[views.TaskView]
 
 
 @job.command("kill")
-def kill(refs: Refs, instances: Instances = None, why: Why = "", json: Json = False) -> None:
-    """End jobs, or some of their instances. What runs gets SIGTERM and the job's kill_grace."""
-    chosen = instances_of(instances)
-    with shell.client() as client:
-        _look_up(client, refs)
-        done = [client.kill(ref, chosen, why) for ref in _shown(refs, "killing")]
-    _changed(done, json, "is being killed")
+def kill(
+    *,
+    refs: Refs = None,
+    role: OfRole = None,
+    tier: OfTier = None,
+    name: OfName = None,
+    user: OfUser = None,
+    label: OfLabel = None,
+    instances: Instances = None,
+    why: Why = "",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """End jobs, or some of their instances. What runs gets SIGTERM and the job's kill_grace.
+
+    Name the jobs: if one of them is not there, none is killed. Or select them: `priority kill --role mc --name 'r7-*'`
+    ends every active job that fits all that is said, after asking. Up to 1000 jobs are one transaction.
+    """
+    chosen = many.Choice(refs, {"role": role, "tier": tier, "name": name, "user": user, "label": label}, dry_run, yes)
+    many.change("kill", chosen, instances_of(instances), why, json)
 
 
 @job.command("restart")
-def restart(refs: Refs, instances: Instances = None, why: Why = "", json: Json = False) -> None:
-    """Begin jobs anew, or some of their instances that run."""
-    chosen = instances_of(instances)
-    with shell.client() as client:
-        _look_up(client, refs)
-        done = [client.restart(ref, chosen, why) for ref in _shown(refs, "restarting")]
-    _changed(done, json, "begins anew")
+def restart(
+    *,
+    refs: Refs = None,
+    role: OfRole = None,
+    tier: OfTier = None,
+    name: OfName = None,
+    user: OfUser = None,
+    label: OfLabel = None,
+    instances: Instances = None,
+    why: Why = "",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """Begin jobs anew, or some of their instances that run. Name them, or select them as for `priority kill`."""
+    chosen = many.Choice(refs, {"role": role, "tier": tier, "name": name, "user": user, "label": label}, dry_run, yes)
+    many.change("restart", chosen, instances_of(instances), why, json)
 
 
 @job.command("scale")
@@ -176,26 +215,7 @@ def scale(
 
         for warning in done["warnings"]:
             show.warn(warning)
-    _changed([done], json, f"has {instances} instances now")
-
-
-def _look_up(client: Client, refs: list[str]) -> None:
-    """All of several jobs before the first is changed: one misspelt name changes none."""
-    if len(refs) > 1:
-        for ref in _shown(refs, "looking them up"):
-            client.job(ref)
-
-
-def _shown(refs: list[str], what: str) -> Iterable[str]:
-    return shell.progress(refs, what, len(refs), 20)
-
-
-def _changed(done: list[Any], json: bool, what: str) -> None:
-    if json:
-        return shell.write_json(done)
-    for view in done:
-        shell.write(f"{view['key']} {what}" if view["state"] == "active" else f"{view['key']} has ended")
-    return None
+    many.tell([done], json, f"has {instances} instances now")
 
 
 @job.command("explain")

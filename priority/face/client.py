@@ -179,6 +179,37 @@ class Client:
         body = {"instances": None if instances is None else list(instances), "why": why}
         return cast("views.JobView", self._http.json("POST", _job(ref, "restart"), body))
 
+    def kill_many(
+        self, refs: Sequence[str], instances: Sequence[int] | None = None, why: str = "", *, dry_run: bool = False
+    ) -> list[views.JobSummary]:
+        """End all of these jobs in one transaction, or none; up to the service's `bulk_limit`."""
+        body = {"jobs": _refs(refs), "instances": instances, "why": why, "dry_run": dry_run}
+        return cast("views.JobPage", self._http.json("POST", "/v1/jobs/kill", body, repeatable=True))["items"]
+
+    def restart_many(
+        self, refs: Sequence[str], instances: Sequence[int] | None = None, why: str = "", *, dry_run: bool = False
+    ) -> list[views.JobSummary]:
+        """Begin all of these jobs anew, or none."""
+        body = {"jobs": _refs(refs), "instances": instances, "why": why, "dry_run": dry_run}
+        return cast("views.JobPage", self._http.json("POST", "/v1/jobs/restart", body))["items"]
+
+    def kill_selected(self, **choice: Any) -> Iterator[views.JobSummary]:
+        """End every active job that fits `role`, `tier`, `name` (such as `mc-*`), `user` and `label`, as many in a
+        request as the service takes; with `why` and `dry_run`.
+        """
+        return self._selected("kill", choice)
+
+    def restart_selected(self, **choice: Any) -> Iterator[views.JobSummary]:
+        """Begin every active job anew that fits, as `kill_selected` ends them."""
+        return self._selected("restart", choice)
+
+    def _selected(self, verb: str, choice: Mapping[str, Any]) -> Iterator[views.JobSummary]:
+        def page(after: str | None) -> Any:
+            body = {**choice, "after": after}
+            return self._http.json("POST", f"/v1/jobs/{verb}", body, repeatable=verb == "kill")
+
+        return cast("Iterator[views.JobSummary]", _pages(page))
+
     def scale(self, ref: str, instances: int) -> views.Submitted:
         """To that many instances; `warnings` as at a submission."""
         return cast(
@@ -509,6 +540,12 @@ def _job(ref: str, action: str = "") -> str:
         raise Malformed(f"{ref or 'nothing'}: a job is named by its uid or role/tier/name")
     path = "/".join(quote(part, safe="") for part in parts)
     return f"/v1/jobs/{path}/{action}" if action else f"/v1/jobs/{path}"
+
+
+def _refs(refs: Sequence[str]) -> list[str]:
+    for ref in refs:
+        _job(ref)
+    return list(refs)
 
 
 def _cron(key: str, action: str = "") -> str:

@@ -52,6 +52,9 @@ JOB_SUMMARY: dict[str, Any] = {
     "tick": None,
 }
 JOB = {**JOB_SUMMARY, "spec": SPEC}
+NAMED: dict[str, Any] = {"jobs": ["physics/prod/reco", "1ka5p2c7g0m4x9q3d8t6v"], "why": "wrong input"}
+SELECTED: dict[str, Any] = {"role": "physics", "tier": "devel", "name": "mc-*", "dry_run": True}
+"""The same request, of jobs that are selected."""
 SUBMITTED: dict[str, Any] = {**JOB, "warnings": []}
 BULK: dict[str, Any] = {
     "jobs": [JOB_SUMMARY],

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from priority.cron import CronSpec
-from priority.document import Document
+from priority.document import GLOB_PATTERN, JOB_PATTERN, Document
 from priority.face import examples, problem, views
 from priority.face.routing import Permission, permission_of
 from priority.job import Amounts, Duration, JobSpec, Name, Text
@@ -18,14 +18,46 @@ from priority.role import RolesFile, RoleSpec
 MAX_INSTANCES = 1_000_000
 
 
+Instances = (
+    Annotated[
+        list[Annotated[int, Field(ge=0, le=MAX_INSTANCES, strict=True)]],
+        Field(max_length=100_000, json_schema_extra={"minItems": 1}),
+    ]
+    | None
+)
+
+
 class Which(Document):
     """Which instances of the job (null: all), and why."""
 
-    instances: Annotated[
-        list[Annotated[int, Field(ge=0, le=MAX_INSTANCES, strict=True)]],
-        Field(max_length=100_000, json_schema_extra={"minItems": 1}),
-    ] | (None) = None
+    instances: Instances = None
     why: Annotated[Text, Field(max_length=1000)] = ""
+
+
+class Choice(Document):
+    """Which jobs: those of `jobs` (all of them are changed, or none), or the active ones that fit all else that is said
+    of `role`, `tier`, `name`, `user` and `label`; and why.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.NAMED, examples.SELECTED]})
+
+    jobs: Annotated[list[Annotated[str, Field(pattern=JOB_PATTERN)]], Field(min_length=1, max_length=100_000)] | (
+        None
+    ) = None
+    """Each a uid or role/tier/name."""
+    role: Name | None = None
+    tier: Name | None = None
+    name: Annotated[str, Field(pattern=GLOB_PATTERN, examples=["mc-*"])] | (None) = None
+    """`*` stands for any letters, `?` for one."""
+    user: Name | None = None
+    label: Annotated[Text, Field(max_length=400, examples=["run=4711"])] | (None) = None
+    instances: Instances = None
+    """Of each of `jobs` only these; null: all."""
+    why: Annotated[Text, Field(max_length=1000)] = ""
+    dry_run: Annotated[bool, Field(strict=True)] = False
+    """Only say which jobs it would be."""
+    after: Annotated[str, Field(pattern=r"^[0-9.]{1,40}$")] | (None) = None
+    """The `next` of the answer before."""
 
 
 class Why(Document):
@@ -60,6 +92,7 @@ BODIES: dict[str, Any] = {
     "JobSpecOrSpecs": JobSpec | list[JobSpec],
     "CronSpec": CronSpec,
     "Which": Which,
+    "Choice": Choice,
     "Why": Why,
     "Scale": Scale,
     "RolesFile": RolesFile,

@@ -10,15 +10,17 @@ from fastapi import Depends, Query, Request, Response
 from pydantic import TypeAdapter
 from starlette.concurrency import run_in_threadpool
 
-from priority.document import shown
+from priority import lifecycle
+from priority.document import GLOB_PATTERN, shown
 from priority.errors import Invalid, TooLarge
 from priority.face import examples, plain, views
-from priority.face.openapi import Scale, Which, body_of, page_of, says
+from priority.face.openapi import Choice, Scale, Which, body_of, page_of, says
 from priority.face.request import Actor, JobRef, NameQuery, Paging, Verbs, answer, with_key, with_uid
 from priority.face.routing import Permission, again, needs, parse, read_body, reads, router
 from priority.job import Job, JobSpec, JobState, Name
-from priority.ports import JobQuery
+from priority.ports import JobQuery, Page, User
 from priority.service.build import Service
+from priority.service.ending import Order
 from priority.service.jobs import Submission
 from priority.service.largest import Largest
 from priority.task import State
@@ -150,7 +152,7 @@ def list_jobs(
     page: Paging,
     role: Annotated[list[Name] | None, Query(description="Of any of these roles")] = None,
     tier: NameQuery = None,
-    name: NameQuery = None,
+    name: Annotated[str | None, Query(pattern=GLOB_PATTERN, description="`mc-*`: all that begin so")] = None,
     user: NameQuery = None,
     state: JobState | None = None,
     label: Annotated[
@@ -162,6 +164,53 @@ def list_jobs(
     query = JobQuery(roles=role, tier=tier, name=name, user=user, state=state, label=_label(label))
     jobs, after = service.jobs.look(actor, query, page)
     return answer({"items": [plain.job_summary(one.job, one.states) for one in jobs], "next": after})
+
+
+def kill_jobs(*, actor: Actor, service: Verbs, body: Annotated[Choice, Depends(reads(Choice))]) -> Response:
+    """Of jobs that are named all are killed, in one transaction, or (one is not there, or not yours) none. Of jobs that
+    are selected a page is, the newest first: send it again with `after` until `next` is null. Twice is once.
+    """
+    return _end_many(service, actor, body, lifecycle.Event.KILL)
+
+
+def restart_jobs(*, actor: Actor, service: Verbs, body: Annotated[Choice, Depends(reads(Choice))]) -> Response:
+    """As many are killed. Of jobs that are named, one that has ended refuses it for all."""
+    return _end_many(service, actor, body, lifecycle.Event.RESTART)
+
+
+def _end_many(service: Service, actor: User, body: Choice, event: lifecycle.Event) -> Response:
+    order = Order(event, body.instances, body.why, body.dry_run)
+    selects = any(value is not None for value in (body.role, body.tier, body.name, body.user, body.label))
+    if (body.jobs is None) != selects:
+        also = "not both" if selects else "null alone would mean every job"
+        raise Invalid("jobs", f"name the jobs, or say which by role, tier, name, user or label: {also}")
+    after: str | None = None
+    if body.jobs is not None:
+        if body.after is not None:
+            raise Invalid("after", "goes with jobs that are selected; those that are named are changed at once")
+        found = service.jobs.end_named(actor, body.jobs, order)
+    else:
+        if body.instances is not None:
+            raise Invalid("instances", "goes with jobs that are named: jobs that are selected are changed whole")
+        roles = None if body.role is None else [body.role]
+        query = JobQuery(roles, body.tier, body.name, body.user, None, _label(body.label))
+        page = Page(service.parts.settings.bulk_limit, body.after)
+        found, after = service.jobs.end_selected(actor, query, page, order)
+    return answer({"items": [plain.job_summary(one.job, one.states) for one in found], "next": after})
+
+
+for _many, _what in ((kill_jobs, "End many jobs"), (restart_jobs, "Begin many jobs anew")):
+    routes.add_api_route(
+        f"/jobs/{_many.__name__.removesuffix('_jobs')}",
+        needs(Permission.USER)(_many),
+        methods=["POST"],
+        tags=["jobs"],
+        summary=_what,
+        response_model=views.JobPage,
+        responses=says(page_of(examples.JOB_SUMMARY)),
+        openapi_extra=body_of("Choice", examples.NAMED),
+        operation_id=_many.__name__,
+    )
 
 
 def show_job(actor: Actor, service: Verbs, ref: JobRef) -> Response:

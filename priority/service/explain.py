@@ -19,7 +19,7 @@ from priority.ports import Page, Reader, User
 from priority.reason import Reason
 from priority.resources import Resources, show, total
 from priority.service.access import may
-from priority.service.jobs import attempts_of, find_job, find_task
+from priority.service.finding import attempts_of, find_job, find_task
 from priority.service.ledger import parts_of
 from priority.service.parts import Parts
 from priority.task import ACTIVE, DYING, State, Task, ranges

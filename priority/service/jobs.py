@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from priority import lifecycle
-from priority.errors import Conflict, Invalid, NotFound, PriorityError
+from priority.errors import Conflict, Invalid, PriorityError
 from priority.job import Job, JobState
-from priority.ports import Audit, Event, JobQuery, LogChunk, LogRequest, Page, Reader, User, Writer
-from priority.reason import Reason
+from priority.ports import Event, JobQuery, LogChunk, LogRequest, Page, Reader, User, Writer
 from priority.resources import times
-from priority.service.access import may, no_such, visible_roles
+from priority.service.access import no_such, visible_roles
 from priority.service.admission import Accepted, Admission, Answer, Submission, check, check_quota, first_attempts
+from priority.service.ending import Order, audit_of, by, end_named, end_selected, move_all
+from priority.service.finding import attempts_of, find_job, find_task
 from priority.service.largest import over_ceiling
 from priority.service.ledger import Ledger, parts_of
 from priority.service.parts import Parts
@@ -41,13 +42,8 @@ class Standing:
 Looks = list[Standing]
 LookPage = tuple[list[Standing], str | None]
 
-WHY_MAX = 1000
-"""Characters kept of a user's words."""
-
 PLACED_LOOK_S = 0.25
 """Between two looks whether a task whose output somebody waits for has been placed."""
-
-_ATTEMPTS_AT_ONCE = 8
 
 
 class Jobs:
@@ -70,11 +66,14 @@ class Jobs:
 
     def look(self, actor: User, query: JobQuery, page: Page) -> LookPage:
         """As `list`, and where the instances of each job are. `Invalid` for a tier that is none."""
-        if query.tier is not None and query.tier not in self._parts.tiers:
-            raise Invalid("tier", f"{query.tier!r} is not a tier; there are {', '.join(self._parts.tiers)}")
+        self._check_tier(query)
         with self._parts.store.read() as reader:
             jobs, after = reader.jobs(replace(query, roles=_narrow(query.roles, actor)), page)
             return _standing(reader, jobs), after
+
+    def _check_tier(self, query: JobQuery) -> None:
+        if query.tier is not None and query.tier not in self._parts.tiers:
+            raise Invalid("tier", f"{query.tier!r} is not a tier; there are {', '.join(self._parts.tiers)}")
 
     def look_at(self, actor: User, ref: str) -> Standing:
         """As `get`, and where its instances are."""
@@ -191,37 +190,24 @@ class Jobs:
         """End these instances (None: all). What waits ends at once; what runs is stopped with the job's grace.
         Instances that have ended already are left as they are.
         """
-        return self._end(actor, ref, lifecycle.Event.KILL, instances, why)
+        return end_named(self._parts, actor, [ref], Order(lifecycle.Event.KILL, instances, why))[0]
 
     def restart(self, actor: User, ref: str, instances: Collection[int] | None = None, why: str = "") -> Job:
         """Begin these instances (None: all that run) anew: stopped with the job's grace, then another attempt.
         `Conflict` if the job has ended.
         """
-        return self._end(actor, ref, lifecycle.Event.RESTART, instances, why)
+        return end_named(self._parts, actor, [ref], Order(lifecycle.Event.RESTART, instances, why))[0]
 
-    def _end(self, actor: User, ref: str, event: lifecycle.Event, instances: Collection[int] | None, why: str) -> Job:
-        verb, done = ("kill", "killed") if event is lifecycle.Event.KILL else ("restart", "restarted")
-        why = why[:WHY_MAX]
-        if instances is not None and not instances:
-            raise Invalid("instances", "names none: write those that are meant, such as [0, 3], or null for all")
-        with self._parts.store.write() as writer:
-            now_us = self._parts.clock.now_us()
-            job = find_job(writer, actor, ref)
-            _check_instances(job, instances)
-            if event is lifecycle.Event.RESTART and job.state is not JobState.ACTIVE:
-                raise Conflict(f"{job.spec.key} has ended; submit it again", job=job.uid)
-            chosen = None if instances is None else set(instances)
-            ledger = Ledger(writer, now_us, writer.active_tasks(jobs=[job.uid]), {job.uid: job})
-            moved = _move_all(ledger, event, chosen, _by(actor, done, why, now_us))
-            if not moved:
-                return job
-            which = None if chosen is None else sorted(chosen)
-            ledger.emit(f"job.{done}", job.spec.role, job.uid, by=actor.name, why=why, instances=which)
-            last_event = ledger.write()
-            writer.audit(_audit(actor, f"job.{verb}", job, now_us, after={"instances": which, "why": why}))
-            job = writer.job(job.uid) or job
-        self._parts.ring([job], last_event)
-        return job
+    def end_named(self, actor: User, refs: Sequence[str], order: Order) -> Looks:
+        """Kill or restart all of these jobs in one transaction, or none: see `ending.end_named`."""
+        return self.look_again(end_named(self._parts, actor, refs, order))
+
+    def end_selected(self, actor: User, query: JobQuery, page: Page, order: Order) -> LookPage:
+        """Kill or restart the active jobs that fit, a page of them: the newest first, and the next page's cursor."""
+        self._check_tier(query)
+        query = replace(query, roles=_narrow(query.roles, actor), state=JobState.ACTIVE)
+        jobs, after = end_selected(self._parts, actor, query, page, order)
+        return self.look_again(jobs), after
 
     def scale(self, actor: User, ref: str, instances: int) -> Job:
         """So many instances: more are admitted like a submission, fewer kills the highest ones.
@@ -246,8 +232,9 @@ class Jobs:
             ledger = Ledger(writer, now_us, writer.active_tasks(jobs=[job.uid]), {job.uid: job})
             added = 0
             if instances < before:
-                reason = _by(actor, "killed", f"scaled from {before} to {instances} instances", now_us)
-                _move_all(ledger, lifecycle.Event.KILL, set(range(instances, before)), reason)
+                reason = by(actor, "killed", f"scaled from {before} to {instances} instances", now_us)
+                gone = set(range(instances, before))
+                move_all(ledger, list(ledger.tasks.values()), lifecycle.Event.KILL, gone, reason)
             else:
                 added = self._grow(writer, ledger, job, instances)
             spec = job.spec.model_copy(update={"instances": instances})
@@ -255,7 +242,7 @@ class Jobs:
             ledger.emit("job.scaled", job.spec.role, job.uid, by=actor.name, before=before, after=instances)
             last_event = ledger.write()
             sides = {"before": {"instances": before}, "after": {"instances": instances}}
-            writer.audit(_audit(actor, "job.scale", job, now_us, **sides))
+            writer.audit(audit_of(actor, "job.scale", job, now_us, **sides))
             job = writer.job(job.uid) or job
         self._parts.ring([job], last_event)
         return job
@@ -293,47 +280,9 @@ class Jobs:
 # --- finding -----------------------------------------------------------------------------------------------------
 
 
-def find_job(reader: Reader, actor: User, ref: str) -> Job:
-    """By uid or `role/tier/name`; `NotFound` in the same words whether there is none or no grant."""
-    pieces = ref.split("/")
-    job = None
-    if len(pieces) == 3:
-        # a role that is hidden is not even asked for
-        job = reader.latest_job(*pieces) if may(actor, pieces[0]) else None
-        if job is None and may(actor, pieces[0]) and reader.cron_names([(pieces[0], pieces[1], pieces[2])]):
-            raise NotFound(f"{ref} is a cron job that has not run yet: see `priority cron show {ref}`")
-    elif len(pieces) == 1:
-        job = reader.job(ref)
-    if job is None or not may(actor, job.spec.role):
-        raise no_such(f"job {ref}")
-    return job
-
-
 def _standing(reader: Reader, jobs: Sequence[Job]) -> Looks:
     states = reader.standing([job.uid for job in jobs if job.active])
     return [Standing(job, states.get(job.uid, {})) for job in jobs]
-
-
-def find_task(reader: Reader, actor: User, id: str) -> tuple[Task, Job]:
-    """A task and its job; `NotFound` in the same words whether there is none or no grant."""
-    task = reader.task(id)
-    job = reader.job(task.job) if task is not None else None
-    if task is None or job is None or not may(actor, job.spec.role):
-        raise no_such(f"task {id}")
-    return task, job
-
-
-def attempts_of(reader: Reader, uid: str, instance: int) -> list[Task]:
-    """Every attempt of one instance, oldest first: their ids can be counted up."""
-    found: list[Task] = []
-    first = 1
-    while True:
-        ids = [task_id(uid, instance, attempt) for attempt in range(first, first + _ATTEMPTS_AT_ONCE)]
-        tasks = reader.tasks_of(ids)
-        found += [tasks[id] for id in ids if id in tasks]
-        if len(tasks) < len(ids):
-            return found
-        first += _ATTEMPTS_AT_ONCE
 
 
 def _last_attempts(reader: Reader, uid: str, instances: Iterable[int]) -> dict[int, Task]:
@@ -364,28 +313,3 @@ def _follow(last: Task, dying: Task | None, first: Task) -> Task:
     attempt = last.attempt + 1
     after = dying.id if dying else None
     return replace(first, id=task_id(first.job, first.instance, attempt), attempt=attempt, after=after)
-
-
-def _check_instances(job: Job, instances: Collection[int] | None) -> None:
-    for instance in instances or ():
-        if not 0 <= instance < job.spec.instances:
-            raise Invalid(
-                "instances", f"{job.spec.key} has instances 0 to {job.spec.instances - 1}, but not {instance}"
-            )
-
-
-def _move_all(ledger: Ledger, event: lifecycle.Event, instances: set[int] | None, reason: Reason) -> int:
-    """Let it happen to every attempt of these instances that has not ended; how many it changed."""
-    chosen = [task for task in ledger.tasks.values() if instances is None or task.instance in instances]
-    chosen.sort(key=lambda task: (task.instance, task.attempt))
-    return sum(ledger.move(task.id, event, reason=reason) is not None for task in chosen)
-
-
-def _by(actor: User, done: str, why: str, now_us: int) -> Reason:
-    message = f"{done} by {actor.name}" + (f": {why}" if why else "")
-    return Reason(done, message, {"by": actor.name, "why": why, "at_us": now_us})
-
-
-def _audit(actor: User, action: str, job: Job, now_us: int, **sides: Any) -> Audit:
-    before, after = sides.get("before"), sides.get("after")
-    return Audit(0, now_us, actor.name, action, f"job:{job.spec.key}", job.spec.role, before, after)

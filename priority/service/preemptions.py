@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from priority.ports import Page, PreemptionQuery, PreemptionRecord, PreemptionSum, Reader, Side, User
 from priority.service.access import may, visible_roles
-from priority.service.jobs import find_job
+from priority.service.finding import find_job
 from priority.service.parts import Parts
 from priority.task import State, Task
 

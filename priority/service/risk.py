@@ -18,7 +18,7 @@ from priority.job import Job
 from priority.mercy import Mercy
 from priority.policy import read
 from priority.ports import User
-from priority.service.jobs import find_job
+from priority.service.finding import find_job
 from priority.service.mirror import Mirror, Truth, read_truth
 from priority.service.parts import Parts
 from priority.service.whatif import load

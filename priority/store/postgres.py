@@ -94,6 +94,10 @@ class PostgresSession:
         """See `Session`."""
         return f"{column} = ANY(?::text[])", list(values)
 
+    def alike(self, column: str, glob: str) -> tuple[str, Any]:
+        """See `Session`."""
+        return f"{column} LIKE ?", glob.replace("_", r"\_").replace("*", "%").replace("?", "_")
+
     def end(self) -> None:
         """The transaction is over: another may have the connection from now on."""
         self._cursor = None

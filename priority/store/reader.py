@@ -130,7 +130,9 @@ class SqlReader(CronReads):
         """See `Reader`."""
         select = _Select((*rows.JOB_READ, "seq"), "jobs", "seq DESC")
         for column, value in (("tier", query.tier), ("name", query.name), ("member", query.user)):
-            if value is not None:
+            if value is not None and column == "name" and ("*" in value or "?" in value):
+                select.where(*self._session.alike(column, value))
+            elif value is not None:
                 select.where(f"{column} = ?", value)
         if query.state is not None:
             select.where(IS_ACTIVE_JOB if query.state is JobState.ACTIVE else f"state = '{query.state}'")

@@ -30,6 +30,9 @@ class Session(Protocol):
     def among(self, column: str, values: Iterable[str]) -> tuple[str, Any]:
         """A condition that `column` is one of many values, and its one parameter."""
 
+    def alike(self, column: str, glob: str) -> tuple[str, Any]:
+        """A condition that `column` fits a `document.GLOB_PATTERN`, letter by letter, and its one parameter."""
+
 
 class Database(Protocol):
     """Where transactions come from. `Unavailable` if it does not answer in time; no SQL is ever in an error."""

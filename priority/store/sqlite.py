@@ -76,6 +76,10 @@ class SqliteSession:
         """See `Session`."""
         return f"{column} IN (SELECT value FROM json_each(?))", orjson.dumps(list(values)).decode()
 
+    def alike(self, column: str, glob: str) -> tuple[str, Any]:
+        """See `Session`."""
+        return f"{column} GLOB ?", glob
+
     def end(self) -> None:
         """The transaction is over: another may have the connection from now on."""
         self._connection = None

@@ -56,6 +56,7 @@ BODIES: dict[str, Any] = {
     "/v1/cron": {"role": "{role}", "tier": "devel", "name": "third", "command": "true", "schedule": "@daily"},
     "start": {"why": "x"}, "suspend": {"why": "x"}, "resume": {"why": "x"},
     "/v1/plan": {"role": "{role}", "tier": "devel", "name": "other", "command": "true"},
+    "/v1/jobs/kill": {"jobs": ["{role}/{tier}/{name}", "{job}"]}, "/v1/jobs/restart": {"jobs": ["{job}"]},
     "kill": {"why": "x"}, "restart": {"why": "x"}, "scale": {"instances": 7},
     "/v1/roles": {"roles": {"{role}": {"description": "mine now"}}},
     "/v1/roles/{role}": {"description": "mine now"},

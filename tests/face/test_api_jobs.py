@@ -8,7 +8,7 @@ from itertools import count
 
 import pytest
 
-from priority.errors import Conflict, Invalid, NotFound, QuotaExceeded, TooLarge
+from priority.errors import Conflict, Invalid, NotFound, PriorityError, QuotaExceeded, TooLarge
 from priority.face.client import Client
 from priority.task import ACTIVE
 
@@ -81,6 +81,33 @@ def test_bulk_is_all_or_nothing(root: Client) -> None:
     assert not done["replayed"]
     again = root.submit_many([spec(name, tier="opportunistic") for name in names], "bulk-key")
     assert again["replayed"] and again["jobs"][0]["uid"] == done["jobs"][0]["uid"]
+
+
+def test_many_are_killed_by_one_request(root: Client) -> None:
+    names = [f"one-request-{number}" for number in range(30)]
+    uids = [job["uid"] for job in root.submit_many([spec(f"devel/{name}", cpus=999) for name in names])["jobs"]]
+    with pytest.raises(NotFound):
+        root.kill_many([*uids, "physics/devel/never"])
+    assert {job["state"] for job in root.kill_many(uids, dry_run=True)} == {"active"}
+    assert len(root.restart_many(uids[:2], [0])) == 2
+    killed = root.kill_many([f"physics/devel/{name}" for name in names], why="enough")
+    assert [job["uid"] for job in killed] == uids and {job["killed"] for job in killed} == {1}
+    assert list(root.kill_selected(role="physics", name="one-request-*")) == []
+
+
+def test_what_a_choice_of_jobs_may_not_say(root: Client) -> None:
+    for body, says in (
+        ({}, "jobs: name the jobs, or say which"),
+        ({"jobs": ["x"], "role": "physics"}, "jobs: name the jobs, or say which by .*: not both"),
+        ({"jobs": []}, "jobs: must"),
+        ({"jobs": ["x"] * 1001}, "at most 1000 go into one request"),
+        ({"jobs": ["x"], "after": "3"}, "after: goes with jobs that are selected"),
+        ({"role": "physics", "instances": [0]}, "instances: goes with jobs that are named"),
+        ({"name": "%"}, "name: must be a name, in which"),
+        ({"role": "physics", "colour": "red"}, "colour: is not known"),
+    ):
+        with pytest.raises(PriorityError, match=says):
+            root._http.json("POST", "/v1/jobs/kill", body)
 
 
 def test_bulk_takes_json_lines(root: Client) -> None:

@@ -433,6 +433,29 @@ def test_an_unknown_setting_is_said_with_the_closest(tmp_path: Path) -> None:
     ]
 
 
+def test_all_that_fit_are_killed_after_asking(run: Run) -> None:
+    for number in range(22):
+        run("submit", "--role", "physics", "--name", f"fit{number}", "--cpus", "999", "--", "true")
+    fit = ("kill", "--role", "physics", "--name", "fit*")
+    result = run(*fit)
+    assert result.exit_code == 2
+    assert "--yes: say it to kill 22 active jobs that fit, or --dry-run to see which" in result.stderr
+    dry = run(*fit, "--dry-run").stdout.splitlines()
+    assert dry[0] == "physics/devel/fit21 would be killed" and dry[20] == "... and 2 more"
+    assert "physics/devel/fit1 begins anew" in run("restart", "--name", "fit?", "--yes").stdout
+    assert len(good(run(*fit, "--yes", "--json"))) == 22
+    assert run(*fit).stdout == "no active job fits\n"
+    for args, says in (
+        ((), "JOB: name the jobs to kill, or select them by --role, --tier, --name, --user, --label"),
+        (("a/b/c", "--tier", "devel"), "JOB: name jobs, or select them by --tier, not both"),
+        (("--tier", "devel", "-i", "0"), "--instances: goes with jobs that are named"),
+        (("--name", "a b"), "name: must be a name, in which * stands for any letters and ? for one"),
+        (("--label", "x"), "label: must be such as run=4711"),
+    ):
+        result = run("kill", *args)
+        assert result.exit_code == 2 and says in result.stderr, result.output
+
+
 def test_no_active_jobs_is_not_no_jobs(run: Run) -> None:
     run("submit", "--role", "physics", "--name", "over", "--cpus", "999", "--", "true")
     run("kill", "physics/devel/over")

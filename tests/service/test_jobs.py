@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
 from priority.backend.memory import Play
-from priority.errors import Conflict, Invalid, NotFound, QuotaExceeded
+from priority.errors import Conflict, Invalid, NotFound, QuotaExceeded, TooLarge
+from priority.job import JobState
+from priority.lifecycle import Event
 from priority.ports import JobQuery, Page
+from priority.service.ending import Order
 from priority.task import State
 
 from .world import ADA, BEN, EVE, ROOT, World, node, spec
@@ -42,6 +46,65 @@ def test_a_kill_of_some_instances_and_a_second_kill() -> None:
     assert world.service.jobs.last_event() == before
     with pytest.raises(Invalid, match="instances: physics/devel/a has instances 0 to 2, but not 3"):
         world.service.jobs.kill(ROOT, job.uid, [3])
+
+
+def test_many_are_killed_in_one_transaction_or_none() -> None:
+    world = World([node("n1", 2)])
+    mine = [world.submit(spec(f"physics/devel/m{number}", instances=2)) for number in range(3)]
+    theirs = world.submit(spec("chem/devel/secret"))
+    world.settle()
+    order = Order(Event.KILL, why="wrong input")
+    before = world.service.jobs.last_event()
+    for refs, error in (
+        ([mine[0].uid, "physics/devel/none"], "there is no job physics/devel/none"),
+        (["physics/devel/m0", theirs.uid], f"there is no job {theirs.uid}, or you have no grant for it"),
+        (["physics/devel/m0", "chem/devel/secret"], "there is no job chem/devel/secret, or you"),
+    ):
+        with pytest.raises(NotFound, match=error):
+            world.service.jobs.end_named(ADA, refs, order)
+    assert world.service.jobs.last_event() == before
+    refs = ["physics/devel/m0", mine[1].uid, mine[0].uid]
+    dry = world.service.jobs.end_named(ADA, refs, replace(order, dry=True))
+    assert [look.job.uid for look in dry] == [mine[0].uid, mine[1].uid]
+    assert world.service.jobs.last_event() == before
+    found = world.service.jobs.end_named(ADA, refs, order)
+    assert [look.job.spec.name for look in found] == ["m0", "m1"]
+    world.settle()
+    assert [world.service.jobs.get(ADA, job.uid).killed for job in mine] == [2, 2, 0]
+    with world.service.parts.store.read() as reader:
+        audits = [audit.subject for audit in reader.audits(Page(), action="job.kill")[0]]
+    assert sorted(audits) == ["job:physics/devel/m0", "job:physics/devel/m1"]
+    again = world.service.jobs.last_event()
+    assert world.service.jobs.end_named(ADA, refs, order)[0].job.killed == 2
+    assert world.service.jobs.last_event() == again
+    with pytest.raises(Conflict, match="physics/devel/m0 has ended"):
+        world.service.jobs.end_named(ADA, ["physics/devel/m2", "physics/devel/m0"], Order(Event.RESTART))
+    assert world.service.jobs.last_event() == again
+
+
+def test_all_that_fit_are_killed_page_by_page() -> None:
+    world = World([node("n1", 2)], instances_limit=6)
+    for number in range(5):
+        world.submit(spec(f"physics/devel/run7-{number}", instances=2))
+    world.submit(spec("physics/devel/run8", instances=6))
+    world.submit(spec("chem/devel/run7-0", instances=1))
+    order, query = Order(Event.KILL), JobQuery(name="run*")
+    seen, pages, after = [], 0, None
+    while after is not None or not pages:
+        looks, after = world.service.jobs.end_selected(ADA, query, Page(4, after), order)
+        seen += [look.job.spec.name for look in looks]
+        assert looks and sum(look.job.spec.instances for look in looks) <= 6
+        pages += 1
+    assert seen == ["run8", "run7-4", "run7-3", "run7-2", "run7-1", "run7-0"]
+    with pytest.raises(Invalid, match="tier: 'gold' is not a tier"):
+        world.service.jobs.end_selected(ADA, JobQuery(tier="gold"), Page(), order)
+    with pytest.raises(TooLarge, match="7 active instances, and at most 6"):
+        big = [world.submit(spec("physics/devel/b1", instances=6)).uid, world.submit(spec("physics/devel/b2")).uid]
+        world.service.jobs.end_named(ADA, big, order)
+    assert world.service.jobs.end_selected(EVE, query, Page(), order) == ([], None)
+    assert [
+        job.spec.role for job in world.service.jobs.list(ROOT, JobQuery(name="run*", state=JobState.ACTIVE), Page())[0]
+    ] == ["chem"]
 
 
 def test_a_job_that_ended_by_itself_is_not_killed() -> None:
