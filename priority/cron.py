@@ -1,31 +1,18 @@
-"""When a cron job fires, and what becomes of a firing that comes late or meets an earlier run.
+"""Cron jobs: what one says, and what becomes of a tick that comes late or meets an earlier run.
 
-A *tick* is a moment at which a schedule says that its job is to run. Ticks are instants (microseconds, UTC); a schedule
-speaks of the wall clock of its time zone, so between the two stand the days on which clocks are changed. croniter does
-the calendar, on wall times without a zone; the clocks are done here:
-
-1. a wall time that does not exist (clocks were set forward over it) is the first instant after the gap;
-2. a wall time that comes twice (clocks were set back) is its first instant only;
-3. a schedule whose hour is `*` means every hour that passes: it has neither the first nor the second exception.
-
-So a daily job runs once a day and an hourly one once an hour, whatever the clocks do.
+When a schedule fires is `priority.schedule`'s; here is the job around it (`CronSpec`), and what is decided of each tick
+(`due`, `prior`).
 """
 
 from __future__ import annotations
 
-import copy
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from functools import lru_cache
 from itertools import islice
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, available_timezones
 
-from croniter import croniter
-from croniter.croniter import CroniterBadDateError
 from pydantic import (
     BeforeValidator,
     ConfigDict,
@@ -41,19 +28,7 @@ from priority.document import Document, invalid, made, names_of, shown
 from priority.errors import Invalid
 from priority.job import Duration, JobSpec
 from priority.reason import Reason
-
-ALIASES = {
-    "@hourly": "0 * * * *",
-    "@daily": "0 0 * * *",
-    "@midnight": "0 0 * * *",
-    "@weekly": "0 0 * * 0",
-    "@monthly": "0 0 1 * *",
-    "@yearly": "0 0 1 1 *",
-    "@annually": "0 0 1 1 *",
-}
-
-SCHEDULE_MAX = 200
-"""Characters of a schedule."""
+from priority.schedule import EPOCH, SCHEDULE_MAX, check_fields, next_tick, show_moment, zone_of
 
 TICKS_AT_ONCE = 1000
 """Ticks of one cron job that are decided together; if more are due, the next ones follow in the next transaction."""
@@ -65,169 +40,6 @@ TICK_VARIABLE = "PRIORITY_TICK"
 """In the environment of a run: for which moment it is, RFC 3339 in UTC."""
 
 _US = 1_000_000
-_DAY_US = 86_400 * _US
-_EPOCH = datetime(1970, 1, 1)
-_FIELDS = ("minute", "hour", "day of the month", "month", "day of the week")
-_HOUR, _WEEKDAY = 1, 4
-_RANGE = re.compile(r"([a-z0-9]+)-([a-z0-9]+)(?:/\d+)?", re.ASCII)
-_CHANCE = re.compile(r"(?:^|[\s,])[hr](?:[\s,(/]|$)", re.ASCII)
-_NAMES = {name: number for number, name in enumerate(("sun", "mon", "tue", "wed", "thu", "fri", "sat"))} | {
-    name: number
-    for number, name in enumerate(
-        ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"), start=1
-    )
-}
-
-
-# --- a schedule --------------------------------------------------------------------------------------------------
-
-
-class Schedule:
-    """Five fields in a time zone. Immutable, may be shared between threads."""
-
-    def __init__(self, fields: str, zone: str) -> None:
-        """`ValueError` says what is wrong with either."""
-        self._zone = _zone(zone)
-        self._calendar = _calendar(_five_fields(fields))
-        self._every_hour = self._calendar.expanded[_HOUR][0] == "*"
-
-    def next(self, after_us: int) -> int | None:
-        """The first tick later than this moment; None if there is none any more."""
-        naive = self._local(after_us)
-        best = None
-        while (wall := self._next_wall(naive)) is not None:
-            best = self._later(wall, after_us)
-            if best is not None:
-                break
-            naive = wall
-        if self._every_hour and (second := self._second_pass(after_us)) is not None:
-            best = second if best is None else min(best, second)
-        return best
-
-    def _next_wall(self, naive: datetime) -> datetime | None:
-        try:
-            # A copy, as it remembers where it is: it costs a fiftieth of what making it costs.
-            found = copy.copy(self._calendar).get_next(datetime, start_time=naive)
-        except (CroniterBadDateError, OverflowError, ValueError):
-            return None
-        return found if isinstance(found, datetime) else None
-
-    def _later(self, wall: datetime, after_us: int) -> int | None:
-        """The first instant of a wall time that is later than `after_us`, if it has one."""
-        first = self._instant(wall, 0)
-        if self._local(first) != wall:
-            # It does not exist.
-            if self._every_hour:
-                return None
-            first = self._change(self._instant(wall, 1), first)
-        elif self._every_hour and first <= after_us:
-            first = self._instant(wall, 1)
-        return first if first > after_us else None
-
-    def _second_pass(self, after_us: int) -> int | None:
-        """If clocks are set back within the next day: the first match afterwards, of wall times that have been."""
-        if self._offset(after_us + _DAY_US) >= self._offset(after_us):
-            return None
-        change_us = self._change(after_us, after_us + _DAY_US)
-        wall = self._next_wall(self._local(change_us) - timedelta(microseconds=1))
-        if wall is None:
-            return None
-        found = change_us + (wall - self._local(change_us)) // timedelta(microseconds=1)
-        return found if self._local(found) == wall else None
-
-    def _change(self, low_us: int, high_us: int) -> int:
-        """The instant between the two at which clocks are changed; they are, once."""
-        before = self._offset(low_us)
-        low, high = low_us // _US, -(-high_us // _US)
-        while high - low > 1:
-            middle = (low + high) // 2
-            if self._offset(middle * _US) == before:
-                low = middle
-            else:
-                high = middle
-        return high * _US
-
-    def _offset(self, at_us: int) -> timedelta:
-        return (_EPOCH + timedelta(microseconds=at_us)).replace(tzinfo=UTC).astimezone(self._zone).utcoffset() or _NONE
-
-    def _local(self, at_us: int) -> datetime:
-        moment = (_EPOCH + timedelta(microseconds=at_us)).replace(tzinfo=UTC)
-        return moment.astimezone(self._zone).replace(tzinfo=None, fold=0)
-
-    def _instant(self, wall: datetime, fold: int) -> int:
-        offset = wall.replace(tzinfo=self._zone, fold=fold).utcoffset() or _NONE
-        return (wall - _EPOCH - offset) // timedelta(microseconds=1)
-
-
-_NONE = timedelta()
-
-
-@lru_cache(maxsize=1024)
-def schedule_of(fields: str, zone: str) -> Schedule:
-    """Made once for all who have the same."""
-    return Schedule(fields, zone)
-
-
-@lru_cache(maxsize=65_536)
-def _next(fields: str, zone: str, after_us: int) -> int | None:
-    return schedule_of(fields, zone).next(after_us)
-
-
-def _calendar(fields: str) -> croniter:
-    try:
-        # "cron bug": of day and weekday both must match if one of them begins with `*`, as in every cron there is.
-        return croniter(fields, _EPOCH, implement_cron_bug=True)
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-        problem = str(error).removeprefix(f"[{fields}] ").removeprefix("is not acceptable, ")
-        raise ValueError(f"is not a schedule: {shown(fields)} {problem}") from None
-
-
-def _five_fields(written: str) -> str:
-    """Lower case and without an alias; ValueError for what croniter would read otherwise than it is meant."""
-    if len(written) > SCHEDULE_MAX:
-        raise ValueError(f"must have at most {SCHEDULE_MAX} characters")
-    text = " ".join(written.lower().split())
-    if text.startswith("@"):
-        if text not in ALIASES:
-            raise ValueError(f"must be five fields or one of {', '.join(ALIASES)}, not {shown(written)}")
-        return ALIASES[text]
-    if not text.isascii():
-        raise ValueError(f"must be written in ASCII, not {shown(written)}")
-    fields = [field.rstrip(",") or field for field in text.split(" ")]  # a comma at the end is of no harm
-    if len(fields) != len(_FIELDS):
-        are = f"there {'is' if len(fields) == 1 else 'are'} {len(fields) if text else 'none'}"
-        raise ValueError(f'must have five fields ({", ".join(_FIELDS)}), such as "30 2 * * *", but {are}')
-    if _CHANCE.search(text):
-        raise ValueError("must not be left to chance: H and R are not known here")
-    for index, field in enumerate(fields):
-        for part in field.split(","):
-            if match := _RANGE.fullmatch(part):
-                _check_range(index, part, match[1], match[2])
-    return " ".join(fields)
-
-
-def _check_range(index: int, part: str, first: str, last: str) -> None:
-    low, high = (_NAMES.get(one, int(one) if one.isdigit() else None) for one in (first, last))
-    if low is None or high is None:
-        return
-    if index == _WEEKDAY and high == 0:
-        high = 7
-    if low == high:
-        raise ValueError(f"has the {_FIELDS[index]} {part}: that is one value, write {first}")
-    if low > high:
-        raise ValueError(f"has the {_FIELDS[index]} {part}: a range goes up; write two of them, with a comma between")
-
-
-@lru_cache(maxsize=1)
-def zones() -> frozenset[str]:
-    """The names of all time zones."""
-    return frozenset(available_timezones() - {"localtime", "Factory"})
-
-
-def _zone(name: str) -> ZoneInfo:
-    if name not in zones():
-        raise ValueError(f"must be a time zone such as Europe/Zurich or UTC, not {shown(name)}")
-    return ZoneInfo(name)
 
 
 # --- a cron job --------------------------------------------------------------------------------------------------
@@ -236,14 +48,14 @@ def _zone(name: str) -> ZoneInfo:
 def _schedule(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f'must be text such as "30 2 * * *", not {shown(value)}')
-    _calendar(_five_fields(value))
+    check_fields(value)
     return " ".join(value.split())
 
 
 def _timezone(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"must be a time zone such as Europe/Zurich or UTC, not {shown(value)}")
-    _zone(value)
+    zone_of(value)
     return value
 
 
@@ -264,22 +76,11 @@ def _moment(value: Any, info: ValidationInfo) -> int | None:
             raise ValueError
         moment: datetime = value
         if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=_zone(info.data.get("timezone", "UTC")))
-        return (moment.astimezone(UTC).replace(tzinfo=None) - _EPOCH) // timedelta(microseconds=1)
+            moment = moment.replace(tzinfo=zone_of(info.data.get("timezone", "UTC")))
+        return (moment.astimezone(UTC).replace(tzinfo=None) - EPOCH) // timedelta(microseconds=1)
     except (ValueError, OverflowError):
         problem = f'must be a time such as "2026-12-01T00:00:00Z" or "2026-12-01 06:00", not {shown(value)}'
         raise ValueError(problem) from None
-
-
-def show_moment(at_us: int) -> str:
-    """RFC 3339 in UTC, without a fraction where there is none."""
-    return (_EPOCH + timedelta(microseconds=at_us)).isoformat() + "Z"
-
-
-def show_local(at_us: int, zone: str) -> str:
-    """On the wall clock of a time zone, with its offset."""
-    moment = (_EPOCH + timedelta(microseconds=at_us)).replace(tzinfo=UTC).astimezone(ZoneInfo(zone))
-    return moment.isoformat(" ", "minutes" if not moment.second and not moment.microsecond else "auto")
 
 
 Moment = Annotated[
@@ -354,7 +155,7 @@ class CronSpec(JobSpec):
         """The first tick later than `after_us`; None if there is none any more."""
         if self.start is not None:
             after_us = max(after_us, self.start - 1)
-        found = _next(self.schedule, self.timezone, after_us)
+        found = next_tick(self.schedule, self.timezone, after_us)
         return found if found is not None and (self.end is None or found <= self.end) else None
 
     def ticks(self, first_us: int | None) -> Iterator[int]:
@@ -392,7 +193,7 @@ def check_fires(spec: CronSpec, now_us: int) -> None:
         raise Invalid("end", "must not be before start")
     if spec.next(now_us) is not None:
         return
-    if _next(spec.schedule, spec.timezone, now_us) is None:
+    if next_tick(spec.schedule, spec.timezone, now_us) is None:
         raise Invalid("schedule", f"never fires: there is no such day ({shown(spec.schedule)})")
     if spec.end is not None and spec.end <= now_us:
         raise Invalid("end", "is over: it would never fire")

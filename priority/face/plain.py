@@ -8,11 +8,11 @@ from functools import lru_cache
 from typing import Any
 
 from priority import resources
-from priority.cron import show_moment
 from priority.face import views
 from priority.job import Job
 from priority.ports import Audit, Event, Token, User
 from priority.role import Change, RoleSpec
+from priority.schedule import show_moment
 from priority.service.explain import Explanation
 from priority.service.nodes import NodeView
 from priority.service.roles import QuotaView

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from priority import resources
-from priority.cron import show_local, show_moment
 from priority.crontab import Tick
 from priority.face import views_cron as views
 from priority.face.plain import moment
+from priority.schedule import show_local, show_moment
 from priority.service.crons import CronLook
 
 

@@ -11,12 +11,13 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
-from priority.cron import CronSpec, Outcome, check_fires, show_moment
+from priority.cron import CronSpec, Outcome, check_fires
 from priority.crontab import Cron, CronQuery, CronState, Run, Tick
 from priority.errors import Conflict, Invalid, Unavailable
 from priority.job import JobSpec, check_limits
 from priority.ports import Audit, Page, Reader, User, Writer
 from priority.reason import Reason
+from priority.schedule import show_moment
 from priority.service.access import may, no_such, visible_roles
 from priority.service.firing import Firing
 from priority.service.parts import Parts

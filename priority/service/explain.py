@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from priority.borrow import borrowed
-from priority.cron import show_moment
 from priority.job import Job, JobState
 from priority.node import NodeState
 from priority.ports import Page, Reader, User
 from priority.reason import Reason
 from priority.resources import Resources, show, total
+from priority.schedule import show_moment
 from priority.service.access import may
 from priority.service.finding import attempts_of, find_job, find_task
 from priority.service.ledger import parts_of

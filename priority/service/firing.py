@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from priority.cron import Due, Outcome, due, prior, run_spec, show_moment
+from priority.cron import Due, Outcome, due, prior, run_spec
 from priority.crontab import Cron, CronState, Key, Run, Tick
 from priority.errors import NotFound, QuotaExceeded
 from priority.job import Job
@@ -20,6 +20,7 @@ from priority.ports import Writer
 from priority.quota import beyond, largest
 from priority.reason import Reason
 from priority.resources import Resources, minus, total
+from priority.schedule import show_moment
 from priority.service.admission import Owner, check_quota
 from priority.service.ledger import EventRow, Ledger
 from priority.service.parts import Parts

@@ -18,23 +18,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from priority.cron import (
-    ALIASES,
     EXAMPLE,
     LIMIT_MAX,
     TICKS_AT_ONCE,
     CronSpec,
     Due,
-    Schedule,
     check_fires,
     due,
     parse_spec,
     prior,
     run_spec,
-    show_local,
-    show_moment,
 )
 from priority.errors import Invalid
 from priority.job import JobSpec
+from priority.schedule import ALIASES, Schedule, show_local, show_moment
 
 FULL = bool(os.environ.get("PRIORITY_TEST_CRON"))
 """Twenty years of every zone and schedule, which takes hours; else a seeded sample of it."""
