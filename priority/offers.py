@@ -154,7 +154,7 @@ class Room:
     offers: dict[str, Offer] = field(default_factory=dict)
     believed: Resources = field(default_factory=dict)
     whole: Resources | None = None
-    """All that the agent has, whoever holds it; None: not known."""
+    """All that the agent has, whoever holds it; None: not known yet."""
     _sum: Resources = field(default_factory=dict)
 
     @property
@@ -166,7 +166,7 @@ class Room:
         """What is ours to decide about: never less than what our tasks hold and were promised."""
         known = total([self._sum, amounts_of(self.pieces), self.believed])
         if self.whole is not None:
-            known = {name: min(amount, self.whole.get(name, 0)) for name, amount in known.items()}
+            known = _at_most(known, self.whole)
         promised = total([self._sum, *self.wanted.values()])
         return {
             name: amount
@@ -178,6 +178,7 @@ class Room:
         """A new offer: what we believed in, as far as it is this."""
         self.offers[offer.id] = offer
         self.believed = positive(minus(self.believed, offer.amounts))
+        self._bound()
 
     def rescinded(self, id: str) -> bool:
         """An offer is void: somebody else has its room, or nobody. Whether we held it."""
@@ -195,7 +196,21 @@ class Room:
         ids = list(self.offers)
         self.offers = {}
         self.believed = total([self.believed, amounts_of(rest)])
+        self._bound()
         return ids
+
+    def free(self, others: Resources) -> Resources:
+        """What nobody holds but for the offers that we hold, where `others` hold so much."""
+        return positive(minus(minus(self.whole or {}, others), self._sum))
+
+    def told(self, others: Resources) -> None:
+        """The master says what others hold: that we need not believe in."""
+        self._bound(others)
+
+    def _bound(self, others: Resources | None = None) -> None:
+        """More than the agent has cannot be there: Mesos may offer a dead task's room before it tells of the death."""
+        if self.believed and self.whole is not None:
+            self.believed = _at_most(self.believed, positive(minus(self.free(others or {}), amounts_of(self.pieces))))
 
     def hold(self, task: str, request: Resources) -> None:
         """A task of ours holds room here."""
@@ -210,6 +225,7 @@ class Room:
         if request is not None:
             self._sum = positive(minus(self._sum, request))
             self.believed = total([self.believed, request])
+            self._bound()
 
     def fill(self, order: Sequence[str]) -> tuple[dict[str, tuple[Piece, ...]], list[Piece]]:
         """Who of those that wait is served by the offers, in this order, and what is left. For whoever is not
@@ -231,8 +247,8 @@ class Room:
         return served, [*pieces, *kept]
 
 
-def _at_most(request: Resources, room: Resources) -> Resources:
-    return {name: min(amount, room.get(name, 0)) for name, amount in request.items()}
+def _at_most(amounts: Resources, room: Resources) -> Resources:
+    return {name: least for name, amount in amounts.items() if (least := min(amount, room.get(name, 0))) > 0}
 
 
 # --- reading -----------------------------------------------------------------------------------------------

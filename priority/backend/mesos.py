@@ -26,8 +26,8 @@ from zlib import crc32
 import orjson
 
 from priority.backend.mesos_driver import Driver
-from priority.backend.mesos_known import Ack, Known, Phase, Times
-from priority.backend.mesos_line import SILENCE_S, Call, Lost, Masters, Sender, Stream, backoff_s
+from priority.backend.mesos_known import Ack, Facts, Known, Phase, Times
+from priority.backend.mesos_line import CALL_S, SILENCE_S, Call, Lost, Masters, Sender, Stream, backoff_s
 from priority.backend.mesos_operator import AgentFacts, Operator
 from priority.backend.mesos_tasks import AGENT, framework
 from priority.backend.mesos_tasks import acknowledge as acknowledge_call
@@ -76,9 +76,12 @@ class MesosBackend:
         self._failover_s = failover_s
         self._silence_s = silence_s
         self._operator = Operator(self._masters, self._auth)
+        self._wonder = threading.Event()
+        """Set when the driver has to know what the agents have."""
         self.driver = Driver(
-            self._send, self._tell, role=role, principal=self._principal, reserving=reserve, times=times
-        )
+            *(self._send, self._tell, self._wonder.set),
+            role=role, principal=self._principal, reserving=reserve, times=times,
+        )  # fmt: skip
         self._reports: queue.SimpleQueue[tuple[Report, Ack | None] | None] = queue.SimpleQueue()
         self._closed = threading.Event()
         self._stream: Stream | None = None
@@ -147,8 +150,12 @@ class MesosBackend:
             return
         self._senders = [Sender(f"mesos-calls-{number}", self._auth, self._call_failed) for number in range(2 * LANES)]
         self._listening = True
-        events = threading.Thread(target=self._subscribe_for_ever, name="mesos-events", daemon=True)
-        events.start()
+        threads = [
+            threading.Thread(target=self._subscribe_for_ever, name="mesos-events", daemon=True),
+            threading.Thread(target=self._look_for_ever, name="mesos-looks", daemon=True),
+        ]
+        for thread in threads:
+            thread.start()
         try:
             while not self._closed.is_set():
                 pause_s = self.driver.tick()
@@ -164,7 +171,9 @@ class MesosBackend:
                 sender.close()
             if self._stream is not None:
                 self._stream.cut()
-            events.join(5)
+            self._wonder.set()
+            for thread in threads:
+                thread.join(5)
             self._operator.close()
 
     def _write_down(self) -> None:
@@ -269,13 +278,25 @@ class MesosBackend:
                 writer.put_note(NOTE, id)  # before it is used: whatever is launched under it can be found again
             self._framework = id
         self.driver.subscribed()
+
+    def _look_for_ever(self) -> None:
+        """Ask the master what its agents have, whenever the driver wants to know."""
+        operator = Operator(self._masters, self._auth, answer_s=CALL_S)
         try:
-            agents = self._operator.agents(fresh=True).values()
-            self.driver.describe(
-                (one.id, one.host, one.port, one.attributes, one.whole) for one in agents if one.active
-            )
-        except Lost as error:
-            log.info("the master does not list its agents: %s", error)
+            while self._wonder.wait() and not self._closed.is_set():
+                self._wonder.clear()
+                asked_s = time.monotonic()
+                try:
+                    agents = [one for one in operator.agents(fresh=True).values() if one.active]
+                    self.driver.looked(asked_s, [_facts(one, self._role) for one in agents])
+                except Lost as error:
+                    log.info("the master does not list its agents: %s", error)
+                    self.driver.looked(asked_s, None)
+        except BaseException as error:  # `listen` raises it
+            self._failure = error
+            self._reports.put(None)
+        finally:
+            operator.close()
 
     def _refused(self, event: dict[str, Any]) -> None:
         message = str((event.get("error") or {}).get("message", ""))[:300]
@@ -359,6 +380,10 @@ class MesosBackend:
             self._stream.cut()
         if not self._listening:
             self._operator.close()
+
+
+def _facts(agent: AgentFacts, role: str) -> Facts:
+    return Facts(agent.id, agent.host, agent.port, agent.attributes, agent.whole, agent.others(role))
 
 
 def _placed(task: Task, spec: JobSpec) -> Known:

@@ -19,12 +19,12 @@ from dataclasses import replace
 from typing import Any
 
 from priority.backend import mesos_tasks as calls
-from priority.backend.mesos_fleet import ROUNDS, SLOW, SPELL_S, Fleet
-from priority.backend.mesos_known import Ack, Agent, Known, Phase, now_us, value_of
+from priority.backend.mesos_fleet import DOUBT_S, LIMIT, SPELL_S, Fleet, standing
+from priority.backend.mesos_known import Ack, Agent, Facts, Known, Phase, now_us, value_of
 from priority.mesos_status import Means, Status, how_it_ended, read_status
 from priority.ports import Launch, NodeRecord, Stop, TaskSeen
 from priority.reason import Reason
-from priority.resources import Resources, minus, positive, total
+from priority.resources import Resources, minus, positive, shortfall, total
 
 REMEMBERED = 100_000
 """So many ended tasks, and so many that must never start, are remembered."""
@@ -105,7 +105,6 @@ class Driver(Fleet):
 
     def _wait_for_room(self, known: Known, agent: Agent) -> None:
         known.phase = Phase.WAITING
-        known.round = self.counts["events.offers"]
         agent.room.wanted[known.task] = known.request
         self._waiting += 1
         self._asking.discard(known.task)
@@ -398,8 +397,8 @@ class Driver(Fleet):
             self._ask([one for one in self.known.values() if one.phase in (Phase.RUNS, Phase.UNSURE)])
         if self._waiting and self.connected_s is not None:
             for known in [one for one in self.known.values() if one.phase is Phase.WAITING]:
-                if now - known.since_s >= self._patience_s(known):
-                    self._give_up(known)
+                if now - known.since_s >= LIMIT * self._times.room_s:
+                    self._give_up(known, "Mesos never offered its room")
         for known in [one for one in self.known.values() if one.replace_s is not None] if self._impatient else ():
             agent = self.agents.get(known.agent)
             lost_s = agent.silent_s if agent is not None and not agent.up and self.connected_s is not None else None
@@ -409,28 +408,55 @@ class Driver(Fleet):
             if known.phase is not Phase.ENDED and now - known.asked_s >= LATE_S and known.answered is not None:
                 self._ended(known, replace(known.answered, answer=False), None)
 
-    def _patience_s(self, known: Known) -> float:
-        """Of a master that gives nobody anything meanwhile, and so may only be slow, it has more: to look for room
-        elsewhere would cost others theirs.
-        """
-        passed = self.counts["events.offers"] - known.round >= ROUNDS
-        trip_s = self.counts["round_trip_us"] / 1e6 / max(1, self.counts["round_trips"])
-        return max(self._times.room_s * (1 if passed else SLOW), min(SLOW * trip_s, 10 * self._times.room_s))
-
     def _replace(self, known: Known) -> None:
         """Its job does not wait for proof: another attempt may begin. Should this one come back, it is stopped."""
         self._forget(known)
         message = f"node {known.node} could not be reached for {known.replace_s:g} s, and its job waits no longer"
         self._refuse(known.task, known.node, Reason("unreachable", message, {"node": known.node}))
 
-    def _give_up(self, known: Known) -> None:
-        """The room did not come: another framework has it."""
+    def looked(self, asked_s: float, agents: Iterable[Facts] | None) -> None:
+        """What the master says of the agents that it vouches for; it was asked then. None: it does not say.
+
+        Who has the room that somebody waits for is so decided by what is, not by how long it takes: what is nobody's
+        is on its way, and nobody else is to be killed for it.
+        """
+        with self.lock:
+            self._blind = agents is None
+            ours = {one.agent for one in self.known.values() if one.phase is not Phase.WAITING}
+            for facts in agents or ():
+                agent = self._meet(facts.id, facts.host, facts.port, facts.attributes)
+                agent.room.whole = facts.whole
+                if facts.id in ours and not agent.up and (agent.silent_s or 0.0) < asked_s:
+                    self._came(agent)
+                if agent.offered_s < asked_s:
+                    self._judge(agent, asked_s, facts.others)
+                self._soil(agent)
+
+    def _judge(self, agent: Agent, asked_s: float, others: Resources) -> None:
+        """What of its room that we wait for is another's."""
+        room = agent.room
+        if self._doubts(agent, asked_s) and not self._suppressed:
+            room.told(others)
+            agent.asked_s = asked_s
+            if asked_s - (agent.doubt_s or 0.0) >= LIMIT * DOUBT_S:
+                room.believed = {}
+            agent.doubt_s = agent.doubt_s if room.believed else None
+        free = room.free(others)
+        for task in sorted(room.wanted, key=lambda task: standing(self.known[task])):
+            known = self.known[task]
+            if not shortfall(known.request, free):
+                free = positive(minus(free, known.request))
+            elif known.since_s <= asked_s - self._times.room_s:
+                self._give_up(known, "another framework holds its room")
+                room.told(others)
+
+    def _give_up(self, known: Known, why: str) -> None:
+        """The room does not come."""
         self._drop_waiting(known)
         self._forget(known)
         agent = self.agents.get(known.agent)
         if agent is not None:
-            agent.room.believed = {}
             self._soil(agent)
         self.counts["rooms_lost"] += 1
-        message = f"Mesos did not offer its room on node {known.node} within {self._times.room_s:g} s"
+        message = f"{why} on node {known.node}, for longer than {self._times.room_s:g} s"
         self._refuse(known.task, known.node, Reason("no-offer", message, {"node": known.node}))

@@ -18,13 +18,14 @@ from priority.backend.mesos_known import Agent, Known, Phase, Send, Tell, Times,
 from priority.node import Node, NodeState
 from priority.offers import merged, read_offer, reserve, unreservable
 from priority.ports import NodeGone, NodeSeen, NodeSilent
-from priority.resources import Resources
 from priority.tier import DEFAULT_TIERS
 
-ROUNDS, SLOW = 2, 4
-"""Mesos gives out room in rounds: after so many without it, it is another's; without any, time is so much longer."""
 DOUBT_S = 15.0
-"""So long without an offer of it, room that we believed in is another's."""
+"""So long without an offer of it, the master is asked who has the room that we believe in."""
+LOOK_S = 2.0
+"""Between two such questions."""
+LIMIT = 10
+"""So many times longer room that is nobody's is waited for, if it is not offered to us."""
 SPELL_S = 0.2
 """A node's changed capacity is told no more often."""
 SETTLE_S = 1.0
@@ -42,6 +43,7 @@ class Fleet:
         self,
         send: Send,
         tell: Tell,
+        look: Callable[[], None] = lambda: None,
         *,
         role: str,
         principal: str | None = None,
@@ -57,7 +59,8 @@ class Fleet:
         self.known: dict[str, Known] = {}
         self.connected_s: float | None = None
         self._lost_s: float | None = None
-        self._send, self._tell, self._now = send, tell, now
+        self._send, self._tell, self._look, self._now = send, tell, look, now
+        """`look` has the master asked what its agents have and others hold: the answer is for `looked`."""
         self._role, self._principal, self._reserving = role, principal, reserving
         self._times = times or Times()
         self._done: OrderedDict[str, Known] = OrderedDict()
@@ -74,7 +77,9 @@ class Fleet:
         self._look_again_s: float | None = None
         """When the master is to be asked for all that it knows of ours."""
         self._suppressed = False
-        self._revived_s = 0.0
+        self._looked_s = 0.0
+        self._blind = False
+        """Whether the master did not say what its agents have, when it was last asked."""
         self._reconcile_s = 0.0
         self._dirty: set[str] = set()
         self._asking: set[str] = set()
@@ -94,7 +99,7 @@ class Fleet:
             self._reconcile_s = self.connected_s + self._times.reconcile_s
             for known in self.known.values():
                 if known.phase is Phase.WAITING:  # nothing could come meanwhile
-                    known.since_s, known.round = self.connected_s, self.counts["events.offers"]
+                    known.since_s = self.connected_s
             for agent in self.agents.values():
                 agent.doubt_s = None
                 if agent.room.believed:
@@ -102,6 +107,7 @@ class Fleet:
                 agent.settle_s = self.connected_s + SETTLE_S
             self._ask(self._asking_now())
             self._send(calls.reconcile([]))
+            self._find_out(self.connected_s)
 
     def disconnected(self) -> None:
         """The stream has broken."""
@@ -118,19 +124,21 @@ class Fleet:
                 if known.phase in (Phase.UNSURE, Phase.RUNS):
                     self._asking.add(known.task)
 
-    def describe(self, agents: Iterable[tuple[str, str, int, dict[str, str], Resources]]) -> None:
-        """From the operator API: (id, host, port, attributes, all resources) of agents that the master vouches for."""
-        with self.lock:
-            ours = {one.agent for one in self.known.values() if one.phase is not Phase.WAITING}
-            for id, host, port, attributes, whole in agents:
-                agent = self.agents.get(id)
-                if agent is None and id not in ours:
-                    continue  # it is a node of ours as soon as it offers something
-                agent = self._meet(id, host, port, attributes)
-                agent.room.whole = whole
-                if id in ours:
-                    self._came(agent)
-                self._soil(agent)
+    def _find_out(self, now: float) -> None:
+        self._looked_s = now
+        self._look()
+
+    def _wonders(self, now: float) -> bool:
+        """Whether there is anything that only the master can tell."""
+        if any(one.up and (one.room.whole is None or self._doubts(one, now)) for one in self.agents.values()):
+            return True
+        since_s = now - self._times.room_s
+        waiting = (one for one in self.known.values() if one.phase is Phase.WAITING) if self._waiting else ()
+        return any(one.since_s <= since_s for one in waiting)
+
+    def _doubts(self, agent: Agent, now: float) -> bool:
+        """Whether room that we believe in should have been offered by now."""
+        return agent.doubt_s is not None and now - max(agent.doubt_s, agent.asked_s) >= DOUBT_S
 
     def _offers(self, body: dict[str, Any]) -> None:
         touched = {}
@@ -138,7 +146,7 @@ class Fleet:
             offer = read_offer(document)
             agent = self._meet(offer.agent, offer.host, offer.port, dict(offer.attributes))
             agent.room.offered(offer)
-            agent.settle_s = 0.0
+            agent.settle_s, agent.offered_s = 0.0, self._now()
             if not agent.room.believed:
                 agent.doubt_s = None
             self._came(agent)
@@ -184,6 +192,7 @@ class Fleet:
         for agent in self.agents.values():
             if agent.room.rescinded(id):
                 self.counts["rescinded"] += 1
+                agent.offered_s = self._now()
                 self._soil(agent)
                 return
 
@@ -205,7 +214,7 @@ class Fleet:
         room = agent.room
         if not room.wanted or not room.offers or self.connected_s is None:
             return
-        order = sorted(room.wanted, key=lambda task: _standing(self.known[task]))
+        order = sorted(room.wanted, key=lambda task: standing(self.known[task]))
         served, rest = room.fill(order)
         if not served:
             return
@@ -250,12 +259,7 @@ class Fleet:
 
     def _doubt(self, agent: Agent) -> None:
         """What we believe of its room is to be offered soon, or is another's."""
-        agent.doubt_s, agent.round = self._now(), self.counts["events.offers"]
-
-    def _is_anothers(self, agent: Agent, now: float) -> bool:
-        """Time has passed, and Mesos has given out room meanwhile: one that is only slow has not."""
-        passed_s = now - (agent.doubt_s if agent.doubt_s is not None else now)
-        return passed_s >= DOUBT_S * (1 if self.counts["events.offers"] - agent.round >= ROUNDS else SLOW)
+        agent.doubt_s = self._now()
 
     def _release(self, agent: Agent, task: str) -> None:
         """What it held is about to be offered."""
@@ -298,6 +302,9 @@ class Fleet:
             if now < agent.settle_s or (agent.told is not None and now - agent.told_s < SPELL_S):
                 left.add(id)
                 continue
+            if agent.room.whole is None and not self._blind:
+                left.add(id)
+                continue
             node = Node(agent.node, agent.room.capacity(), agent.attributes, NodeState.UP)
             if node != agent.told:
                 self._say_node(agent)
@@ -307,14 +314,11 @@ class Fleet:
     def _tick_nodes(self, now: float) -> None:
         times = self._times
         for agent in list(self.agents.values()):
-            if agent.doubt_s is not None and self.connected_s is not None and self._is_anothers(agent, now):
-                agent.doubt_s = None
-                if agent.room.believed and not self._suppressed:
-                    agent.room.believed = {}
-                    self._soil(agent)
             if agent.silent_s is not None and self.nodes.get(agent.node) is agent:
                 self._maybe_gone(agent.node, agent.silent_s, now)
             self._tick_hold(agent, now)
+        if self.connected_s is not None and now - self._looked_s >= LOOK_S and self._wonders(now):
+            self._find_out(now)
         if self.connected_s is not None:
             for name, asked_s in list(self._expected.items()):
                 since = max(asked_s, self.connected_s)
@@ -368,7 +372,7 @@ class Fleet:
             return {agent.node: at_us for agent in self.agents.values() if agent.up}
 
 
-def _standing(known: Known) -> tuple[int, int, float]:
+def standing(known: Known) -> tuple[int, int, float]:
     """Who is served first: by tier, priority, and who came first."""
     assert known.launch is not None
     spec = known.launch.spec

@@ -58,8 +58,6 @@ class Known:
     """Whether it may be sent again under its name, once the master says that it does not have it."""
     reached: bool = False
     """Its executor has been told so, and said it (TASK_KILLING)."""
-    round: int = 0
-    """How many times there had been offers when it began to wait."""
     replace_s: float | None = None
     """So long after its agent was lost its job waits for no proof."""
     answered: Status | None = None
@@ -88,10 +86,25 @@ class Agent:
     settle_s: float = 0.0
     doubt_s: float | None = None
     """Since when what is believed of its room is in doubt."""
-    round: int = 0
-    """How many times there had been offers then."""
+    asked_s: float = 0.0
+    """When the master was last asked about it, as far as it has answered."""
+    offered_s: float = 0.0
+    """When its last offer came or went."""
     idle_s: float | None = None
     """Since when its offers are of no use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """An agent as the master sees it. Held units."""
+
+    id: str
+    host: str
+    port: int
+    attributes: dict[str, str]
+    whole: Resources
+    others: Resources
+    """What is held by, offered to, or kept for roles that are not ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +112,7 @@ class Times:
     """How long things take; seconds."""
 
     room_s: float = 30.0
-    """For an offer with the room that a task was placed on."""
+    """For an offer with the room that a task was placed on, before the master is asked who has it."""
     hold_s: float = 300.0
     """That an offer is held without use."""
     silent_s: float = 5.0

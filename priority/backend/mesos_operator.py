@@ -16,7 +16,8 @@ import httpx
 import orjson
 
 from priority.backend.mesos_line import REDIRECTS, Lost, Masters, client, redirected
-from priority.resources import AMOUNT_MAX, NAME, THOUSANDTHS, Resources, minus
+from priority.offers import amounts_of, read_pieces
+from priority.resources import AMOUNT_MAX, NAME, THOUSANDTHS, Resources, total
 
 ANSWER_S = 10.0
 KEEP_S = 2.0
@@ -37,19 +38,20 @@ class AgentFacts:
     whole: Resources
     used: Resources
     offered: Resources
+    roles: dict[str, Resources]
+    """By role, what is held by it, offered to it or kept for it."""
 
-    @property
-    def free(self) -> Resources:
-        """What nobody has and nobody is offered."""
-        return minus(minus(self.whole, self.used), self.offered)
+    def others(self, role: str) -> Resources:
+        """What roles other than this have of it."""
+        return total(amounts for name, amounts in self.roles.items() if name != role)
 
 
 class Operator:
     """A client of the leading master and of agents."""
 
-    def __init__(self, masters: Masters, auth: tuple[str, str] | None) -> None:
+    def __init__(self, masters: Masters, auth: tuple[str, str] | None, *, answer_s: float = ANSWER_S) -> None:
         self._masters = masters
-        self._client = client(auth, read_s=ANSWER_S)
+        self._client = client(auth, read_s=answer_s)
         self._agents: dict[str, AgentFacts] = {}
         self._agents_s = 0.0
 
@@ -125,7 +127,18 @@ def _agent(document: Any) -> AgentFacts:
         whole=_amounts(document["resources"].items()),
         used=_amounts(document.get("used_resources", {}).items()),
         offered=_amounts(document.get("offered_resources", {}).items()),
+        roles=_roles(document),
     )
+
+
+def _roles(document: Any) -> dict[str, Resources]:
+    """Of whom what is: what is reserved is its role's, whoever has it just now."""
+    found = {role: list(read_pieces(kept)) for role, kept in document.get("reserved_resources_full", {}).items()}
+    for kind in ("used_resources_full", "offered_resources_full"):
+        for one in document.get(kind, []):
+            if not one.get("reservations") and one.get("role", "*") == "*":
+                found.setdefault(one.get("allocation_info", {}).get("role", ""), []).extend(read_pieces([one]))
+    return {role: amounts_of(pieces) for role, pieces in found.items()}
 
 
 def _plain(value: Any) -> str:
