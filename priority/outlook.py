@@ -6,16 +6,16 @@ gloomy: whom it leaves out the engine would have refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from fractions import Fraction
+from collections.abc import Collection, Iterable, Sequence
+from typing import TypeVar
 
 from priority.claim import DYING, Claim
-from priority.fairness import Shares
+from priority.fairness import Share, Shares
 from priority.herd import rule
-from priority.resources import Resources, minus, total
+from priority.resources import Resources
 from priority.snapshot import Snapshot
 
-Share = Fraction | int
+T = TypeVar("T")
 Turn = tuple[int, Share, int, int, str]
 """(-rank, share, -priority, since, id): the less, the earlier its turn."""
 
@@ -24,81 +24,152 @@ class Order:
     """Who had a turn before whom in a round that gave room to these."""
 
     def __init__(self, snapshot: Snapshot, arrivals: Sequence[Claim]) -> None:
+        self._snapshot, self._arrivals = snapshot, arrivals
         self._ranks = {name: tier.rank for name, tier in snapshot.tiers.items()}
-        self._first = shares = Shares(snapshot)
-        self._steps: list[tuple[Turn, dict[str, Share]]] = []
-        """Of each that is given room, in their order: its turn, and all shares that have grown until then."""
-        self.place: dict[str, int] = {}
+        self._first = Shares(snapshot)
         self._known: dict[str, int] = {}
+        self._told: tuple[list[tuple[Turn, dict[str, Share]]], dict[str, int]] | None = None
+
+    def _steps(self) -> tuple[list[tuple[Turn, dict[str, Share]]], dict[str, int]]:
+        """Of each that is given room, in their order: its turn, and all shares that have grown until then; and by task
+        which step is its own. Made when somebody asks.
+        """
+        if self._told is not None:
+            return self._told
+        steps: list[tuple[Turn, dict[str, Share]]] = []
+        place: dict[str, int] = {}
         grown: dict[str, Share] = {}
-        left = list(arrivals)
-        if len(left) > 1:
-            shares = Shares(snapshot)
+        left = list(self._arrivals)
+        shares = Shares(self._snapshot)
         while left:
             # those whom a round leaves waiting do not change the order of the others
             turn, claim = min(((self._turn(one, shares), one) for one in left), key=lambda pair: pair[0])
             left.remove(claim)
-            self.place[claim.id] = len(self._steps)
-            self._steps.append((turn, dict(grown)))
+            place[claim.id] = len(steps)
+            steps.append((turn, dict(grown)))
             if left:
                 shares.give([claim])
                 grown[claim.role] = shares.of(claim.role)
+        self._told = steps, place
+        return self._told
+
+    def place(self, claim: Claim) -> int:
+        """Which turn it is of those that are given room."""
+        return self._steps()[1][claim.id]
 
     def first(self, claim: Claim) -> Turn:
         """As things stand before the round."""
         return self._turn(claim, self._first)
+
+    def now(self, claim: Claim) -> Turn:
+        """With what `give` has counted since."""
+        return self._turn(claim, self._first)
+
+    def give(self, claim: Claim) -> None:
+        """A task is given room: from now on `first` is no longer as things were before the round."""
+        self._first.give([claim])
 
     def before(self, claim: Claim) -> int:
         """How many of those that are given room have their turn before a task that waits."""
         found = self._known.get(claim.id)
         if found is None:
             rank, share, *rest = self.first(claim)
-            steps = enumerate(self._steps)
-            places = (at for at, (turn, grown) in steps if (rank, grown.get(claim.role, share), *rest) < turn)
-            found = self._known[claim.id] = next(places, len(self._steps))
+            steps, _ = self._steps()
+            turns = enumerate(steps)
+            places = (at for at, (turn, grown) in turns if (rank, grown.get(claim.role, share), *rest) < turn)
+            found = self._known[claim.id] = next(places, len(steps))
         return found
 
     def _turn(self, claim: Claim, shares: Shares) -> Turn:
         return -self._ranks[claim.tier], shares.of(claim.role), -claim.priority, claim.since_us, claim.id
 
 
-def fits_on(
-    snapshot: Snapshot,
-    name: str,
-    victims: Collection[str] = (),
-    coming: Sequence[Claim] = (),
-    order: Order | None = None,
-) -> Callable[[Claim], bool]:
-    """Whether a task has room on a node once these victims are gone, all that dies there, and all that it may take;
-    beside that which comes there and has its turn before it.
+class Outlook:
+    """Whether tasks have room on a node once these victims are gone, all that dies there, and all that each may take;
+    beside that which is `coming` there and has its turn before it.
     """
-    node = snapshot.node(name)
-    assert node is not None
-    capacity, tiers = node.capacity, snapshot.tiers
-    there = [one for one in snapshot.tasks_on(name) if one.state not in DYING and one.id not in victims]
-    rooms: dict[tuple[str, str, int], Resources] = {}
 
-    def fits(claim: Claim) -> bool:
-        key = claim.tier, claim.role, claim.priority
-        room = rooms.get(key)
-        if room is None:
-            stay = [other.request for other in there if rule(claim, other, tiers) is None]
-            stay += [other.request for other in coming if tiers[other.tier].rank > tiers[claim.tier].rank]
-            room = rooms[key] = minus(capacity, total(stay))
-        if not _within(claim.request, room):
-            return False
-        if order is None or not coming:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        name: str,
+        victims: Collection[str] = (),
+        coming: Sequence[Claim] = (),
+        order: Order | None = None,
+    ) -> None:
+        node = snapshot.node(name)
+        assert node is not None
+        self._tiers = snapshot.tiers
+        self._there = [one for one in snapshot.tasks_on(name) if one.state not in DYING and one.id not in victims]
+        self._coming, self._order = coming, order
+        self._free = dict(node.capacity)
+        """Beside all that stays."""
+        for one in self._there:
+            _take(self._free, one.request, 1)
+        self._rooms: dict[tuple[str, str, int], Resources] = {}
+
+    def fits(self, claim: Claim) -> bool:
+        """Whether one has."""
+        return bool(self.among([(claim, claim)]))
+
+    def among(self, claims: Iterable[tuple[T, Claim]]) -> list[tuple[T, Claim]]:
+        """Those who have."""
+        rooms, found = self._rooms, []
+        for pair in claims:
+            claim = pair[1]
+            key = claim.tier, claim.role, claim.priority
+            room = rooms.get(key)
+            if room is None:
+                room = rooms[key] = self._room(claim)
+            for name, amount in claim.request.items():
+                if amount > room.get(name, 0):
+                    break
+            else:
+                if not self._coming or self._order is None or self._beside(claim, room, self._order):
+                    found.append(pair)
+        return found
+
+    def goes_on(self, claim: Claim) -> bool:
+        """Whether it is known what room is left beside a task that comes here if it can: no victims are needed."""
+        if not self.fits(claim):
             return True
-        rank, turn = tiers[claim.tier].rank, order.before(claim)
-        equals = (one for one in coming if tiers[one.tier].rank <= rank)
-        ahead = [one.request for one in equals if order.place[one.id] < turn]
-        return not ahead or _within(claim.request, minus(room, total(ahead)))
-
-    return fits
-
-
-def _within(request: Resources, room: Resources) -> bool:
-    for name, amount in request.items():  # noqa: SIM110 - asked very often, and a loop is quicker
-        if room.get(name, 0) < amount:
+        if any(self._free.get(name, 0) < amount for name, amount in claim.request.items()):
             return False
-    return True
+        for room in (self._free, *self._rooms.values()):
+            _take(room, claim.request, 1)
+        return True
+
+    def _room(self, claim: Claim) -> Resources:
+        """Of all that it may take, less what comes for those who are above it."""
+        room, tiers = dict(self._free), self._tiers
+        for other in self._there:
+            if rule(claim, other, tiers) is not None:
+                _take(room, other.request, -1)
+        rank = tiers[claim.tier].rank
+        for other in self._coming:
+            if tiers[other.tier].rank > rank:
+                _take(room, other.request, 1)
+        return room
+
+    def _beside(self, claim: Claim, room: Resources, order: Order) -> bool:
+        """The same, less what comes for its equals whose turn is before its own."""
+        tiers = self._tiers
+        rank = tiers[claim.tier].rank
+        equals = [one for one in self._coming if tiers[one.tier].rank <= rank]
+        if not equals:
+            return True
+        left = dict(room)
+        for one in equals:
+            _take(left, one.request, 1)
+        if all(left[name] >= amount for name, amount in claim.request.items()):
+            return True
+        turn = order.before(claim)
+        for one in equals:
+            if order.place(one) >= turn:
+                _take(left, one.request, -1)
+        return all(left[name] >= amount for name, amount in claim.request.items())
+
+
+def _take(room: Resources, request: Resources, sign: int) -> None:
+    for name, amount in request.items():
+        room[name] = room.get(name, 0) - sign * amount

@@ -19,6 +19,7 @@ from priority.mend import decide
 from priority.reason import Reason
 from priority.round import Round
 from priority.snapshot import Snapshot
+from priority.straight import Spots, straight
 from priority.sweep import FEWEST, Sweep, sweep
 from priority.waiting import why
 
@@ -117,6 +118,9 @@ def make_plan(snapshot: Snapshot, *, reasons: bool = True) -> Plan:
 
     Without `reasons` nobody is told why they wait: a third of the work in a crowd, where only the moves are wanted.
     """
+    placed = straight(snapshot)
+    if placed is not None:
+        return _all_placed(placed)
     if snapshot.waiting() >= FEWEST:
         swept = sweep(Board(snapshot), snapshot)
         if swept is not None:
@@ -136,6 +140,11 @@ def make_plan(snapshot: Snapshot, *, reasons: bool = True) -> Plan:
         preempt=tuple(sorted(victims, key=lambda one: one.task)),
         wait=_reasons(decided, decided.waiting) if reasons else _untold(decided.waiting),
     )
+
+
+def _all_placed(spots: Spots) -> Plan:
+    placed = [(Placement(task, spots[task][0]), spots[task][1]) for task in sorted(spots)]
+    return Plan(tuple(one for one, now in placed if now), tuple(one for one, now in placed if not now))
 
 
 _UNSAID = Reason("unsaid", "was not asked for")

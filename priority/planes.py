@@ -125,6 +125,15 @@ class Planes:
         holds, leaves = self._holds[:rows, :width], self._leaves[:rows, :width]
         return self._capacity[:rows, :width], holds.copy(order="F"), leaves.copy(order="F")
 
+    def free(self, column: int) -> Plane:
+        """`[N]`: what is free of a resource at this moment; settled."""
+        rows = len(self.names)
+        return self._capacity[:rows, column] - self._holds[:rows, column]
+
+    def leaving(self, column: int) -> Plane:
+        """`[N]`: what the dying hold of a resource; settled; to be read only."""
+        return self._leaves[: len(self.names), column]
+
     def up(self) -> Flags:
         """`[N]`: nodes that take tasks; settled; to be read only."""
         return self._up[: len(self.names)]

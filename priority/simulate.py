@@ -18,7 +18,7 @@ same instant. It looks only at the tasks that this may help: see `crowd`, and `_
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 
@@ -30,7 +30,7 @@ from priority.herd import rule, work_lost
 from priority.history import Attempt, Cluster, History, Loss, Outcome, Wait
 from priority.lately import Lately
 from priority.lifecycle import backoff_s
-from priority.outlook import Order, Turn, fits_on
+from priority.outlook import Order, Outlook, Turn
 from priority.plan import Plan, make_plan
 from priority.policy import HOUR_US
 from priority.snapshot import Snapshot
@@ -415,22 +415,36 @@ class Simulation:
         return self._crowd.wake(concerned)
 
     def _stir(self) -> bool:
-        """Wake whose turn comes first of those who could have room on a node where something ended, if all that they
-        may take made way; whether there are any. The others are looked for once there is a plan, see `_missed`.
+        """Wake those who will probably get the room on nodes where something ended: in the order of their turns, if
+        all that they may take made way; whether there are any. Who else might is looked for once there is a plan, see
+        `_missed`.
         """
-        if not self._crowd.kinds:
+        crowd = self._crowd
+        if not crowd.kinds:
             return False
-        stirred = False
+        rooms = [self._room_on(name) for name in self._changed]
+        stirred = any(room.fits(kind.oldest) for room in rooms for kind in crowd.awake.values())
+        stirred = stirred or any(room.fits(claim) for room in rooms for claim in crowd.held.values())
+        heads = _among(rooms, crowd.sleepers())
         order = Order(self.snapshot, ())
-        for name in self._changed:
-            fits = fits_on(self.snapshot, name)
-            stirred = stirred or any(fits(kind.oldest) for kind in self._crowd.awake.values())
-            stirred = stirred or any(map(fits, self._crowd.held.values()))
-            found = [(order.first(claim), key) for key, claim in self._crowd.sleepers() if fits(claim)]
-            if found:
-                stirred = True
-                self._crowd.rouse([min(found, key=lambda one: one[0])[1]])
+        while heads:
+            key = min(heads, key=lambda one: order.now(heads[one])) if len(heads) > 1 else next(iter(heads))
+            claim = heads[key]
+            crowd.call(key, claim)
+            order.give(claim)
+            rooms = [room for room in rooms if room.goes_on(claim)]
+            coming = crowd.after(key, claim)
+            if coming is None:
+                del heads[key]
+            else:
+                heads[key] = coming
+            heads = _among(rooms, heads.items())
+            stirred = True
         return stirred
+
+    def _room_on(self, name: str) -> Outlook:
+        kept = [self._runs[id].claim for id, node in self._kept.items() if node == name]
+        return Outlook(self.snapshot, name, coming=kept)
 
     def _missed(self, plan: Plan, waiting: set[str]) -> list[Key]:
         """The kinds that sleep and might find room although the plan is carried out, in the order of their turns.
@@ -452,6 +466,14 @@ class Simulation:
         found: dict[Key, Turn] = {}
         for name in nodes:
             coming = [self._runs[placed.task].claim for placed in arrivals if placed.node == name]
-            fits = fits_on(self.snapshot, name, victims, coming, order)
-            found.update((key, order.first(claim)) for key, claim in behind if key not in found and fits(claim))
+            outlook = Outlook(self.snapshot, name, victims, coming, order)
+            found.update((key, order.first(claim)) for key, claim in outlook.among(behind) if key not in found)
         return sorted(found, key=lambda key: found[key])
+
+
+def _among(rooms: Sequence[Outlook], heads: Iterable[tuple[Key, Claim]]) -> dict[Key, Claim]:
+    """Those of them who have room on one of these nodes."""
+    if len(rooms) == 1:
+        return dict(rooms[0].among(heads))
+    some = list(heads)
+    return {key: claim for room in rooms for key, claim in room.among(some)}
