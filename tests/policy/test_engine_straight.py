@@ -33,7 +33,7 @@ def check(snapshot: Snapshot) -> str:
 
 
 def roomy(seed: int) -> Snapshot:
-    """Nodes of several sizes and states, full or half full, room that is kept for one that waits, and a few that wait."""
+    """Nodes of several sizes and states, full or half full, room that is kept, and a few that wait."""
     dice = random.Random(seed)
     snapshot = Snapshot(now_us=10**12)
     waits = dice.choice((1, 1, 2, 4, 8))
