@@ -135,6 +135,14 @@ class CronReader(Protocol):
     def cron_runs(self, keys: Collection[Key]) -> dict[Key, list[Run]]:
         """The runs under these keys that have not ended, oldest first."""
 
+    def cron_uids(self, after: str, limit: int) -> list[str]:
+        """Of all cron jobs, deleted ones too, those after this uid, in that order."""
+
+    def old_ticks(self, cron: str, after_us: int, before_us: int, limit: int) -> list[Tick]:
+        """Ticks of a cron job that are later than `after_us` and may be forgotten, oldest first: decided, earlier than
+        `before_us`, with no run, or one that had ended by then. The newest tick of each cron job is never among them.
+        """
+
     def reserved(self, role: str | None = None) -> dict[Key, Resources]:
         """(role, tier, user) -> what is kept of their quotas for cron jobs and not held by a run of them just now."""
 
@@ -153,3 +161,6 @@ class CronWriter(CronReader, Protocol):
 
     def settle_ticks(self, ticks: Sequence[Tick]) -> None:
         """What became of ticks that waited."""
+
+    def drop_ticks(self, ticks: Sequence[Tick]) -> None:
+        """Forget these that `old_ticks` named, and with each its run: job, tasks and labels."""

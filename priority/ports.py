@@ -267,6 +267,11 @@ class Reader(CronReader, Protocol):
     ) -> list[Event]:
         """In commit order. `roles` None: everybody's; else of these roles and of the cluster."""
 
+    def old_events(self, after: int, before_us: int, limit: int) -> tuple[list[int], int | None]:
+        """Of the next so many events after the event `after`, those that may be forgotten: earlier than `before_us` and
+        of no active job. And the last one that was looked at, None if one was reached that is not so old.
+        """
+
     def last_event(self) -> int:
         """The id of the newest event, 0 if there is none."""
 
@@ -285,6 +290,9 @@ class Reader(CronReader, Protocol):
 
     def preemptions(self, query: PreemptionQuery, page: Page) -> tuple[list[PreemptionRecord], str | None]:
         """Newest first, and the cursor of the next page if there is one."""
+
+    def in_ledger(self, jobs: Collection[str]) -> set[str]:
+        """Which of these jobs (by uid) are a side of a preemption."""
 
     def preemption_sums(self, query: PreemptionQuery) -> list[PreemptionSum]:
         """The same, added up by the two roles and the fate, in their order."""
@@ -353,6 +361,9 @@ class Writer(Reader, CronWriter, Protocol):
 
     def charge(self, deltas: Mapping[tuple[str, str, str], Mapping[str, int]]) -> None:
         """Add to (negative: take from) what (role, tier, user) hold of their quotas."""
+
+    def drop_events(self, ids: Sequence[int]) -> None:
+        """Forget these. The newest of all stays, whatever is asked: new ones are numbered from it."""
 
     def emit(self, events: Iterable[tuple[int, str, str | None, str | None, str | None, Mapping[str, Any]]]) -> int:
         """Append events (at_us, kind, role, job, task, data); the id of the last one."""

@@ -1,7 +1,8 @@
 """The scheduler as a process: it waits for the leadership, then for news, and never looks without a reason.
 
-Four threads beside the loop: one for each of what comes (queue, backend), which only put it into the inbox; one that
-renews the leadership, so that a long round does not lose it; and the ticker of the cron jobs. A standby listens to
+Five threads beside the loop: one for each of what comes (queue, backend), which only put it into the inbox; one that
+renews the leadership, so that a long round does not lose it; the ticker of the cron jobs; and one that forgets old
+history. A standby listens to
 nothing: what it took from the streams would be missing to the leader.
 
 A restart on the same state folder need not wait until the dead leader's lease has run out. Whoever schedules for
@@ -22,6 +23,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 from priority.errors import Unavailable
+from priority.service.forgetting import PAUSE_S, Forgetting
 from priority.service.parts import Parts
 from priority.service.record import FOLDER, Recorder
 from priority.service.scheduler import Scheduler
@@ -70,6 +72,7 @@ class Loop:
             self._begin("backend", lambda: listen.backend.listen(self.scheduler.report))
             self._begin("renewal", self._renew)
             self._begin("ticker", self._tick)
+            self._begin("forgetting", self._forget)
             try:
                 self._rounds()
             finally:
@@ -121,6 +124,16 @@ class Loop:
                 log.warning("the database does not answer, cron jobs are looked at again: %s", error)
                 pause_s = _DATABASE_PAUSE_S
             self.stop.wait(pause_s)
+
+    def _forget(self) -> None:
+        forgetting = Forgetting(self._parts, lambda: self.scheduler.epoch)
+        pause_s = PAUSE_S  # there is more to do when a leader begins
+        while not self.stop.wait(pause_s):
+            try:
+                pause_s = forgetting.step()
+            except Unavailable as error:
+                log.warning("old history stays for now: %s", error)
+                pause_s = PAUSE_S
 
     def _begin(self, name: str, work: Callable[[], None]) -> None:
         def guarded() -> None:

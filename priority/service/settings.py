@@ -167,6 +167,16 @@ class Settings(BaseSettings):
         7 * 86_400.0, ge=0, description="Seconds that ended tasks' sandboxes are kept on their node"
     )
 
+    ticks_keep_s: float = Field(
+        90 * 86_400.0,
+        ge=0,
+        description="Seconds that ticks of cron jobs are kept, and their runs once ended; 0: for ever. "
+        "The last tick of each, and runs that a preemption was about, stay",
+    )
+    events_keep_s: float = Field(
+        90 * 86_400.0, ge=0, description="Seconds that events are kept, those of active jobs longer; 0: for ever"
+    )
+
     certify: Literal["always", "sampled", "off"] = Field(
         "always", description="Which plans are checked before they are carried out: all, one in ten, or none"
     )

@@ -154,6 +154,21 @@ class CronReads:
                 runs.setdefault((role, tier, name), []).append(run)
         return runs
 
+    def cron_uids(self, after: str, limit: int) -> list[str]:
+        """See `CronReader`."""
+        return [
+            uid for (uid,) in self._session.fetch(("uid",), "crons WHERE uid > ? ORDER BY uid LIMIT ?", after, limit)
+        ]
+
+    def old_ticks(self, cron: str, after_us: int, before_us: int, limit: int) -> list[Tick]:
+        """See `CronReader`."""
+        newest = "(SELECT max(tick_us) FROM ticks WHERE cron = ?)"
+        going = f"EXISTS (SELECT 1 FROM jobs WHERE uid = ticks.job AND ({IS_ACTIVE_JOB} OR ended_us >= ?))"
+        where = f"cron = ? AND tick_us > ? AND tick_us < ? AND tick_us < {newest} AND NOT {IS_WAITING} AND NOT {going}"
+        params = (cron, after_us, before_us, cron, before_us, limit)
+        found = self._session.fetch(TICK, f"ticks WHERE {where} ORDER BY tick_us LIMIT ?", *params)
+        return [tick_of(row) for row in found]
+
     def reserved(self, role: str | None = None) -> dict[Key, Resources]:
         """See `CronReader`."""
         where, params = ("", ()) if role is None else (" AND role = ?", (role,))
@@ -214,6 +229,19 @@ class CronWrites(CronReads):
         """See `CronWriter`."""
         changed = [(id, *rest) for id, _, _, *rest in map(_tick_row, ticks)]
         self._session.update("ticks", "id", TICK[2:], changed)
+
+    def drop_ticks(self, ticks: Sequence[Tick]) -> None:
+        """See `CronWriter`."""
+        among, param = self._session.among("id", [tick.id for tick in ticks])
+        self._session.run(f"DELETE FROM ticks WHERE {among}", param)
+        runs = [tick.job for tick in ticks if tick.job is not None]
+        if not runs:
+            return
+        among, param = self._session.among("uid", runs)
+        ended = f"{among} AND NOT {IS_ACTIVE_JOB}"
+        self._session.run(f"DELETE FROM labels WHERE seq IN (SELECT seq FROM jobs WHERE {ended})", param)
+        self._session.run(f"DELETE FROM tasks WHERE job IN (SELECT uid FROM jobs WHERE {ended})", param)
+        self._session.run(f"DELETE FROM jobs WHERE {ended}", param)
 
 
 def _cursor(text: str) -> int:

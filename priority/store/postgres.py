@@ -94,6 +94,10 @@ class PostgresSession:
         """See `Session`."""
         return f"{column} = ANY(?::text[])", list(values)
 
+    def numbered(self, column: str, values: Iterable[int]) -> tuple[str, Any]:
+        """See `Session`."""
+        return f"{column} = ANY(?::bigint[])", list(values)
+
     def alike(self, column: str, glob: str) -> tuple[str, Any]:
         """See `Session`."""
         return f"{column} LIKE ?", glob.replace("_", r"\_").replace("*", "%").replace("?", "_")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import takewhile
 from typing import Any, TypeVar
 
 from priority.errors import Invalid
@@ -225,6 +226,16 @@ class SqlReader(CronReads):
             select.where("job = ?", job)
         return [rows.event_of(row) for row in self._fetch(select)]
 
+    def old_events(self, after: int, before_us: int, limit: int) -> tuple[list[int], int | None]:
+        """See `Reader`."""
+        rest = "events WHERE id > ? ORDER BY id LIMIT ?"
+        found = self._session.fetch(("id", "at_us", "job"), rest, after, limit)
+        old = list(takewhile(lambda row: row[1] < before_us, found))
+        among, param = self._session.among("uid", {job for _, _, job in old if job is not None})
+        active = {uid for (uid,) in self._session.fetch(("uid",), f"jobs WHERE {IS_ACTIVE_JOB} AND {among}", param)}
+        last = old[-1][0] if old and len(old) == len(found) == limit else None
+        return [id for id, _, job in old if job not in active], last
+
     def last_event(self) -> int:
         """See `Reader`."""
         last: int = self._session.fetch(("coalesce(max(id), 0)",), "events")[0][0]
@@ -260,6 +271,15 @@ class SqlReader(CronReads):
         if page.after is not None:
             select.where("seq < ?", *_cursor(page.after, 1))
         return self._page(select, page, rows.preemption_of, 1)
+
+    def in_ledger(self, jobs: Collection[str]) -> set[str]:
+        """See `Reader`."""
+        if not jobs:
+            return set()
+        victims, param = self._session.among("victim_job", jobs)
+        preemptors, other = self._session.among("preemptor_job", jobs)
+        columns, rest = ("victim_job", "preemptor_job"), f"preemptions WHERE {victims} OR {preemptors}"
+        return {job for sides in self._session.fetch(columns, rest, param, other) for job in sides} & set(jobs)
 
     def preemption_sums(self, query: PreemptionQuery) -> list[PreemptionSum]:
         """See `Reader`."""

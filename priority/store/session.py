@@ -30,6 +30,9 @@ class Session(Protocol):
     def among(self, column: str, values: Iterable[str]) -> tuple[str, Any]:
         """A condition that `column` is one of many values, and its one parameter."""
 
+    def numbered(self, column: str, values: Iterable[int]) -> tuple[str, Any]:
+        """The same of a column of whole numbers."""
+
     def alike(self, column: str, glob: str) -> tuple[str, Any]:
         """A condition that `column` fits a `document.GLOB_PATTERN`, letter by letter, and its one parameter."""
 

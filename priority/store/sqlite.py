@@ -76,6 +76,10 @@ class SqliteSession:
         """See `Session`."""
         return f"{column} IN (SELECT value FROM json_each(?))", orjson.dumps(list(values)).decode()
 
+    def numbered(self, column: str, values: Iterable[int]) -> tuple[str, Any]:
+        """See `Session`."""
+        return f"{column} IN (SELECT value FROM json_each(?))", orjson.dumps(list(values)).decode()
+
     def alike(self, column: str, glob: str) -> tuple[str, Any]:
         """See `Session`."""
         return f"{column} GLOB ?", glob

@@ -277,7 +277,9 @@ class PreemptionRow(SQLModel, table=True):
 
 
 class EventRow(SQLModel, table=True):
-    """A committed fact. The one writer numbers them, so ids have no gaps and are seen in their order."""
+    """A committed fact. The one writer numbers them, so ids have no gaps but where old ones were
+    forgotten, and are seen in their order.
+    """
 
     __tablename__: ClassVar[str] = "events"
     __table_args__ = (

@@ -221,6 +221,12 @@ class SqlWriter(SqlReader, CronWrites):
         self._session.insert("events", rows.EVENT, numbered)
         return first + len(made) - 1
 
+    def drop_events(self, ids: Sequence[int]) -> None:
+        """See `Writer`."""
+        last = self.last_event()
+        among, param = self._session.numbered("id", [id for id in ids if id != last])
+        self._session.run(f"DELETE FROM events WHERE {among}", param)
+
     def audit(self, *audits: Audit) -> None:
         """See `Writer`."""
         numbered = enumerate(audits, self._take("audits", len(audits)))

@@ -197,3 +197,60 @@ def test_the_runs_that_have_not_ended(store: Store) -> None:
         # what ada's own run holds is not held twice; ben's is none of it
         assert reader.reserved() == {("physics", "prod", "ada"): {"cpus": 3000, "mem": 1}}
         assert reader.reserved("chem") == {}
+
+
+def test_old_ticks_go_with_their_runs(store: Store) -> None:
+    """Not the newest, not one that waits, not one whose run goes on or has ended only now."""
+    runs = {number: job(f"r{number}", "physics/prod/nightly", number * MINUTE) for number in (1, 2, 3, 4, 6)}
+    ends = {1: 50, 3: 90 * MINUTE, 4: 50, 6: 50}
+    over = {
+        number: replace(runs[number], state=JobState.ENDED, active=0, ended_us=at_us) for number, at_us in ends.items()
+    }
+    with store.write() as writer:
+        writer.add_jobs(list((runs | over).values()))
+        writer.add_first_tasks(runs.values(), 1)
+    waits = tick(at=5, outcome=Outcome.WAITING, reason=Reason("queued", "it waits"))
+    others = [tick(at=number, job=f"r{number}") for number in runs]
+    skipped = tick(at=7, outcome=Outcome.SKIPPED, reason=Reason("collision", "one runs"))
+    other = tick("c2", at=1, outcome=Outcome.MISSED, reason=Reason("late", "late"))
+    put(store, cron(), cron("c2", "physics/prod/other"), ticks=(*others, waits, skipped, other))
+
+    def old(after_us: int = -1, before_us: int = 80 * MINUTE, limit: int = 10) -> list[int]:
+        with store.read() as reader:
+            return [one.tick_us // MINUTE for one in reader.old_ticks("c1", after_us, before_us, limit)]
+
+    with store.read() as reader:
+        assert reader.cron_uids("", 10) == ["c1", "c2"]
+        assert reader.cron_uids("c1", 10) == ["c2"]
+        assert reader.old_ticks("c2", -1, 80 * MINUTE, 10) == []
+    assert old() == [1, 4, 6]
+    assert old(limit=2) == [1, 4]
+    assert old(MINUTE) == [4, 6]
+    assert old(before_us=4 * MINUTE) == [1]
+    with store.write() as writer:
+        writer.drop_ticks([tick(at=1, job="r1"), tick(at=4, job="r4")])
+    assert old() == [6]
+    with store.read() as reader:
+        assert [one.tick_us // MINUTE for one in reader.ticks("c1", 10)[0]] == [7, 6, 5, 3, 2]
+        assert set(reader.jobs_of(["r1", "r2", "r3", "r4", "r6"])) == {"r2", "r3", "r6"}
+        assert {task.job for task in reader.active_tasks()} == {"r2", "r3", "r6"}
+
+
+def test_old_events_go_and_the_newest_stays(store: Store) -> None:
+    with store.write() as writer:
+        writer.add_jobs([job("going", "physics/prod/a", None), job("over", "physics/prod/b", None)])
+        writer.change_job("over", {"state": JobState.ENDED, "active": 0, "ended_us": 3})
+        for at_us, uid in ((1, "going"), (2, "over"), (3, None), (9, "over"), (4, None)):
+            writer.emit([(at_us, "task.running", "physics", uid, None, {})])
+    with store.read() as reader:
+        assert reader.old_events(0, 5, 10) == ([2, 3], None)
+        assert reader.old_events(0, 5, 2) == ([2], 2)
+        assert reader.old_events(2, 5, 1) == ([3], 3)
+        assert reader.old_events(3, 5, 10) == ([], None)
+        assert reader.old_events(0, 100, 10) == ([2, 3, 4, 5], None)
+    with store.write() as writer:
+        writer.drop_events([2, 3, 4, 5])
+        assert [event.id for event in writer.events(0, 10)] == [1, 5]
+        assert writer.emit([(9, "node.up", None, None, None, {})]) == 6
+        writer.drop_events([6])
+        assert writer.last_event() == 6

@@ -54,6 +54,13 @@ def test_work_beyond_all_measure_is_the_most_that_there_is(store: Store) -> None
     assert rows(store)[0].lost == 2**63 - 1
 
 
+def test_which_jobs_are_in_the_ledger(store: Store) -> None:
+    add(store, record(), record("v-1-1", "q-0-1"))
+    with store.read() as reader:
+        assert reader.in_ledger(["v", "p", "none"]) == {"v", "p"}
+        assert reader.in_ledger(["none"]) == reader.in_ledger([]) == set()
+
+
 def test_a_task_is_a_victim_once(store: Store) -> None:
     add(store, record(lost=1))
     add(store, record(lost=2), record("v-1-1", lost=3))
