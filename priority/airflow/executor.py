@@ -22,7 +22,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from airflow.configuration import AIRFLOW_HOME
 from airflow.executors.base_executor import BaseExecutor
 from airflow.executors.workloads import ExecuteTask
@@ -32,7 +31,8 @@ from airflow.utils.state import TaskInstanceState
 
 from priority.airflow.hook import PriorityHook
 from priority.airflow.identity import digest, name_of
-from priority.airflow.run import DISPLACED, NOTICE, TAKEN
+from priority.airflow.nurseries import Nurseries
+from priority.airflow.run import DISPLACED, NOTICE, TAKEN, give
 from priority.errors import Conflict, NotFound, PriorityError, QuotaExceeded, Unavailable
 
 if TYPE_CHECKING:
@@ -46,9 +46,6 @@ if TYPE_CHECKING:
 
 LABEL = "airflow.task-instance"
 """Of a job: the digest of its TaskInstanceKey."""
-
-NURSERY = "airflow.nursery"
-"""Label of the jobs in which nurseries run."""
 
 TIERS = ("prod", "devel", "opportunistic")
 PATIENCE_S = 2.0
@@ -86,7 +83,7 @@ class PriorityExecutor(BaseExecutor):
         self._ended: set[str] = set()
         self._event: int | None = None
         self._looked = time.monotonic()
-        self._nursed = 0.0
+        self._nurseries: Nurseries | None = None
         self._made: Client | None = None
         self._access: Access | None = None
 
@@ -95,6 +92,9 @@ class PriorityExecutor(BaseExecutor):
     def start(self) -> None:
         """Nothing runs yet; the folder for the hand-overs is made."""
         self._folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._said("nursery").lower() not in ("false", "0", "no"):
+            role = self._said("role") or self.access.role
+            self._nurseries = Nurseries(self._folder(), self._python(), role, self.parallelism)
         self.log.info("tasks become jobs of %s", self.access.url)
 
     def _process_workloads(self, workload_items: Sequence[Any]) -> None:
@@ -134,7 +134,8 @@ class PriorityExecutor(BaseExecutor):
     def sync(self) -> None:
         """Which jobs have ended: from the events, each half a minute by asking."""
         try:
-            self._keep_nurseries()
+            if self._nurseries is not None:
+                self._nurseries.keep(self._client, handed(os.environ))
             if not self._jobs:
                 self._event = None
                 return
@@ -218,6 +219,7 @@ class PriorityExecutor(BaseExecutor):
         if mem := self._said("mem"):
             amounts["mem"] = mem
         name = name_of(f"{ti.dag_id}.{ti.task_id}", digest(key, ti.id, workload.token))
+        breed = [] if self._nurseries is None else [self._nurseries.breed]
         labels = {"airflow.dag": ti.dag_id, "airflow.task": ti.task_id, "airflow.run": ti.run_id}
         document = {
             "role": role or self._said("role") or self.access.role,
@@ -227,7 +229,7 @@ class PriorityExecutor(BaseExecutor):
             "preempt": {"action": "end", "signal": NOTICE.name.removeprefix("SIG"), "notice": NOTICE_S},
             **asked,
             "name": name,
-            "command": [*self._python(), "-m", "priority.airflow.run", str(self._file(name))],
+            "command": [*self._python(), "-m", "priority.airflow.run", str(self._file(name)), *breed],
         }
         if not document["role"]:
             raise ValueError("no role: name one in executor_config, the queue, [priority] role, or the connection")
@@ -253,13 +255,8 @@ class PriorityExecutor(BaseExecutor):
         return self._folder() / f"{name}.json"
 
     def _hand_over(self, name: str, workload: ExecuteTask) -> None:
-        """Before it is submitted. Written twice, it is the same file."""
-        self._write(name, {"workload": workload.model_dump_json(), "env": handed(os.environ)})
-
-    def _write(self, name: str, content: Mapping[str, Any]) -> None:
-        number = os.open(self._file(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(number, "wb") as file:
-            file.write(orjson.dumps(content))
+        """Before it is submitted."""
+        give(self._file(name), {"workload": workload.model_dump_json(), "env": handed(os.environ)})
 
     def _submit_alone(self, workload: ExecuteTask, document: Mapping[str, Any]) -> None:
         try:
@@ -288,30 +285,6 @@ class PriorityExecutor(BaseExecutor):
         self.queued_tasks.pop(workload.key, None)
         self._not_before.pop(workload.key, None)
         self.fail(workload.key, why)
-
-    def _keep_nurseries(self) -> None:
-        """One for each node, if they are wanted (see `nursery`)."""
-        now = time.monotonic()
-        if now < self._nursed or self._said("nursery").lower() not in ("true", "1", "yes"):
-            return
-        self._nursed = now + LOOK_S
-        role, tier = self._said("role") or self.access.role, self._said("tier") or self.access.tier or "devel"
-        there = {job["name"] for job in self._client.all_jobs(label=f"{NURSERY}=yes", state="active")}
-        for node in self._client.nodes()["items"]:
-            name = f"airflow-nursery-{node['name']}"[:63]
-            if node["state"] != "up" or name in there:
-                continue
-            self._write(name, {"env": handed(os.environ)})
-            document = {
-                "role": role, "tier": tier, "name": name, "resources": {"cpus": 0.1}, "labels": {NURSERY: "yes"},
-                "preempt": {"action": "end", "notice": 0},
-                "constraints": [{"attribute": "host", "in": [node["name"]]}],
-                "command": [*self._python(), "-m", "priority.airflow.nursery", str(self._file(name))],
-            }  # fmt: skip
-            try:
-                self._client.submit(document)
-            except Conflict:
-                continue
 
     # --- what runs
 

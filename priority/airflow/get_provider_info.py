@@ -88,8 +88,9 @@ _OPTIONS: dict[str, Any] = {
         "",
     ),
     "nursery": _option(
-        "Whether each node gets a small job in which Airflow is imported already: tasks then begin two seconds sooner.",
-        "False",
+        "Whether nodes get a small opportunistic job each that has imported Airflow already: tasks begin two seconds "
+        "sooner.",
+        "True",
         kind="boolean",
     ),
     "python": _option("The Python of the nodes that has Airflow and the DAGs' modules; empty: the scheduler's.", ""),

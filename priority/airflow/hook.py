@@ -39,9 +39,9 @@ class Access(NamedTuple):
         """A new one; close it."""
         return Client(self.url, self.token, timeout_s=timeout_s, retry_s=retry_s)
 
-    def kill(self, uid: str, why: str) -> None:
+    def kill(self, uid: str, why: str, for_s: float = KILL_S) -> None:
         """On a connection of its own: who is interrupted by a signal may hold the lock of another."""
-        with self.client(timeout_s=KILL_S, retry_s=KILL_S) as client:
+        with self.client(timeout_s=for_s, retry_s=for_s) as client:
             client.kill(uid, why=why)
 
     def page_of(self, uid: str) -> str:

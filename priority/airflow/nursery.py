@@ -1,9 +1,10 @@
 """Tasks that begin warm: a process on a node that has imported Airflow already, and forks for each task.
 
-    python -m priority.airflow.nursery FILE
+    python -m priority.airflow.nursery FILE BREED
 
 Importing Airflow costs a second or two of a core, more than many a task. A nursery is itself a job, one for each node
-(`[priority] nursery`); where there is none, tasks begin cold.
+(`[priority] nursery`, see `nurseries`); where there is none, tasks begin cold. It ends by itself some minutes after
+the executor that wanted it. A breed is what a nursery and its tasks must have in common; tasks of another find it not.
 
 What it forks belongs to the task's job and not to the nursery's: the process puts on the mark of that job (the soft
 limit RLIMIT_RTTIME, see priority/backend/proc.py) before its parent dies, so that the node's warden adopts it, counts
@@ -20,6 +21,8 @@ import signal
 import socket
 import struct
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from priority.airflow import run
@@ -28,9 +31,20 @@ _FDS = 4
 """stdin, stdout and stderr of the job, and what is to be run, as JSON in a file without a name."""
 
 
-def address(warden: int) -> bytes:
+ALONE_S = 300.0
+"""So long after its executor was last heard of a nursery ends."""
+
+LOOK_S = 20.0
+
+
+def address(warden: int, breed: str) -> bytes:
     """Of the nursery below that warden, in the abstract namespace."""
-    return f"\0priority-nursery-{os.getuid()}-{warden}".encode()
+    return f"\0priority-nursery-{os.getuid()}-{warden}-{breed}".encode()
+
+
+def kept(folder: Path) -> Path:
+    """What the executor touches as long as it wants nurseries."""
+    return folder / "nursery.kept"
 
 
 def same_user(connection: socket.socket) -> bool:
@@ -40,11 +54,11 @@ def same_user(connection: socket.socket) -> bool:
     return bool(uid == os.getuid())
 
 
-def ask(path: Path) -> int | None:
+def ask(path: Path, breed: str) -> int | None:
     """Have the task run; its exit status when it has ended. None: there is no nursery here."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         try:
-            connection.connect(address(os.getppid()))
+            connection.connect(address(os.getppid(), breed))
         except OSError:
             return None
         if not same_user(connection):
@@ -62,10 +76,14 @@ def ask(path: Path) -> int | None:
     return status[0] if status else 1
 
 
-def serve(listener: socket.socket) -> None:
-    """For ever."""
-    while True:
-        connection, _ = listener.accept()
+def serve(listener: socket.socket, wanted: Callable[[], bool]) -> None:
+    """As long as it is wanted."""
+    listener.settimeout(LOOK_S)
+    while wanted():
+        try:
+            connection, _ = listener.accept()
+        except TimeoutError:
+            continue
         with connection:
             if not same_user(connection):
                 continue
@@ -79,6 +97,23 @@ def serve(listener: socket.socket) -> None:
                 os.waitpid(pid, 0)
             for fd in fds:
                 os.close(fd)
+
+
+def until_alone(file: Path, now: Callable[[], float] = time.monotonic) -> Callable[[], bool]:
+    """Whether the file was touched within `ALONE_S`, by this machine's clock alone."""
+    seen: tuple[int, float] = (-1, now())
+
+    def wanted() -> bool:
+        nonlocal seen
+        try:
+            touched = file.stat().st_mtime_ns
+        except OSError:
+            touched = seen[0]
+        if touched != seen[0]:
+            seen = (touched, now())
+        return now() - seen[1] < ALONE_S
+
+    return wanted
 
 
 def _bear(connection: socket.socket, order: dict[str, object], fds: list[int]) -> None:
@@ -111,22 +146,22 @@ def _bear(connection: socket.socket, order: dict[str, object], fds: list[int]) -
         os._exit(0)
 
 
-def main(path: Path) -> int:
-    """The exit status: 0 if there is a nursery below this warden already."""
+def main(path: Path, breed: str) -> int:
+    """The exit status: 0 also if there is a nursery below this warden already."""
     handed = run.take(path)
     if handed is None:
         return run.TAKEN
     os.environ.update(handed["env"])
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         try:
-            listener.bind(address(os.getppid()))
+            listener.bind(address(os.getppid(), breed))
         except OSError:
             return 0
         run.load()
         listener.listen(64)
-        serve(listener)
+        serve(listener, until_alone(kept(path.parent)))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2]))

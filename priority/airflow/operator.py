@@ -124,6 +124,7 @@ class PriorityJobOperator(ResumableJobMixin, BaseOperator):
         self._hook: PriorityHook | None = None
         self._access: Access | None = None
         self._uid: str | None = None
+        self._stopped = False
         self._seen: dict[str, Any] = {}
 
     # --- what Airflow calls
@@ -159,7 +160,10 @@ class PriorityJobOperator(ResumableJobMixin, BaseOperator):
             raise
 
     def on_kill(self) -> None:
-        """Called in a signal handler: nothing is asked of Airflow here (see `hook`)."""
+        """Called in a signal handler: nothing is asked of Airflow here (see `hook`). A job that is being submitted just
+        then is killed as soon as it is known.
+        """
+        self._stopped = True
         if self._uid is None or self._access is None:
             return
         self.log.info("killing job %s", self._uid)
@@ -280,6 +284,9 @@ class PriorityJobOperator(ResumableJobMixin, BaseOperator):
         """From now on it can be killed, and found from the task."""
         self._uid = job["uid"]
         self.log.info("job %s (%s)", job["key"], job["uid"])
+        if self._stopped:
+            self.on_kill()
+            raise AirflowException(f"stopped while job {job['uid']} was submitted")
         ti: Any = context["ti"]
         ti.xcom_push(key=UID_KEY, value=job["uid"])
         ti.xcom_push(key=_PAGE_KEY, value=self.hook.access.page_of(job["uid"]))

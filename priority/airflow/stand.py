@@ -19,6 +19,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,6 +33,7 @@ EXECUTORS = "LocalExecutor,priority:priority.airflow.executor.PriorityExecutor"
 """The first is for tasks that name none; `executor="priority"` makes a task of a DAG a job."""
 
 _STOP_S = 20.0
+_ANSWER_S = 30.0
 _BUSY_S = 120.0
 _PR_SET_PDEATHSIG = 1
 
@@ -143,27 +145,31 @@ class Stand:
 
     # --- its API
 
-    def call(self, method: str, path: str, body: Any = None) -> Any:
-        """JSON of Airflow's REST API; OSError if there is no answer. A busy SQLite is a 500 or silence: what
-        may be said twice is said again.
+    def call(self, method: str, path: str, body: Any = None, *, done: int = 0) -> Any:
+        """JSON of Airflow's REST API; OSError if there is no answer. What a busy SQLite did not let through is said
+        again; the status `done` is then Airflow's word that once was enough.
         """
+        said, deadline = 0, time.monotonic() + _BUSY_S
+        while True:
+            try:
+                return self._call(method, path, body)
+            except OSError as error:
+                if said and done and getattr(error, "code", 0) == done:
+                    return None
+                if not _busy(error) or time.monotonic() > deadline:
+                    raise
+            said += 1
+            time.sleep(0.5)
+
+    def _call(self, method: str, path: str, body: Any) -> Any:
         if not self._token:
-            with urllib.request.urlopen(f"{self.url}/auth/token", timeout=30) as answer:
+            with urllib.request.urlopen(f"{self.url}/auth/token", timeout=_ANSWER_S) as answer:
                 self._token = json.load(answer)["access_token"]
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}/api/v2/{path}", data, headers, method=method)
-        deadline = time.monotonic() + _BUSY_S
-        while True:
-            try:
-                with urllib.request.urlopen(request, timeout=30) as answer:
-                    return json.load(answer)
-            except OSError as error:
-                status = error.code if isinstance(error, urllib.error.HTTPError) else 0
-                again = (status >= 500 or isinstance(error, TimeoutError)) and method != "POST"
-                if not again or time.monotonic() > deadline:
-                    raise
-            time.sleep(0.5)
+        with urllib.request.urlopen(request, timeout=_ANSWER_S) as answer:
+            return json.load(answer)
 
     def well(self) -> bool:
         """All four answer."""
@@ -183,11 +189,15 @@ class Stand:
             return {}
 
     def trigger(self, dag: str, conf: Mapping[str, Any] | None = None) -> str:
-        """A new run's id."""
-        found: str = self.call("POST", f"dags/{dag}/dagRuns", {"logical_date": None, "conf": dict(conf or {})})[
-            "dag_run_id"
-        ]
-        return found
+        """A new run's id; ours, so that it can be said twice."""
+        run = f"manual__{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}_{secrets.token_hex(2)}"
+        body = {"dag_run_id": run, "logical_date": None, "conf": dict(conf or {})}
+        self.call("POST", f"dags/{dag}/dagRuns", body, done=409)
+        return run
+
+    def mark(self, dag: str, run: str, task: str, state: str) -> None:
+        """As a person does who has had enough of it."""
+        self.call("PATCH", f"dags/{dag}/dagRuns/{run}/taskInstances/{task}", {"new_state": state}, done=409)
 
     def state(self, dag: str, run: str) -> str:
         """Of a run."""
@@ -219,6 +229,14 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
+
+
+def _busy(error: OSError) -> bool:
+    """Whether it may answer another time: SQLite's lock is a 500, few cores are silence."""
+    if isinstance(error, urllib.error.HTTPError):
+        return error.code >= 500
+    why = error.reason if isinstance(error, urllib.error.URLError) else error
+    return isinstance(why, (TimeoutError, ConnectionResetError))
 
 
 def _clean(environment: Mapping[str, str]) -> dict[str, str]:

@@ -14,6 +14,9 @@ from priority.errors import NotFound, PriorityError, Unauthenticated
 LOST_S = 600.0
 """So long the API may be away until that is told as an error."""
 
+KILL_S = 25.0
+"""So long a kill is tried: Airflow allows for 30 s (`[triggerer] on_kill_timeout`)."""
+
 
 class PriorityJobTrigger(BaseTrigger):
     """Fires `{"job", "state", "seen"}` when the job has ended, or with `error` if that cannot be known any more. The
@@ -62,11 +65,11 @@ class PriorityJobTrigger(BaseTrigger):
                 await asyncio.sleep(self.poll_interval_s)
 
     async def on_kill(self) -> None:
-        """Airflow 3.3 calls it when a user ends the deferred task: marked failed, marked a success, or cleared. Not if
-        that was before the triggerer took the trigger up: then nobody is told, and the job goes on.
+        """Airflow 3.3 calls it when a user ends the deferred task, if the triggerer has begun the trigger (see
+        `plugin` for tasks that were marked before).
         """
         access = await self._hook.aaccess()
-        await asyncio.to_thread(access.kill, self.uid, "its deferred task in Airflow was stopped")
+        await asyncio.to_thread(access.kill, self.uid, "its deferred task in Airflow was stopped", KILL_S)
 
     def _event(self, **more: Any) -> TriggerEvent:
         return TriggerEvent({"job": self.uid, "seen": self.seen, **more})

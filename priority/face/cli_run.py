@@ -333,9 +333,10 @@ def demo(
     roles: Annotated[Path, typer.Option(help="The roles file.", metavar="FILE")] = Path("config/roles.yaml"),
     keep: Annotated[bool, typer.Option("--keep", help="Keep the folder with database and witness lines.")] = False,
     picture: Annotated[Path | None, typer.Option(help="Write the timeline as SVG here.", metavar="FILE")] = None,
+    airflow: Annotated[bool, typer.Option(help="Run a DAG as well, where Apache Airflow is installed.")] = True,
 ) -> None:
     """Show it: a cluster of its own, devel and prod work, preemption and return, seen by the tasks' own lines."""
     from priority.face import show
     from priority.face.demo import run as tell
 
-    raise typer.Exit(tell(show.console(), roles, keep=keep, picture=picture))
+    raise typer.Exit(tell(show.console(), roles, keep=keep, picture=picture, airflow=airflow))

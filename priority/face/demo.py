@@ -27,12 +27,16 @@ from rich.console import Console
 
 from priority.errors import NotFound, PriorityError, QuotaExceeded, Unavailable
 from priority.face.client import Client
+from priority.face.demo_dag import CONF, DAG, Validation, prepare
 from priority.face.timeline import Timeline, boxes_by_node
 from priority.service.settings import Settings
 
 NODES = 4
 NODE_CPUS = 4
 STEP_TIMEOUT_S = 40.0
+DAG_TIMEOUT_S = 120.0
+"""Airflow may have to get ready first."""
+
 PAUSE_S = 3.0
 """Between two steps when a person looks."""
 
@@ -113,6 +117,8 @@ class Story:
     """Where the picture of the whole story goes."""
     pause_s: float = 0.0
     """Between two steps, for a person to read."""
+    airflow: Validation | None = None
+    """Where Airflow is installed."""
 
     @property
     def witness(self) -> Path:
@@ -129,9 +135,9 @@ class Story:
         """A line of the story."""
         self.timeline.say(time.monotonic() - self.began_s, text, style)
 
-    def check(self, text: str, seen: Callable[[], bool]) -> None:
+    def check(self, text: str, seen: Callable[[], bool], within_s: float | None = None) -> None:
         """Wait until it is seen, and say so; `Failed` if it is not in time."""
-        deadline = time.monotonic() + STEP_TIMEOUT_S
+        deadline = time.monotonic() + (STEP_TIMEOUT_S if within_s is None else within_s)
         while not seen():
             if time.monotonic() > deadline:
                 self.say(f"[bold red]✘ not seen:[/] {text}")
@@ -153,11 +159,14 @@ class Story:
         cpus = {node["name"]: int(node["capacity"]["cpus"]) for node in nodes}
         self.timeline.show(time.monotonic() - self.began_s, cpus, boxes_by_node(tasks), waiting)
 
+    def token(self, role: str) -> str:
+        """A new one of the role's first user."""
+        user = next(iter(self.client.role(role)["users"]))
+        return self.client.create_token(user, label="demo")["secret"]
+
     def submit(self, spec: dict[str, Any]) -> None:
         """As the first user of the role, with a token of their own."""
-        user = next(iter(self.client.role(spec["role"])["users"]))
-        secret = self.client.create_token(user, label="demo")["secret"]
-        with Client(self.client.url, secret) as client:
+        with Client(self.client.url, self.token(spec["role"])) as client:
             job = client.submit({**spec, "env": {"WITNESS": str(self.witness)}})
         self.uids[spec["name"]] = job["uid"]
 
@@ -248,6 +257,41 @@ def nightly(story: Story) -> None:
     story.check("and its history has one row, the one of that run", lambda: [row["by"] for row in rows] == ["admin"])
 
 
+def validate(story: Story) -> None:
+    """Airflow's turn: each task of a DAG is a job of the same cluster."""
+    if story.airflow is None:
+        story.say("[grey50]6. (A release validation as a DAG: left out, as Apache Airflow is not installed)[/]")
+        return
+    story.say("[bold]6. A DAG.[/] Apache Airflow validates the release: every step a prod job, on a full cluster")
+    story.airflow.begin(story.client.url, story.token("reco"))
+    story.check("its run is a success", partial(_validated, story, story.airflow), DAG_TIMEOUT_S)
+    jobs = list(story.client.all_jobs(label=f"airflow.dag={DAG}"))
+    report, read = story.airflow.report(), story.airflow.jobs_in_report()
+    story.check(
+        f"its report says Passed, has plots, and is made from the logs of {read} jobs: all but its own",
+        lambda: "<b>Passed</b>" in report and "<svg" in report and read == len(jobs) - 1,
+    )
+    made = [sum(f".{step}-" in job["name"] for job in jobs) for step in ("simulate", "track")]
+    chunks = len(list(story.airflow.products.glob("chunk-*.json")))
+    story.check(
+        f"{made[0]} simulations, and a tracking job for each of the {chunks} chunks that the step before has found",
+        lambda: made == [CONF["jobs"], chunks],
+    )
+
+
+def _validated(story: Story, airflow: Validation) -> bool:
+    """Its jobs are shown while they run."""
+    for job in story.client.jobs(label=f"airflow.dag={DAG}", limit=20)["items"]:
+        name = job["name"].removeprefix(f"{DAG}.").rpartition("-")[0]
+        if job["state"] == "active":
+            story.uids[name] = job["uid"]
+        else:
+            story.uids.pop(name, None)
+    if airflow.ended() and not airflow.succeeded():
+        raise Failed(f"the DAG's run has failed; what Airflow said is in {airflow.told}")
+    return airflow.succeeded()
+
+
 def most_cpus_at_once(story: Story) -> int:
     """By the witness lines alone: the largest number of cpus in use at any moment. A task is there from its first
     line to its last.
@@ -267,21 +311,24 @@ def most_cpus_at_once(story: Story) -> int:
     return most
 
 
-STEPS = (fill, preempt, refuse, come_back, nightly)
+STEPS = (fill, preempt, refuse, come_back, nightly, validate)
 
 
-def run(console: Console, roles_file: Path, *, keep: bool = False, picture: Path | None = None) -> int:
+def run(
+    console: Console, roles_file: Path, *, keep: bool = False, picture: Path | None = None, airflow: bool = True
+) -> int:
     """Tell the story on a service of its own in a new folder. The exit status: 0 only if every step was seen."""
     state = Path(tempfile.mkdtemp(prefix="priority-demo-"))
     console.print("[grey50]starting: priority up (Valkey, SQLite, API, scheduler, 4 agents of 4 cpus)")
     service = _start(state)
+    validation = prepare(state) if airflow else None
     try:
         with (
             _client(state, service) as client,
             Timeline(console, "production and development share one cluster") as line,
         ):
             pause_s = PAUSE_S if console.is_terminal or picture is not None else 0.0
-            story = Story(state, client, line, picture=picture, pause_s=pause_s)
+            story = Story(state, client, line, picture=picture, pause_s=pause_s, airflow=validation)
             done = threading.Event()
             artist = threading.Thread(target=_draw, args=(story, done), daemon=True)
             artist.start()
@@ -302,6 +349,8 @@ def run(console: Console, roles_file: Path, *, keep: bool = False, picture: Path
         console.print(f"what the service said is in {state}/up.log", soft_wrap=True)
         return 1
     finally:
+        if validation is not None:
+            validation.stop()
         status = _stop(service)
     if status != 0:
         console.print(f"[bold red]The service did not stop cleanly:[/] exit status {status}, see {state}/up.log")

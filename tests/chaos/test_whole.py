@@ -25,7 +25,7 @@ SAY = 'echo "$0 $PRIORITY_INSTANCE $PRIORITY_ATTEMPT" >> "$WITNESS"; exec sleep 
 
 
 def demo(roles: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "priority", "demo", "--roles", str(roles)]
+    command = [sys.executable, "-m", "priority", "demo", "--no-airflow", "--roles", str(roles)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 

@@ -76,6 +76,7 @@ def drive(folder: Path, url: str, token: str) -> tuple[dict[str, Any], str]:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__PRIORITY__PYTHON": "/bin/true",
         "AIRFLOW__PRIORITY__ROLE": "ci",
+        "AIRFLOW__PRIORITY__NURSERY": "False",
         "AIRFLOW_CONN_PRIORITY_DEFAULT": json.dumps({"conn_type": "priority", "host": url, "password": token}),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }

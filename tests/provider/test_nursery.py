@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from priority.airflow.nursery import ALONE_S, kept, until_alone
+
 MARK = 10**12 + 7
 
 SERVER = """
@@ -22,17 +24,17 @@ def cold(path):
 
 run.cold = cold
 listener = socket.socket(socket.AF_UNIX)
-listener.bind(nursery.address(os.getppid()))
+listener.bind(nursery.address(os.getppid(), 'b'))
 listener.listen()
 print("ready", flush=True)
-nursery.serve(listener)
+nursery.serve(listener, lambda: True)
 """
 JOB = f"""
 import resource, sys
 from pathlib import Path
 from priority.airflow import nursery
 resource.setrlimit(resource.RLIMIT_RTTIME, ({MARK}, resource.getrlimit(resource.RLIMIT_RTTIME)[1]))
-status = nursery.ask(Path("order.json"))
+status = nursery.ask(Path("order.json"), sys.argv[1])
 sys.exit(99 if status is None else status)
 """
 
@@ -45,16 +47,37 @@ def nursery() -> Iterator[None]:
         process.kill()
 
 
-def ask(folder: Path) -> subprocess.CompletedProcess[str]:
+def ask(folder: Path, breed: str = "b") -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "WHO": "me"}
     return subprocess.run(
-        [sys.executable, "-c", JOB], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", JOB, breed], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
 
 
 def test_it_runs_as_the_job(tmp_path: Path, nursery: None) -> None:
     done = ask(tmp_path)
     assert (done.returncode, done.stdout) == (7, f"order.json {tmp_path} me {MARK}\n"), done.stderr
+
+
+def test_one_of_another_breed_is_none(tmp_path: Path, nursery: None) -> None:
+    assert ask(tmp_path, "c").returncode == 99
+
+
+def test_it_ends_when_its_executor_has_gone(tmp_path: Path) -> None:
+    now = 0.0
+    file = kept(tmp_path)
+    wanted = until_alone(file, lambda: now)
+    file.touch()
+    now = 0.9 * ALONE_S
+    assert wanted()
+    now = 1.8 * ALONE_S
+    assert wanted()
+    now = 2.0 * ALONE_S
+    assert not wanted()
+    os.utime(file, (1, 1))
+    assert wanted()
+    file.unlink()
+    assert wanted()
 
 
 def test_without_one_a_task_begins_cold(tmp_path: Path) -> None:

@@ -48,13 +48,16 @@ def test_the_provider_is_described_as_airflow_wants_it() -> None:
     (found,) = (one for one in entry_points(group="apache_airflow_provider") if one.module.startswith("priority."))
     assert found.value == "priority.airflow.get_provider_info:get_provider_info"
     assert found.dist is not None and found.dist.name == info["package-name"]
+    (plugin,) = (one for one in entry_points(group="airflow.plugins") if one.name == "priority")
     assert [one["name"] for one in info["task-decorators"]] == ["priority"]
     (connection,) = info["connection-types"]
     assert connection["connection-type"] == "priority" and "tier" in connection["conn-fields"]
     modules = [
         name for kind in ("hooks", "operators", "sensors", "triggers") for name in info[kind][0]["python-modules"]
     ]
-    classes = [*info["extra-links"], *info["executors"], connection["hook-class-name"]]
+    classes = [
+        *info["extra-links"], *info["executors"], connection["hook-class-name"], plugin.value.replace(":", ".")
+    ]  # fmt: skip
     for name in modules + [name.rpartition(".")[0] for name in classes]:
         path = ROOT / f"{name.replace('.', '/')}.py"
         assert path.is_file(), name
