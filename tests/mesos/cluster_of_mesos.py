@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import sys
@@ -59,11 +58,7 @@ class MesosCluster(Cluster):
 
     def replace_agent(self) -> None:
         """Another agent on the same machine: another id."""
-        pid = self.mesos.pid("agent-0")
-        deadline = time.monotonic() + 5
-        while _runs(pid) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        if _runs(pid):
+        if not self.mesos.ended(self.mesos.pid("agent-0"), 5.0):
             self.mesos.kill("agent-0")
         shutil.rmtree(self.mesos.work / "agent-0" / "meta", ignore_errors=True)
         self.mesos.restart()
@@ -101,11 +96,3 @@ class MesosCluster(Cluster):
             self.mesos.operator("TEARDOWN", framework_id={"value": framework})
             self.mesos.wait_until_idle()
         self._store.close()
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False

@@ -132,11 +132,16 @@ class Mesos:
         """SIGKILL, and wait until it is gone."""
         pid = self.pid(name)
         os.kill(pid, signal.SIGKILL)
-        deadline = time.monotonic() + 20
-        while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                break
+        self.ended(pid)
+
+    def ended(self, pid: int, within_s: float = 30.0) -> bool:
+        """Wait until mesos-local has seen that it is gone: sooner it would not start it again."""
+        deadline = time.monotonic() + within_s
+        while Path(f"/proc/{pid}").exists():
+            if time.monotonic() > deadline:
+                return False
             time.sleep(0.01)
+        return True
 
     def restart(self) -> None:
         """Start again whatever is gone."""
