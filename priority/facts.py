@@ -75,6 +75,8 @@ class Facts:
         """Free at this moment, before anything of the plan."""
         self._leaves: Plane = np.ascontiguousarray(leaves.T)
         self._shapes: dict[object, Shape] = {}
+        self._lines: dict[int, list[int]] = {}
+        self._with_users = {name for name, role in snapshot.roles().items() if role.users}
         self._masks: dict[tuple[Constraint, ...], Flags] = {}
         self._codes: dict[str, tuple[Picks, dict[str | None, int]]] = {}
         self.pending = {claim.id: claim for claim in snapshot.pending()}
@@ -188,8 +190,11 @@ class Facts:
 
     def _kind(self, claim: Claim) -> object:
         shape = self.shape(claim)
-        user = claim.user if claim.user in self.snapshot.role(claim.role).users else None
-        job = claim.job if (claim.role, claim.job) in self.limited else None
+        user = job = None
+        if claim.role in self._with_users and claim.user in self.snapshot.role(claim.role).users:
+            user = claim.user
+        if self.limited and (claim.role, claim.job) in self.limited:
+            job = claim.job
         keeper = claim.id if claim.id in self.keepers or (self.closed and self._special(claim)) else None
         return claim.tier, claim.role, claim.priority, id(shape), claim.constraints, user, job, keeper
 
@@ -224,9 +229,11 @@ class Facts:
         return lines.T[:, [code[key] for key in ids]]
 
     def _line(self, request: Mapping[str, int]) -> list[int]:
-        line = [0] * len(self._axis)
-        for name, amount in request.items():
-            line[self._axis[name]] = amount
+        line = self._lines.get(id(request))  # requests live as long as the snapshot does not change
+        if line is None:
+            line = self._lines[id(request)] = [0] * len(self._axis)
+            for name, amount in request.items():
+                line[self._axis[name]] = amount
         return line
 
     def open_to(self, unit: Iterable[Claim]) -> Plane:

@@ -129,6 +129,13 @@ class Outlook:
                     found.append(pair)
         return found
 
+    def narrow(self) -> None:
+        """From now on all that comes there is ahead of everybody: how it probably is."""
+        for one in self._coming:
+            _take(self._free, one.request, 1)
+        self._coming = ()
+        self._rooms.clear()
+
     def goes_on(self, claim: Claim) -> bool:
         """Whether it is known what room is left beside a task that comes here if it can: no victims are needed."""
         if not self.fits(claim):

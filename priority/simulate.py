@@ -423,24 +423,30 @@ class Simulation:
         if not crowd.kinds:
             return False
         rooms = [self._room_on(name) for name in self._changed]
-        stirred = any(room.fits(kind.oldest) for room in rooms for kind in crowd.awake.values())
-        stirred = stirred or any(room.fits(claim) for room in rooms for claim in crowd.held.values())
-        heads = _among(rooms, crowd.sleepers())
+        known = [*(kind.oldest for kind in crowd.awake.values()), *crowd.held.values()]
+        stirred = any(room.fits(claim) for room in rooms for claim in known)
+        hopeful = _among(rooms, crowd.sleepers())
+        if not hopeful:
+            return stirred
         order = Order(self.snapshot, ())
+        for room in rooms:
+            room.narrow()
+        heads = _among(rooms, hopeful.items())
+        if not heads and not (stirred or self._dirty):  # a round for them alone
+            heads = dict([min(hopeful.items(), key=lambda one: order.now(one[1]))])
         while heads:
             key = min(heads, key=lambda one: order.now(heads[one])) if len(heads) > 1 else next(iter(heads))
             claim = heads[key]
             crowd.call(key, claim)
             order.give(claim)
-            rooms = [room for room in rooms if room.goes_on(claim)]
+            rooms = _beside(rooms, claim)
             coming = crowd.after(key, claim)
             if coming is None:
                 del heads[key]
             else:
                 heads[key] = coming
             heads = _among(rooms, heads.items())
-            stirred = True
-        return stirred
+        return True
 
     def _room_on(self, name: str) -> Outlook:
         kept = [self._runs[id].claim for id, node in self._kept.items() if node == name]
@@ -477,3 +483,11 @@ def _among(rooms: Sequence[Outlook], heads: Iterable[tuple[Key, Claim]]) -> dict
         return dict(rooms[0].among(heads))
     some = list(heads)
     return {key: claim for room in rooms for key, claim in room.among(some)}
+
+
+def _beside(rooms: list[Outlook], claim: Claim) -> list[Outlook]:
+    """Those of which it is known what is left when it comes to the first of them where it can be."""
+    for at, room in enumerate(rooms):
+        if room.fits(claim):
+            return rooms if room.goes_on(claim) else rooms[:at] + rooms[at + 1 :]
+    return rooms

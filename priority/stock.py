@@ -174,6 +174,11 @@ class Stock:
             plane = self._scratch[name] = np.empty(len(self.live), np.int64)
         return plane[: self.size]
 
+    def claim(self, id: str) -> Claim | None:
+        """A task that has a place."""
+        place = self._place.get(id)
+        return None if place is None else self.claims[place]
+
     def place(self, id: str) -> int:
         """A task's place in the columns; -1: it has none."""
         return self._place.get(id, -1)
@@ -228,7 +233,10 @@ class Stock:
     def _grow(self) -> None:
         more = len(self.live)
         for name in ("live", "row", "rank", "soft", "priority", "since", "cpus", "owner", "level"):
-            setattr(self, name, np.concatenate([getattr(self, name), np.zeros(more, getattr(self, name).dtype)]))
+            old = getattr(self, name)
+            new = np.zeros(2 * more, old.dtype)  # what is not used yet costs nothing until it is
+            new[:more] = old
+            setattr(self, name, new)
         request = np.zeros((2 * more, self.request.shape[1]), np.int64, order="F")
         request[:more] = self.request
         self.request = request

@@ -66,6 +66,9 @@ def too_often(facts: Facts) -> Found:
 
 def disruption(facts: Facts) -> Found:
     """Of no job with victims more tasks are gone than may be at a time."""
+    terms = facts.snapshot.terms
+    if not (terms.gone_at_once or terms.own_gone_at_once):
+        return
     budgets = Budgets(facts)
     for job, victims in _grouped((one.role, one.job, one) for one in facts.victims).items():
         left = budgets.of_job(victims[0])
@@ -75,9 +78,10 @@ def disruption(facts: Facts) -> Found:
 
 def budget(facts: Facts) -> Found:
     """No role loses or destroys more work in an hour than its tasks of a tier may."""
-    budgets, terms = Budgets(facts), facts.snapshot.terms
+    terms = facts.snapshot.terms
     if not (terms.loses_per_hour or terms.destroys_per_hour):
         return
+    budgets = Budgets(facts)
     for (role, tier), victims in _grouped((one.role, one.tier, one) for one in facts.victims).items():
         if tier in terms.loses_per_hour and budgets.to_lose((role, tier)) < 0:
             yield victims[0].id, f"is killed though {role}/{tier} loses more work than it may in an hour"
