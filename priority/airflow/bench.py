@@ -79,7 +79,9 @@ def main() -> int:
         (folder / "dags" / "bench.py").write_text(f"TASKS = {given.tasks}\n{DAGS}", encoding="utf-8")
         roles = folder / "roles.yaml"
         roles.write_text("roles: {bench: {}}\n", encoding="utf-8")
-        more = {"AIRFLOW__PRIORITY__ROLE": "bench", "AIRFLOW__PRIORITY__CPUS": "0.5"}
+        more = {
+            "AIRFLOW__PRIORITY__ROLE": "bench", "AIRFLOW__PRIORITY__CPUS": "0.5", "AIRFLOW__CORE__PARALLELISM": "32",
+        }  # fmt: skip
         with Stand(folder / "airflow", folder / "dags", more=more) as stand:
             start.service(stand, folder / "service", roles)
             stand.environment.update(more)

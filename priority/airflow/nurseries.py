@@ -57,7 +57,7 @@ class Nurseries:
         if now < self._look:
             return
         self._look = now + LOOK_S
-        nursery.kept(self._folder).touch()
+        nursery.kept(self._folder, self.breed).touch()
         there = {job["name"] for job in client.all_jobs(label=f"{LABEL}={self.breed}", state="active")}
         up = [node["name"] for node in client.nodes()["items"] if node["state"] == "up"]
         for node in up[: self._most]:

@@ -31,6 +31,14 @@ _FDS = 4
 """stdin, stdout and stderr of the job, and what is to be run, as JSON in a file without a name."""
 
 
+_MOST = (
+    "airflow.dag_processing.dagbag", "airflow.dag_processing.bundles.local", "airflow.sdk.execution_time.task_runner",
+    "airflow.providers.standard.operators.bash", "airflow.providers.standard.operators.python",
+    "airflow.providers.standard.decorators.python", "priority.airflow.operator", "priority.airflow.plugin",
+    "setproctitle", "encodings.idna",
+)  # fmt: skip
+"""What most tasks import once they run."""
+
 ALONE_S = 300.0
 """So long after its executor was last heard of a nursery ends."""
 
@@ -42,9 +50,9 @@ def address(warden: int, breed: str) -> bytes:
     return f"\0priority-nursery-{os.getuid()}-{warden}-{breed}".encode()
 
 
-def kept(folder: Path) -> Path:
-    """What the executor touches as long as it wants nurseries."""
-    return folder / "nursery.kept"
+def kept(folder: Path, breed: str) -> Path:
+    """What the executor touches as long as it wants nurseries of that breed."""
+    return folder / f"nursery-{breed}.kept"
 
 
 def same_user(connection: socket.socket) -> bool:
@@ -146,6 +154,14 @@ def _bear(connection: socket.socket, order: dict[str, object], fds: list[int]) -
         os._exit(0)
 
 
+def warm() -> None:
+    """What tasks would do each for itself: with it a short one costs half. A client reads all certificates."""
+    run.load(*_MOST)
+    from airflow.sdk.api.client import Client
+
+    Client(base_url="http://127.0.0.1", token="").close()
+
+
 def main(path: Path, breed: str) -> int:
     """The exit status: 0 also if there is a nursery below this warden already."""
     handed = run.take(path)
@@ -157,9 +173,9 @@ def main(path: Path, breed: str) -> int:
             listener.bind(address(os.getppid(), breed))
         except OSError:
             return 0
-        run.load()
+        warm()
         listener.listen(64)
-        serve(listener, until_alone(kept(path.parent)))
+        serve(listener, until_alone(kept(path.parent, breed)))
     return 0
 
 

@@ -65,7 +65,7 @@ def test_one_of_another_breed_is_none(tmp_path: Path, nursery: None) -> None:
 
 def test_it_ends_when_its_executor_has_gone(tmp_path: Path) -> None:
     now = 0.0
-    file = kept(tmp_path)
+    file = kept(tmp_path, "b")
     wanted = until_alone(file, lambda: now)
     file.touch()
     now = 0.9 * ALONE_S
