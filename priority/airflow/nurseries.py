@@ -18,7 +18,7 @@ from airflow.configuration import AIRFLOW_HOME
 from priority.airflow import nursery
 from priority.airflow.identity import digest
 from priority.airflow.run import give
-from priority.errors import PriorityError
+from priority.errors import Conflict, PriorityError
 
 if TYPE_CHECKING:
     from priority.face.client import Client
@@ -40,7 +40,7 @@ def breed_of(python: Sequence[str]) -> str:
 
 
 class Nurseries:
-    """Of one executor, on at most `most` nodes."""
+    """Of one executor, on at most `most` nodes; 0: on all."""
 
     def __init__(self, folder: Path, python: Sequence[str], role: str, most: int) -> None:
         self.breed = breed_of(python)
@@ -60,7 +60,7 @@ class Nurseries:
         nursery.kept(self._folder, self.breed).touch()
         there = {job["name"] for job in client.all_jobs(label=f"{LABEL}={self.breed}", state="active")}
         up = [node["name"] for node in client.nodes()["items"] if node["state"] == "up"]
-        for node in up[: self._most]:
+        for node in up[: self._most or None]:
             name = f"airflow-nursery-{self.breed[:6]}-{node}"[:63]
             if name in there:
                 self._pauses.pop(name, None)
@@ -83,6 +83,8 @@ class Nurseries:
         }  # fmt: skip
         try:
             client.submit(document)
+        except Conflict:
+            return  # another scheduler of this Airflow was first
         except PriorityError as error:
             path.unlink(missing_ok=True)
             log.info("tasks begin cold on %s: %s", node, error)
