@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
+from operator import attrgetter
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -73,15 +75,30 @@ def _at(error: Invalid) -> PydanticCustomError:
 def _resources(value: Any) -> Resources:
     """What one instance holds: a core, unless it says how many; never none, or it would slip under every ceiling."""
     try:
-        found = resources.parse(value, "")
-        resources.check_names(found, "")
-        if "cpus" not in found:
-            if "cpus" in value:
-                raise Invalid(".cpus", "must be more than 0")
-            found["cpus"] = CPUS_DEFAULT
-        return found
+        if isinstance(value, dict) and all(type(amount) in _SIMPLE for amount in value.values()):
+            return dict(_held(tuple(value.items()), tuple(map(type, value.values()))))
+        return _read(value)
     except Invalid as error:
         raise _at(error) from None
+
+
+_SIMPLE = frozenset((int, float, str))
+
+
+@lru_cache(maxsize=1024)  # the jobs of one request mostly ask for the same
+def _held(amounts: tuple[tuple[str, Any], ...], _: tuple[type, ...]) -> Resources:
+    """`_read`, once for all that are written alike: their types too, for to a dictionary 1 and 1.0 are the same."""
+    return _read(dict(amounts))
+
+
+def _read(value: Any) -> Resources:
+    found = resources.parse(value, "")
+    resources.check_names(found, "")
+    if "cpus" not in found:
+        if "cpus" in value:
+            raise Invalid(".cpus", "must be more than 0")
+        found["cpus"] = CPUS_DEFAULT
+    return found
 
 
 def _quota(value: Any) -> Resources:
@@ -334,18 +351,22 @@ class Limits:
     """Tiers of which a job may say how many of its tasks are gone at a time."""
 
 
+_LIMITED = ("instances", "command", "env", "labels", "constraints", "resources")
+_limits_of = attrgetter("instances", "command_bytes", "env_bytes", "labels", "constraints", "resources")
+
+
 def check_limits(spec: JobSpec, limits: Limits) -> None:
     """`Invalid` names the field that is over a limit, and the limit."""
     env = spec.env
     sizes = (
-        ("instances", spec.instances, limits.instances),
-        ("command", sum(map(len, spec.argv)), limits.command_bytes),
-        ("env", sum(map(len, env)) + sum(map(len, env.values())), limits.env_bytes),
-        ("labels", len(spec.labels), limits.labels),
-        ("constraints", len(spec.constraints), limits.constraints),
-        ("resources", len(spec.resources), limits.resources),
+        spec.instances,
+        sum(map(len, spec.argv)),
+        sum(map(len, env)) + sum(map(len, env.values())) if env else 0,
+        len(spec.labels),
+        len(spec.constraints),
+        len(spec.resources),
     )
-    for field, size, limit in sizes:
+    for field, size, limit in zip(_LIMITED, sizes, _limits_of(limits), strict=True):
         if size > limit:
             raise Invalid(field, f"is too large: {size}, at most {limit} are allowed")
     if spec.mesos is not None and not limits.mesos:

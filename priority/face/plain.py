@@ -36,8 +36,6 @@ def maybe(at_us: int | None) -> str | None:
 def job_summary(job: Job, states: Mapping[State, int] | None = None) -> views.JobSummary:
     """A job without its spec. `states`: in which ones its active instances are; without, it is new and all wait."""
     spec = job.spec
-    if states is None:
-        states = {State.PENDING: job.active}
     return {
         "uid": job.uid,
         "key": spec.key,
@@ -50,16 +48,24 @@ def job_summary(job: Job, states: Mapping[State, int] | None = None) -> views.Jo
         "ended": maybe(job.ended_us),
         "instances": spec.instances,
         "active": job.active,
-        "pending": states.get(State.PENDING, 0),
-        "starting": states.get(State.STARTING, 0),
-        "running": states.get(State.RUNNING, 0),
-        "dying": sum(states.get(state, 0) for state in DYING),
+        **_standing(job.active, states),
         "finished": job.finished,
         "failed": job.failed,
         "killed": job.killed,
         "priority": spec.priority,
         "resources": _amounts(tuple(spec.resources.items())),
         "tick": None if job.tick_us is None else show_moment(job.tick_us),
+    }
+
+
+def _standing(active: int, states: Mapping[State, int] | None) -> dict[str, int]:
+    if states is None:
+        return {"pending": active, "starting": 0, "running": 0, "dying": 0}
+    return {
+        "pending": states.get(State.PENDING, 0),
+        "starting": states.get(State.STARTING, 0),
+        "running": states.get(State.RUNNING, 0),
+        "dying": sum(states.get(state, 0) for state in DYING),
     }
 
 

@@ -20,7 +20,7 @@ from priority.errors import Conflict, Invalid, PriorityError, QuotaExceeded
 from priority.job import Job, JobSpec, check_limits
 from priority.ports import Audit, User, Writer
 from priority.quota import Refused, admit
-from priority.resources import Resources, plain, show, times
+from priority.resources import Resources, plain, show
 from priority.role import RoleSpec
 from priority.service.access import may, no_such
 from priority.service.largest import over_ceiling, shortened
@@ -201,7 +201,8 @@ class Admission:
         charges: dict[Owner, Resources] = {}
         for spec in request.specs:
             charge = charges.setdefault((spec.role, spec.tier, request.actor.name), {})
-            add(charge, times(spec.resources, spec.instances))
+            for name, amount in spec.resources.items():
+                charge[name] = charge.get(name, 0) + amount * spec.instances
         for (role, tier, user), ask in charges.items():
             if not self.parts.tiers[tier].preemptible:
                 check_quota(self.roles[role], (role, tier, user), ask, self._use_of(role))
