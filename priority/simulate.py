@@ -372,7 +372,7 @@ class Simulation:
         if work.max_runtime_us is not None and runtime_us > work.max_runtime_us:
             runtime_us, run.fails = work.max_runtime_us, True
         until_us = None if work.max_runtime_us is None else now_us + work.max_runtime_us
-        self.snapshot.put_task(replace(run.claim, state="running", node=node, since_us=now_us, until_us=until_us))
+        self.snapshot.put_task(run.claim.moved("running", node, now_us, until_us=until_us))
         if run.gone:
             self._count_gone(run, -1)
         self._leave_queue(run.claim)

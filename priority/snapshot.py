@@ -189,7 +189,7 @@ class Snapshot:
         claim = self._known(id)
         where = None if state == PENDING else node if node is not None else claim.node
         since = claim.since_us if since_us is None else since_us
-        self.put_task(replace(claim, state=state, node=where, since_us=since, kept_for=kept_for))
+        self.put_task(claim.moved(state, where, since, kept_for))
 
     def drop_task(self, id: str) -> None:
         """Forget a task that has ended: it holds nothing any more."""

@@ -40,7 +40,7 @@ def straight(snapshot: Snapshot) -> Spots | None:
         if dying.kept_for in claims and dying.node is not None:
             wanted.setdefault(dying.kept_for, []).append(rows[dying.node])
     room = _Room(snapshot, planes)
-    if not wanted and not all(room.anywhere(claim) for claim in claims.values()):
+    if len(claims) > 1 and not wanted and not all(room.anywhere(claim) for claim in claims.values()):
         return None
     return _in_turn(snapshot, room, claims, wanted)
 
