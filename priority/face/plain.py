@@ -36,6 +36,7 @@ def maybe(at_us: int | None) -> str | None:
 def job_summary(job: Job, states: Mapping[State, int] | None = None) -> views.JobSummary:
     """A job without its spec. `states`: in which ones its active instances are; without, it is new and all wait."""
     spec = job.spec
+    pending, starting, running, dying = (job.active, 0, 0, 0) if states is None else _standing(states)
     return {
         "uid": job.uid,
         "key": spec.key,
@@ -48,7 +49,10 @@ def job_summary(job: Job, states: Mapping[State, int] | None = None) -> views.Jo
         "ended": maybe(job.ended_us),
         "instances": spec.instances,
         "active": job.active,
-        **_standing(job.active, states),
+        "pending": pending,
+        "starting": starting,
+        "running": running,
+        "dying": dying,
         "finished": job.finished,
         "failed": job.failed,
         "killed": job.killed,
@@ -58,15 +62,9 @@ def job_summary(job: Job, states: Mapping[State, int] | None = None) -> views.Jo
     }
 
 
-def _standing(active: int, states: Mapping[State, int] | None) -> dict[str, int]:
-    if states is None:
-        return {"pending": active, "starting": 0, "running": 0, "dying": 0}
-    return {
-        "pending": states.get(State.PENDING, 0),
-        "starting": states.get(State.STARTING, 0),
-        "running": states.get(State.RUNNING, 0),
-        "dying": sum(states.get(state, 0) for state in DYING),
-    }
+def _standing(states: Mapping[State, int]) -> tuple[int, int, int, int]:
+    pending, starting, running = (states.get(state, 0) for state in (State.PENDING, State.STARTING, State.RUNNING))
+    return pending, starting, running, sum(states.get(state, 0) for state in DYING)
 
 
 @lru_cache(maxsize=1024)  # many jobs ask for the same

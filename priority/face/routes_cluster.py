@@ -12,7 +12,6 @@ from priority.face import examples, plain, views
 from priority.face.openapi import describe, says
 from priority.face.request import Actor, NamePath, Verbs, answer
 from priority.face.routing import Permission, needs, router
-from priority.service.access import SYSTEM
 from priority.service.build import Service
 
 routes = router()
@@ -37,17 +36,15 @@ def health(service: Verbs) -> Response:
 def _parts(service: Service) -> dict[str, str]:
     redis = {"redis": "ok" if service.parts.queue.alive() else "does not answer: slower, but nothing is lost"}
     try:
-        nodes, led = service.nodes.list(SYSTEM), service.nodes.led()
+        (nodes, up, silent), led = service.nodes.standing(), service.nodes.led()
     except PriorityError:
         return {"database": "does not answer", **redis, "scheduler": "not known", "nodes": "not known"}
-    up = sum(view.record.node.state.value == "up" and not view.silent for view in nodes)
-    silent = sum(view.silent for view in nodes)
-    some = f"{up} of {len(nodes)} are up" + (f", {silent} {'is' if silent == 1 else 'are'} silent" if silent else "")
+    some = f"{up} of {nodes} are up" + (f", {silent} {'is' if silent == 1 else 'are'} silent" if silent else "")
     return {
         "database": "ok",
         **redis,
         "scheduler": _scheduler(service) if led else "no scheduler leads",
-        "nodes": "ok" if up and up == len(nodes) else some,
+        "nodes": "ok" if up and up == nodes else some,
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from priority.errors import Conflict
@@ -28,6 +28,7 @@ class NodeView:
 
 
 NodeViews = list[NodeView]
+NodeRecords = list[NodeRecord]
 
 
 class Nodes:
@@ -39,15 +40,10 @@ class Nodes:
     def list(self, actor: User) -> NodeViews:  # noqa: ARG002 - every verb says who asks
         """Every node ever seen and not forgotten, by name."""
         with self._parts.store.read() as reader:
-            records = reader.nodes()
+            known = reader.nodes()
             placed = [task for task in reader.active_tasks() if task.state in PLACED]
             jobs = reader.jobs_of({task.job for task in placed})
-        heard, now_us = self._parts.backend.heard(), self._parts.clock.now_us()
-        silent = silent_nodes(
-            self._parts, heard, [one.node.name for one in records if one.node.state is not NodeState.DOWN], now_us
-        )
-        # A node whose clock is ahead is not heard of in the future.
-        records = [replace(one, seen_us=max(one.seen_us, min(heard.get(one.node.name, 0), now_us))) for one in records]
+        records, silent = self._heard(known)
         held: dict[str, Resources] = {record.node.name: {} for record in records}
         count = dict.fromkeys(held, 0)
         for task in placed:
@@ -66,6 +62,22 @@ class Nodes:
             )
             for record in records
         ]
+
+    def standing(self) -> tuple[int, int, int]:
+        """How many nodes there are, how many are up and heard of, how many are silent. What runs there is not read."""
+        with self._parts.store.read() as reader:
+            known = reader.nodes()
+        records, silent = self._heard(known)
+        states = [(record.node.state, record.node.name in silent) for record in records]
+        return len(states), states.count((NodeState.UP, False)), sum(quiet for _, quiet in states)
+
+    def _heard(self, records: Iterable[NodeRecord]) -> tuple[NodeRecords, Collection[str]]:
+        """With when each was last heard of, and the names of those that are silent."""
+        heard, now_us = self._parts.backend.heard(), self._parts.clock.now_us()
+        # A node whose clock is ahead is not heard of in the future.
+        seen = [replace(one, seen_us=max(one.seen_us, min(heard.get(one.node.name, 0), now_us))) for one in records]
+        alive = [one.node.name for one in seen if one.node.state is not NodeState.DOWN]
+        return seen, silent_nodes(self._parts, heard, alive, now_us)
 
     def led(self) -> bool:
         """Whether a scheduler leads: its lease has not run out. One that is frozen or dead renews nothing."""
