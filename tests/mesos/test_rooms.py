@@ -1,0 +1,170 @@
+"""Who is killed, and who is given up, hangs on what the master says and not on how long it takes. Needs no Mesos."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from priority.backend.mesos_driver import Driver
+from priority.backend.mesos_fleet import DOUBT_S, LIMIT
+from priority.backend.mesos_known import Facts, Times
+from priority.job import JobSpec
+from priority.ports import Launch, NodeSeen, Report, Stop, TaskSeen
+
+ROOM_S = 30.0
+WHOLE = {"cpus": 2000}
+
+
+class World:
+    """A driver with a clock of its own; what it sends, says and asks is kept."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.sent: list[dict[str, Any]] = []
+        self.heard: list[Report] = []
+        self.looks = 0
+        self.offers = 0
+        self.driver = Driver(
+            self.sent.append, lambda report, _: self.heard.append(report), self.asked,
+            role="r", times=Times(room_s=ROOM_S, silent_s=1e6, hold_s=1e6), now=lambda: self.now_s,
+        )  # fmt: skip
+        self.driver.subscribed()
+        self.look()
+
+    def asked(self) -> None:
+        self.looks += 1
+
+    def look(self, **others: int) -> None:
+        self.driver.looked(self.now_s, [Facts("a1", "n1", 1, {}, WHOLE, others)])
+
+    def offer(self, cpus: float) -> None:
+        self.offers += 1
+        resource = {"name": "cpus", "type": "SCALAR", "scalar": {"value": cpus}, "allocation_info": {"role": "r"}}
+        offer = {
+            "id": {"value": f"o{self.offers}"}, "agent_id": {"value": "a1"}, "hostname": "n1", "resources": [resource],
+        }  # fmt: skip
+        self.driver.event({"type": "OFFERS", "offers": {"offers": [offer]}})
+
+    def launch(self, task: str) -> None:
+        spec = JobSpec(role="r", tier="prod", name="x", command="true", resources={"cpus": 1})
+        launch = Launch(task=task, job="r/prod/x", node="n1", agent="a1", epoch=1, instance=0, attempt=1, spec=spec)
+        self.driver.launch([launch])
+
+    def update(self, task: str, state: str) -> None:
+        status = {"task_id": {"value": task}, "agent_id": {"value": "a1"}, "state": state, "uuid": "dQ=="}
+        self.driver.event({"type": "UPDATE", "update": {"status": status}})
+
+    def die(self, task: str) -> None:
+        self.driver.stop([Stop(task=task, node="n1", epoch=1, signal="TERM", notice_s=0)])
+        self.update(task, "TASK_KILLED")
+
+    def passes(self, seconds: float) -> None:
+        self.now_s += seconds
+        self.driver.tick()
+
+    def launched(self) -> list[str]:
+        accepted = [one["accept"]["operations"] for one in self.sent if one["type"] == "ACCEPT"]
+        launches = [one["launch"]["task_infos"] for operations in accepted for one in operations if "launch" in one]
+        return [info["task_id"]["value"] for infos in launches for info in infos]
+
+    def refused(self) -> dict[str, str]:
+        seen = [one for one in self.heard if isinstance(one, TaskSeen) and one.kind == "refused"]
+        return {one.task: one.cause.code if one.cause is not None else "" for one in seen}
+
+    @property
+    def capacity(self) -> int:
+        return self.driver.nodes["n1"].room.capacity().get("cpus", 0)
+
+
+@pytest.fixture
+def full() -> World:
+    """Two tasks fill the agent."""
+    made = World()
+    made.offer(2)
+    for task in ("v1", "v2"):
+        made.launch(task)
+        made.offer(1)
+        made.update(task, "TASK_RUNNING")
+    made.offer(0.001)
+    made.driver.nodes["n1"].room.give_back()
+    made.driver.nodes["n1"].room.believed = {}
+    assert made.launched() == ["v1", "v2"] and made.capacity == 2000
+    return made
+
+
+def test_room_that_is_offered_before_the_death_is_told_counts_once(full: World) -> None:
+    full.offer(1)
+    full.die("v1")
+    full.launch("p1")
+    assert full.launched()[-1] == "p1"
+    full.die("v2")
+    assert full.driver.nodes["n1"].room.believed == {"cpus": 1000}
+    full.launch("p2")
+    assert "p2" not in full.launched() and full.capacity == 2000
+    full.offer(1)
+    assert full.launched()[-1] == "p2" and not full.driver.nodes["n1"].room.believed
+
+
+def test_a_slow_master_makes_nobody_give_up(full: World) -> None:
+    full.die("v1")
+    full.launch("p1")
+    for _ in range(8):
+        before = full.looks
+        full.passes(ROOM_S)
+        assert full.looks == before + 1
+        full.look()
+    assert not full.refused() and full.capacity == 2000
+    full.offer(1)
+    assert full.launched()[-1] == "p1"
+
+
+def test_room_that_another_holds_is_given_up_with_a_cause(full: World) -> None:
+    full.die("v1")
+    full.launch("p1")
+    full.passes(ROOM_S / 2)
+    full.look(cpus=1000)
+    assert not full.refused(), "it may come back"
+    full.passes(ROOM_S / 2)
+    full.look(cpus=1000)
+    assert full.refused() == {"p1": "no-offer"}
+    assert full.capacity == 1000
+
+
+def test_room_that_never_comes_is_given_up_at_last(full: World) -> None:
+    full.die("v1")
+    full.launch("p1")
+    full.passes(LIMIT * ROOM_S)
+    assert full.refused() == {"p1": "no-offer"}
+
+
+def test_room_that_nobody_waits_for_is_believed_in_until_the_master_says_otherwise(full: World) -> None:
+    full.die("v1")
+    full.passes(DOUBT_S)
+    full.look()
+    assert full.capacity == 2000
+    full.passes(DOUBT_S)
+    full.look(cpus=1000)
+    assert full.capacity == 1000
+
+
+def test_what_was_asked_before_an_offer_came_says_nothing_of_it(full: World) -> None:
+    full.die("v1")
+    full.passes(DOUBT_S)
+    asked_s = full.now_s
+    full.passes(1)
+    full.offer(0.5)
+    full.driver.looked(asked_s, [Facts("a1", "n1", 1, {}, WHOLE, {"cpus": 1000})])
+    assert full.capacity == 2000
+
+
+def test_a_node_is_told_of_when_all_of_it_is_known() -> None:
+    world = World()
+    facts = Facts("a2", "n2", 1, {}, WHOLE, {})
+    offer = {"id": {"value": "x"}, "agent_id": {"value": "a2"}, "hostname": "n2", "resources": []}
+    world.driver.event({"type": "OFFERS", "offers": {"offers": [offer]}})
+    world.passes(10)
+    assert not [one for one in world.heard if isinstance(one, NodeSeen)]
+    world.driver.looked(world.now_s, [facts])
+    world.passes(1)
+    assert [one.node.name for one in world.heard if isinstance(one, NodeSeen)] == ["n2"]
