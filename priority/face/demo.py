@@ -260,7 +260,7 @@ def nightly(story: Story) -> None:
 def validate(story: Story) -> None:
     """Airflow's turn: each task of a DAG is a job of the same cluster."""
     if story.airflow is None:
-        story.say("[grey50]6. (A release validation as a DAG: left out, as Apache Airflow is not installed)[/]")
+        story.say("[grey50]6. (No DAG: Apache Airflow is not installed, or not wanted)[/]")
         return
     story.say("[bold]6. A DAG.[/] Apache Airflow validates the release: every step a prod job, on a full cluster")
     story.airflow.begin(story.client.url, story.token("reco"))
