@@ -74,7 +74,12 @@ class Tick:
     @property
     def id(self) -> str:
         """The same for the same tick, so that nothing is written down twice."""
-        return f"{self.cron}-{self.tick_us}"
+        return tick_id(self.cron, self.tick_us)
+
+
+def tick_id(cron: str, tick_us: int) -> str:
+    """Of a tick of a cron job, by that one's uid."""
+    return f"{cron}-{tick_us}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +125,9 @@ class CronReader(Protocol):
 
     def tick(self, cron: str, tick_us: int) -> Tick | None:
         """What became of this tick."""
+
+    def ticks_there(self, ids: Collection[str]) -> set[str]:
+        """Of which of these ticks (by `Tick.id`) something is written down."""
 
     def ticks(
         self, cron: str, limit: int, after: str | None = None, outcome: Outcome | None = None

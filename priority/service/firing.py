@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from priority.cron import Due, Outcome, due, prior, run_spec
-from priority.crontab import Cron, CronState, Key, Run, Tick
+from priority.crontab import Cron, CronState, Key, Run, Tick, tick_id
 from priority.errors import NotFound, QuotaExceeded
 from priority.job import Job
 from priority.lifecycle import Event
@@ -58,6 +58,9 @@ class Firing:
         for tick in writer.waiting_ticks(self.crons.keys()) if self.crons else ():
             self._waiting.setdefault(tick.cron, []).append(tick)
         self._events: list[EventRow] = []
+        due_now = [cron for cron in self.crons.values() if cron.next_us is not None and cron.next_us <= now_us]
+        self._written = writer.ticks_there([tick_id(cron.uid, cron.next_us or 0) for cron in due_now])
+        """Of the first tick of each that is due: whether it has a row already. See `_new`."""
 
     def runs(self, cron: Cron) -> list[Run]:
         """Its runs that go on, those that are begun here too."""
@@ -83,6 +86,7 @@ class Firing:
             self.note("cron.broken", cron, message=str(error))
             self.crons[uid] = replace(cron, next_us=None, state=CronState.ENDED, reserve={})
             return
+        come = self._new(uid, come)
         if cron.state is CronState.SUSPENDED:
             come = [replace(one, missed=None) for one in come]
         last = max((one.tick_us for one in come if one.missed is None), default=None)
@@ -91,10 +95,19 @@ class Firing:
         state, reserve = (CronState.ENDED, {}) if left is None else (cron.state, cron.reserve)
         self.crons[uid] = replace(cron, next_us=left, state=state, reserve=reserve)
 
+    def _new(self, uid: str, come: list[Due]) -> list[Due]:
+        """Without those that have a row. They do if the clock was set back, and then the cron job submitted anew: it
+        goes by the clock as it is, and may come by moments that have been.
+        """
+        there = self._written
+        if len(come) > 1:
+            there = there | self._writer.ticks_there([tick_id(uid, one.tick_us) for one in come[1:]])
+        return [one for one in come if tick_id(uid, one.tick_us) not in there]
+
     def start(self, uid: str, by: str) -> Tick:
         """Now, by a user's hand. `QuotaExceeded` if its quota has no room."""
         cron, at_us = self.crons[uid], self.now_us
-        while self._writer.tick(uid, at_us) is not None or f"{uid}-{at_us}" in self.ticks:
+        while self._writer.tick(uid, at_us) is not None or tick_id(uid, at_us) in self.ticks:
             at_us += 1
         tick = Tick(cron=uid, tick_us=at_us, outcome=Outcome.WAITING, at_us=self.now_us, by=by)
         if self.runs(cron) and cron.spec.collision != "allow":

@@ -115,6 +115,13 @@ class CronReads:
         found = self._session.fetch(TICK, "ticks WHERE cron = ? AND tick_us = ?", cron, tick_us)
         return tick_of(found[0]) if found else None
 
+    def ticks_there(self, ids: Collection[str]) -> set[str]:
+        """See `CronReader`."""
+        if not ids:
+            return set()
+        among, param = self._session.among("id", ids)
+        return {id for (id,) in self._session.fetch(("id",), f"ticks WHERE {among}", param)}
+
     def ticks(
         self, cron: str, limit: int, after: str | None = None, outcome: Outcome | None = None
     ) -> tuple[list[Tick], str | None]:

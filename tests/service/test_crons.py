@@ -121,6 +121,27 @@ def test_it_fires_at_its_time_and_never_before() -> None:
     assert [data["tick"] for data in submitted] == [show_moment(world.hour_us), show_moment(run.tick_us or 0)]
 
 
+def test_submitted_anew_after_the_clock_was_set_back() -> None:
+    """It comes by moments that have been: what is written down of them stays, and all others get their row."""
+    world = Cronworld()
+    world.service.crons.submit(ADA, cron(schedule="*/20 * * * *"))
+    world.to(61)
+    before = world.ticks()
+    assert before == [f"{minute} started" for minute in (0, 20, 40, 60)]
+    world.clock.move(-70 * 60)
+    world.tick()
+    assert world.ticks() == before
+    world.service.crons.submit(ADA, cron(schedule="*/10 * * * *"))
+    world.to(82)
+    assert world.ticks() == [f"{minute} started" for minute in range(0, 90, 10)]
+    world.clock.move(-75 * 60)
+    world.service.crons.delete(ROOT, KEY)
+    world.service.crons.submit(ADA, cron(schedule="*/5 * * * *"))
+    world.clock.move(60 * 60)
+    world.tick()
+    assert [line.split()[0] for line in world.ticks()][:14] == [str(minute) for minute in (0, *range(10, 70, 5), 70)]
+
+
 def test_ten_thousand_that_are_due_together_are_begun_in_few_transactions() -> None:
     world = Cronworld(roles={"web": {}})
     for number in range(60):
