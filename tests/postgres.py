@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import count
@@ -76,6 +76,18 @@ class Postgres:
             self.process.send_signal(how)
             self.process.wait(60)
             self.process = None
+
+    def kill(self) -> None:
+        """`kill -9` of the server with all its processes. (Without them a new one would refuse to start.)"""
+        assert self.process is not None
+        pid = self.process.pid
+        os.kill(pid, signal.SIGSTOP)  # so that it starts none meanwhile
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for one in [pid, *map(int, children)]:
+            with suppress(ProcessLookupError):
+                os.kill(one, signal.SIGKILL)
+        self.process.wait(60)
+        self.process = None
 
     def url(self, database: str) -> str:
         return f"postgresql://postgres@/{database}?host={self.home}"

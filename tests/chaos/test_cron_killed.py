@@ -1,7 +1,9 @@
-"""Jepsen's Chronos test with real processes: cron jobs each minute, while scheduler, API and Valkey are killed.
+"""Jepsen's Chronos test with real processes: cron jobs each minute, while scheduler, API, Valkey and the database are
+killed. That is PostgreSQL's server with all its processes, started again at once; of SQLite, which has no server, every
+part that has the file open, in one moment.
 
-What ran is read from what the tasks themselves wrote. One minute of it is in the suite; `PRIORITY_TEST_CRON_MINUTES=30`
-is the real thing: a minute of kills, a minute of quiet, and so on.
+What ran is read from what the tasks themselves wrote. One minute of it is in the suite, on SQLite;
+`PRIORITY_TEST_CRON_MINUTES=30` is the real thing, on both: a minute of kills, a minute of quiet, and so on.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +21,7 @@ from typing import Any
 
 import pytest
 from chronos import Row, Run, complaints, targets, unmet
+from postgres import Postgres, own_server
 from whole import ROLES, Service
 
 from priority.face.client import Client
@@ -46,10 +49,10 @@ def seconds(text: str) -> float:
 class Nemesis:
     """Kills for a minute and lets be for a minute; `able` are the spans in which nothing hinders the scheduler."""
 
-    def __init__(self, service: Service, chance: random.Random) -> None:
+    def __init__(self, service: Service, chance: random.Random, server: Postgres | None) -> None:
         self.killed: list[str] = []
         self.able: list[tuple[float, float]] = []
-        self._service, self._chance = service, chance
+        self._service, self._chance, self._server = service, chance, server
 
     def run(self, until_s: float) -> None:
         begin_s = time.time()
@@ -60,12 +63,37 @@ class Nemesis:
                 threading.Event().wait(end_s - now_s)
                 continue
             parts = {name: pid for name, pid in self._service.parts().items() if name in VICTIMS}
-            if parts:
-                name = self._chance.choice(sorted(parts))
-                with suppress(ProcessLookupError):
-                    os.kill(parts[name], signal.SIGKILL)
-                    self.killed.append(name)
+            name = self._chance.choice([*sorted(parts), "database"])
+            if name == "database":
+                self._kill_database()
+            else:
+                _kill(parts[name])
+            self.killed.append(name)
             threading.Event().wait(self._chance.uniform(1, 8))
+
+    def _kill_database(self) -> None:
+        if self._server is None:
+            for pid in self._service.parts().values():
+                if _has_open(pid, self._service.state / "priority.db"):
+                    _kill(pid)
+            return
+        self._server.kill()
+        self._server.start()
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _has_open(pid: int, file: Path) -> bool:
+    links = Path(f"/proc/{pid}/fd")
+    with suppress(OSError):
+        for link in links.iterdir():
+            with suppress(OSError):
+                if link.readlink() == file:
+                    return True
+    return False
 
 
 def submit(client: Client, chance: random.Random, witness: Path) -> dict[str, dict[str, Any]]:
@@ -101,17 +129,32 @@ def ended(witness: Path, name: str, last_s: float) -> int:
     return sum(run.end_s is not None and (run.tick_s or 0) <= last_s for run in read(witness).get(name, []))
 
 
-def test_every_tick_has_its_run(start_service: Callable[..., Service], eventually: Callable[..., object]) -> None:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def server(request: pytest.FixtureRequest) -> Iterator[Postgres | None]:
+    """A PostgreSQL of the test's own, as it is killed; None for SQLite."""
+    if request.param == "sqlite":
+        yield None
+        return
+    if not ("PRIORITY_TEST_CRON_MINUTES" in os.environ or "PRIORITY_TEST_ALL" in os.environ):
+        pytest.skip("a minute more: only with `make test-all` or PRIORITY_TEST_CRON_MINUTES")
+    with own_server() as found:
+        yield found
+
+
+def test_every_tick_has_its_run(
+    server: Postgres | None, start_service: Callable[..., Service], eventually: Callable[..., object]
+) -> None:
     seed = int(os.environ.get("PRIORITY_TEST_SEED") or random.SystemRandom().randrange(10**6))
     print(f"seed {seed}: run again with PRIORITY_TEST_SEED={seed}")
     chance = random.Random(seed)
-    service = start_service(agents=2, agent_cpus=20, cron_on_time_s=LATE_S)
+    where = {} if server is None else {"database": server.create()}
+    service = start_service(agents=2, agent_cpus=20, cron_on_time_s=LATE_S, **where)
     witness = service.state / "witness"
     with service.client() as client:
         client.apply_roles(ROLES)
         made = submit(client, chance, witness)
         last_s = time.time() // 60 * 60 + 60 * MINUTES
-        nemesis = Nemesis(service, chance)
+        nemesis = Nemesis(service, chance, server)
         nemesis.run(last_s + 10)
         print(f"killed: {nemesis.killed}")
 
