@@ -77,9 +77,7 @@ class Board:
         self.names = planes.names
         self.axis = snapshot.axis()
         self.rules = Rules(snapshot, planes)
-        self.capacity, holds, leaves = planes.copies()
-        self.now: Plane = np.subtract(self.capacity, holds, out=holds)
-        self.total: Plane = np.add(self.now, leaves, out=leaves)
+        self.capacity, self.now, self.total = planes.room()
         self.spots: dict[str, Spot] = {}
         self.reserved: defaultdict[int, dict[str, Claim]] = defaultdict(dict)
         """By node: the tasks that this round reserves there, by id."""
@@ -106,6 +104,8 @@ class Board:
         """Nodes, each time that room has become free there, or a victim was spared."""
         self.prices: dict[Hashable, Any] = {}
         """See `prices`."""
+        self.within: dict[Hashable, Any] = {}
+        """Of some levels: who of the herd was there when the round began, and what they bring; see `prices`."""
         self._levels: dict[tuple[int, int], Plane] | None = None
         self._fits: dict[int, Fits] = {}
         self._relevels: list[tuple[int, int]] = []
@@ -114,15 +114,18 @@ class Board:
         self._there: dict[int, list[Beast]] = {}
         self._snapshot = snapshot
         self._column = {name: column for column, name in enumerate(self.axis)}
-        self._asks: Plane = np.zeros(self.capacity.shape, np.int64, order="F")
+        self._asks: dict[int, list[int]] = {}
+        """By node: of each resource how many ask for it of all that arrives or that room is kept for."""
         self._kept: dict[str, tuple[Claim, list[int]]] = {}
-        self._shapes: dict[tuple[tuple[str, int], ...], Shape] = {}
         self._shape_of: dict[int, Shape] = {}
         self._herd: Herd | None = None
         self.mercy: Mercy | None = None
         """Whom policy spares; None: nobody (or no task needs a victim yet)."""
-        size = np.array([snapshot.size().get(name, 0) for name in self.axis], np.float64)
-        self.scale: npt.NDArray[np.float64] = np.divide(1.0, size, out=np.zeros(len(size)), where=size > 0)
+        self.scale: npt.NDArray[np.float64] = planes.shared("scale", self._scale)
+
+    def _scale(self) -> npt.NDArray[np.float64]:
+        size = np.array([self._snapshot.size().get(name, 0) for name in self.axis], np.float64)
+        return np.divide(1.0, size, out=np.zeros(len(size)), where=size > 0)
 
     @property
     def herd(self) -> Herd:
@@ -156,16 +159,15 @@ class Board:
         """Of the herd all that is on a node, victims too."""
         there = self._there.get(node)
         if there is None:
-            stock = self._snapshot.settled().stock
-            places = (stock.place(claim.id) for claim in self._snapshot.tasks_on(self.names[node]))
-            there = self._there[node] = [self.herd.beast(place) for place in places if place >= 0]
+            there = self._there[node] = [self.herd.beast(place) for place in self.places_on(node).tolist()]
         return there
 
     def places_on(self, node: int) -> Picks:
-        """The same as places in the herd."""
+        """The same as places in the herd, by id."""
         there = self._places.get(node)
         if there is None:
-            there = self._places[node] = np.array([one.place for one in self.beasts_on(node)], np.intp)
+            ids = sorted(claim.id for claim in self._snapshot.tasks_on(self.names[node]))
+            there = self._places[node] = np.array([p for id in ids if (p := self.herd.place(id)) >= 0], np.intp)
         return there
 
     # --- questions ---
@@ -183,15 +185,15 @@ class Board:
         if known is not None:
             return known
         key = tuple(sorted(claim.request.items())) if len(claim.request) > 1 else tuple(claim.request.items())
-        shape = self._shapes.get(key)
-        if shape is None:
-            vector = self.vector(claim.request)
-            asked = np.flatnonzero(vector)
-            amounts = vector[asked]
-            shape = Shape(vector, asked, amounts, tuple(asked.tolist()), tuple(amounts.tolist()))
-            self._shapes[key] = shape
+        shape: Shape = self._snapshot.settled().shared(("shape", key), lambda: self._shape(claim.request))
         self._shape_of[id(claim.request)] = shape
         return shape
+
+    def _shape(self, request: Resources) -> Shape:
+        vector = self.vector(request)
+        asked = np.flatnonzero(vector)
+        amounts = vector[asked]
+        return Shape(vector, asked, amounts, tuple(asked.tolist()), tuple(amounts.tolist()))
 
     def allowed(self, claim: Claim) -> Mask:
         """Nodes that are up, meet the constraints and are within the limits; says nothing of room and ceilings."""
@@ -279,6 +281,13 @@ class Board:
         self.log.append(node)
         self.changed[node] = len(self.log)
 
+    def _ask(self, node: int, shape: Shape, change: int) -> None:
+        asks = self._asks.get(node)
+        if asks is None:
+            asks = self._asks[node] = [0] * len(self.axis)
+        for column in shape.columns:
+            asks[column] += change
+
     # --- placing ---
 
     def put(self, claim: Claim, node: int, launch: bool) -> None:
@@ -287,7 +296,7 @@ class Board:
         self.spots[claim.id] = Spot(claim, node, launch)
         self._note(node)
         self.total[node] -= shape.request
-        self._asks[node, shape.asked] += 1
+        self._ask(node, shape, 1)
         if launch:
             self.now[node] -= shape.request
             self.launched[node][claim.id] = claim
@@ -319,8 +328,8 @@ class Board:
             np.subtract.at(self.total[:, column], picks, amounts)
             if launch:
                 np.subtract.at(self.now[:, column], picks, amounts)
-            np.add.at(self._asks[:, column], picks, many * (amounts > 0))
-        for row in all_rows:
+        for row, count, shape in zip(all_rows, all_counts, shapes, strict=True):
+            self._ask(row, shape, count)
             self._note(row)
 
     def keeps(self) -> bool:
@@ -334,7 +343,7 @@ class Board:
         self._note(spot.node)
         self.gains.append(spot.node)
         self.total[spot.node] += shape.request
-        self._asks[spot.node, shape.asked] -= 1
+        self._ask(spot.node, shape, -1)
         if spot.launch:
             self.now[spot.node] += shape.request
             del self.launched[spot.node][claim.id]
@@ -360,7 +369,7 @@ class Board:
         held.append(node)
         self._note(node)
         self.total[node] -= shape.request
-        self._asks[node, shape.asked] += 1
+        self._ask(node, shape, 1)
 
     def kept(self, claims: Iterable[Claim]) -> list[tuple[str, int]]:
         """Which of these tasks have room held for them, and where."""
@@ -381,7 +390,7 @@ class Board:
                 self.gains += nodes if self.rules.job(claim) is None else range(len(self.names))
                 for node in nodes:
                     self.total[node] += shape.request
-                    self._asks[node, shape.asked] -= 1
+                    self._ask(node, shape, -1)
         return where
 
     # --- victims ---
@@ -444,7 +453,7 @@ class Board:
         """Whether, without a task and these victims of its own, something else that arrives there no longer fits."""
         shape, request = self.shape(claim), self.herd.request
         own = dict(zip(shape.columns, shape.sizes, strict=True))
-        for column, asks in enumerate(self._asks[node].tolist()):
+        for column, asks in enumerate(self._asks[node]):
             if asks > (column in own):
                 freed = sum(request.item(victim, column) for victim in victims)
                 if self.total.item(node, column) + own.get(column, 0) < freed:
@@ -453,14 +462,17 @@ class Board:
 
     def spareable(self, node: int) -> bool:
         """Whether some victim there could be given back and all that arrives would still fit; what is kept aside."""
-        arrivals = self.arrivals(node)
-        asked = np.array(sorted({int(column) for claim in arrivals for column in self.shape(claim).asked}), np.intp)
-        room = self.total[node, asked]
+        victims = self.killed_on.get(node)
+        if not victims:
+            return False
+        room = self.total[node].tolist()
         for claim, nodes in self._kept.values():
             if node in nodes:
-                room = room + self.shape(claim).request[asked]
-        picks = np.fromiter(self.killed_on.get(node, ()), np.intp)
-        return bool((self.herd.request[np.ix_(picks, asked)] <= room).all(axis=1).any())
+                room = [amount + more for amount, more in zip(room, self.shape(claim).request.tolist(), strict=True)]
+        arrivals = *self.launched.get(node, {}).values(), *self.reserved.get(node, {}).values()
+        asked = {column for claim in arrivals for column in self.shape(claim).columns}
+        request = self.herd.request
+        return any(all(request.item(victim, column) <= room[column] for column in asked) for victim in victims)
 
     def needless(self, node: int, takers: Collection[str] | None = None) -> list[int]:
         """Give back every victim on the node that nothing there needs, the most important first; answers which.
@@ -472,12 +484,15 @@ class Board:
             victims = {victim for victim in victims if self.killed[victim].id in takers}
         if not victims:
             return []
-        asked = np.flatnonzero(self._asks[node])
-        picks = np.fromiter(victims, np.intp)
-        easy = picks[(self.herd.request[np.ix_(picks, asked)] <= self.total[node, asked]).all(axis=1)]
+        asked = [column for column, asks in enumerate(self._asks[node]) if asks]
+        request, total = self.herd.request, self.total
+
+        def free(victim: int) -> bool:
+            return all(request.item(victim, column) <= total.item(node, column) for column in asked)
+
         spared = []
-        for victim in sorted(easy.tolist(), key=self.herd.key, reverse=True):
-            if (self.herd.request[victim, asked] <= self.total[node, asked]).all():
+        for victim in sorted(filter(free, victims), key=self.herd.key, reverse=True):
+            if free(victim):
                 self.spare(victim)
                 spared.append(victim)
         return spared
@@ -494,8 +509,10 @@ class Fits:
         board = self._board
         self._seen = len(board.log)
         self._total = board.fits(self._shape, board.total)
-        self._now = board.fits(self._shape, board.now)
-        self._any, self._any_now = int(self._total.sum()), int(self._now.sum())
+        self._any = int(np.count_nonzero(self._total))
+        self._now: Mask | None = None
+        """In room that is free now; None: not asked for yet."""
+        self._any_now = 0
 
     def mask(self, *, now: bool) -> Mask | None:
         """`[N]`, to be read only; None: nowhere."""
@@ -507,13 +524,22 @@ class Fits:
             else:
                 self._seen = len(log)
                 self._look_at(list(rows))
-        if not self._any or (now and not self._any_now):
+        if not self._any:
             return None
-        return self._now & self._total if now else self._total
+        if not now:
+            return self._total
+        free = self._free()
+        return None if free is None else free & self._total
 
     def free(self) -> Mask | None:
         """The same of what is free now, whatever is reserved."""
         self.mask(now=False)
+        return self._free()
+
+    def _free(self) -> Mask | None:
+        if self._now is None:
+            self._now = self._board.fits(self._shape, self._board.now)
+            self._any_now = int(np.count_nonzero(self._now))
         return self._now if self._any_now else None
 
     def _look_at(self, rows: list[int]) -> None:
@@ -527,8 +553,10 @@ class Fits:
             total = total & (board.total[rows, column] >= size)
             now = now & (board.now[rows, column] >= size)
         self._any += int(total.sum()) - int(self._total[rows].sum())
-        self._any_now += int(now.sum()) - int(self._now[rows].sum())
-        self._total[rows], self._now[rows] = total, now
+        self._total[rows] = total
+        if self._now is not None:
+            self._any_now += int(now.sum()) - int(self._now[rows].sum())
+            self._now[rows] = now
 
     def _look_at_one(self, row: int) -> None:
         board, total, now = self._board, True, True
@@ -536,8 +564,10 @@ class Fits:
             total = total and board.total.item(row, column) >= size
             now = now and board.now.item(row, column) >= size
         self._any += total - self._total.item(row)
-        self._any_now += now - self._now.item(row)
-        self._total[row], self._now[row] = total, now
+        self._total[row] = total
+        if self._now is not None:
+            self._any_now += now - self._now.item(row)
+            self._now[row] = now
 
 
 Extra = Callable[[Iterable[Claim]], Plane]

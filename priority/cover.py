@@ -8,6 +8,8 @@ the largest amounts left cannot reach the need, or the least work left cannot be
 - an item is left out if as many others as there may be in the cover bring at least as much for at most its work:
   whatever cover it is in, one of them could stand in for it;
 - one more column, which follows from the others: the sum of all, each over its need, must reach their number.
+
+Where there are few items all sets of them are looked at instead, number by number: that is quicker.
 """
 
 from __future__ import annotations
@@ -15,15 +17,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
+from itertools import combinations
 
 import numpy as np
+import numpy.typing as npt
 
 STEPS_MAX, STEPS_MIN = 3_000, 200
 """After so many steps of the search the greedy answer stands: a cover without a needless item, maybe not the least."""
 
 COMPARED_MAX = 1_500
 """Of more items than this it is not looked who may stand in for whom."""
+
+SETS_MAX = 1_000
+"""Of no more sets than this all are looked at."""
+
+SAFE = 2**62
+"""A sum below this fits 64 bits."""
 
 Amounts = tuple[int, ...]
 
@@ -61,12 +71,16 @@ def least_cover(
 ) -> Cover | None:
     """The least cover of `need`, or None if there is none, or none that costs less than `bound`.
 
-    Of equal covers the one whose items come first, kind by kind. Amounts, needs and work are not negative.
+    Of equal covers always the same one. Amounts, needs and work are not negative.
     """
     columns = [column for column, amount in enumerate(need) if amount > 0]
     goal = tuple(need[column] for column in columns)
     if not goal:
         return Cover((), 0) if bound is None or bound > (0, 0) else None
+    if not amounts:
+        return None
+    if math.comb(len(amounts), len(amounts) // 2) <= SETS_MAX and sum(work) < SAFE:
+        return _of_few([[row[column] for column in columns] for row in amounts], work, goal, bound)
     # Each column over its need, without fractions: times the product of the other needs.
     scales = [math.prod(goal) // amount for amount in goal]
     kinds: dict[Amounts, list[int]] = {}
@@ -85,6 +99,43 @@ def least_cover(
     cover = search.run(bound)
     effort.left -= search.steps
     return cover
+
+
+def _of_few(
+    amounts: Sequence[Sequence[int]], work: Sequence[int], goal: Amounts, bound: tuple[int, int] | None
+) -> Cover | None:
+    """Of all sets of items; of equal ones that whose items come first."""
+    most = len(amounts) if bound is None else min(len(amounts), bound[0])
+    fewest = 1
+    for sizes, need in zip(zip(*amounts, strict=True), goal, strict=True):
+        count, reached = 0, 0
+        for size in sorted(sizes, reverse=True):
+            if reached >= need:
+                break
+            reached += size
+            count += 1
+        if reached < need:
+            return None
+        fewest = max(fewest, count)
+    table, needs = np.array(amounts, np.float64), np.array(goal, np.float64)  # sums of so few are exact
+    for count in range(fewest, most + 1):
+        sets, chosen = _sets(len(amounts), count)
+        some = np.flatnonzero((chosen @ table >= needs).all(axis=1))
+        if len(some):
+            costs = np.array(work, np.int64)[sets[some]].sum(axis=1)
+            best = int(costs.argmin())
+            cover = Cover(tuple(sets[some[best]].tolist()), int(costs[best]))
+            return cover if bound is None or cover.cost < bound else None
+    return None
+
+
+@lru_cache(maxsize=256)
+def _sets(items: int, count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """All sets of so many of these items, in order: which they are, and the same as ones and zeros."""
+    sets = np.array(list(combinations(range(items), count)), np.intp)
+    chosen = np.zeros((len(sets), items))
+    np.put_along_axis(chosen, sets, 1.0, axis=1)
+    return sets, chosen
 
 
 def _alike(

@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from operator import itemgetter
 
 from priority.claim import Claim
 from priority.resources import Resources
@@ -99,6 +100,8 @@ class Shares:
             self._keys.pop(claim.role, None)
 
 
+_STANDING = itemgetter(0, 1, 2)
+
 _Entry = tuple[Share, int, int, str, str]
 """(share, -priority, since, id, role): the head of a role's queue."""
 
@@ -139,7 +142,8 @@ class Turns:
     def of(self, level: Level) -> Iterator[Unit]:
         """The units of a level that have not had their turn, in their order."""
         seen = self._seen
-        queues = {role: deque(sorted(queue, key=lambda entry: entry[:3])) for role, queue in level.items()}
+        left = {role: [entry for entry in queue if id(entry[3]) not in seen] for role, queue in level.items()}
+        queues = {role: deque(sorted(queue, key=_STANDING)) for role, queue in left.items() if queue}
         heap = [self._entry(role, queue[0]) for role, queue in queues.items()]
         heapq.heapify(heap)
         while heap:

@@ -132,7 +132,7 @@ class Herd:
         """The work lost with some of them, where it is `small`."""
         return self._stock.works_of(picks, self._now_us)
 
-    def of_levels(self, levels: Collection[tuple[int, int]]) -> Picks:
+    def of_levels(self, levels: Collection[tuple[int, int]]) -> Flags:
         """See `Stock.of_levels`."""
         return self._stock.of_levels(levels)
 

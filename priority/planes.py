@@ -7,15 +7,22 @@ are stored column by column: most questions look at one resource of all nodes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from priority.claim import DYING, Claim
+from priority.claim import Claim
 from priority.node import Node, NodeState
 from priority.stock import Flags, Plane, Stock
 from priority.tier import Tier
+
+CACHED_MAX = 50_000
+"""So many answers that follow from the nodes alone are remembered."""
+
+BATCH = 1_024
+"""So many tasks that have come are brought in at a time."""
 
 
 class Planes:
@@ -60,23 +67,16 @@ class Planes:
 
     def hold(self, claim: Claim, node: str) -> None:
         """A task holds room on a node."""
-        columns = self.columns(claim.request)
+        self.columns(claim.request)
         row = self._rows[node]
-        self._add(claim, row, columns, 1)
-        self.stock.put(claim, row, columns, bool(self._up[row]))
+        if self.stock.put(claim, row, bool(self._up[row])) >= BATCH:
+            self._bring_in()
 
-    def release(self, claim: Claim, node: str) -> None:
+    def release(self, claim: Claim) -> None:
         """The inverse of `hold`."""
-        columns = self.columns(claim.request)
-        self._add(claim, self._rows[node], columns, -1)
-        self.stock.drop(claim, columns)
-
-    def _add(self, claim: Claim, row: int, columns: list[int], sign: int) -> None:
-        holds, dying = self._holds, claim.state in DYING
-        for column, amount in zip(columns, claim.request.values(), strict=True):
-            holds[row, column] += sign * amount
-            if dying:
-                self._leaves[row, column] += sign * amount
+        if not self.stock.drop(claim):
+            self._bring_in()
+            self.stock.drop(claim)
 
     def columns(self, names: Iterable[str]) -> list[int]:
         """The columns of these resources; new ones are given theirs."""
@@ -98,7 +98,8 @@ class Planes:
         return self._rows
 
     def settle(self) -> None:
-        """Bring the rows into the order of the names."""
+        """Bring in what has changed, and the rows into the order of the names."""
+        self._bring_in()
         if self._settled:
             return
         names = sorted(self._rows)
@@ -125,6 +126,20 @@ class Planes:
         holds, leaves = self._holds[:rows, :width], self._leaves[:rows, :width]
         return self._capacity[:rows, :width], holds.copy(order="F"), leaves.copy(order="F")
 
+    def room(self) -> tuple[Plane, Plane, Plane]:
+        """Capacity (to be read only), what is free now, and what is once the dying are gone; settled."""
+        rows, width = len(self.names), len(self._axis)
+        capacity = self._capacity[:rows, :width]
+        now = capacity - self._holds[:rows, :width]
+        return capacity, now, now + self._leaves[:rows, :width]
+
+    def shared(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What follows from the nodes and the axis alone, until one of them changes."""
+        found = self.cached.get(key)
+        if found is None:
+            found = self.cached[key] = make()
+        return found
+
     def free(self, column: int) -> Plane:
         """`[N]`: what is free of a resource at this moment; settled."""
         rows = len(self.names)
@@ -140,6 +155,10 @@ class Planes:
 
     # --- upkeep ---
 
+    def _bring_in(self) -> None:
+        if self.stock.settle(self._axis, self._holds, self._leaves) and len(self.cached) > CACHED_MAX:
+            self.cached.clear()  # not within a round: then nothing has changed
+
     def _new_row(self) -> int:
         row = self._used
         self._used += 1
@@ -153,6 +172,7 @@ class Planes:
         return row
 
     def _widen(self, names: Iterable[str]) -> None:
+        self._bring_in()
         axis = sorted({*self._axis, *names})
         order = [self._axis.get(name, -1) for name in axis]
         width = max(4, len(axis))

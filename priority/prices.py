@@ -2,14 +2,13 @@
 
 Of each node first its level: the lowest tier rank, then the lowest priority, up to which all lawful victims together
 would make room. Only nodes of the lowest level count, there the least single victim; and where no single one is
-enough, the least cover (see `cover`). Covers are looked for lazily: a node has a bound below its cost until its turn
-comes, and the node of the lowest bound is looked at first, so that few covers are ever worked out.
+enough, the least cover (see `cover`). Covers are looked for lazily: a node has a bound below its cost (`reach`) until
+its turn comes, and the node of the lowest bound is looked at first, so that few covers are ever worked out.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from operator import attrgetter
 
 import numpy as np
@@ -18,15 +17,13 @@ from priority.board import Board
 from priority.claim import Claim
 from priority.cover import Cover, least_cover
 from priority.herd import Beast, law_rank
+from priority.reach import BELOW, Bound, Bounds, Reach
 from priority.rules import Mask
-from priority.stock import HARD, Picks, Plane
+from priority.stock import HARD, Flags, Picks, Plane
 
 NONE = np.iinfo(np.int64).max
 LATER = NONE - 1
 """Of a node's level: not the lowest, and not worked out yet."""
-
-BELOW = 1 - 1e-12
-"""Makes a rounded sum a bound."""
 
 ROWS_MIN = 5
 """Fewer nodes than this are priced one by one."""
@@ -76,8 +73,6 @@ class Prices:
         self.board, self.claim = board, claim
         self.shape = board.shape(claim)
         self._rank, self._own = board.herd.tier_rank(claim), board.herd.own(claim)
-        self._within_level: tuple[object, Picks, Plane] = None, np.zeros(0, np.intp), np.zeros(0, np.int64)
-        """Whose level, as of how long a log; see `_up_to_level`."""
 
     def reset(self, *, lowest: bool = True) -> None:
         """Price all nodes, from the board as it is now; with `lowest` as far as the cheapest of all needs it."""
@@ -90,8 +85,8 @@ class Prices:
         """What is beyond this is LATER, or was worked out since."""
         self._single: Plane | None = None
         """By node: the least work of a single victim that is enough, within the level; NONE: none is."""
-        self._bounds: dict[int, list[tuple[int, float, int]]] = {}
-        """By level: a heap of nodes, each with a bound below the cost of its cover."""
+        self._bounds: dict[int, Bounds] = {}
+        """By level: its nodes."""
 
     # --- questions ---
 
@@ -145,24 +140,19 @@ class Prices:
         self._priorities = sorted({priority for _, priority in self._levels})
         self._sorted = [(rank, priority) for rank in self._ranks for priority in self._priorities]
         self._code = {level: code for code, level in enumerate(self._sorted)}
-        self._up_to = (
-            np.array([rank for rank, _ in self._sorted] + [-HARD]),
-            np.array([priority for _, priority in self._sorted] + [-HARD]),
-        )
 
     def _codes_of(self, rows: Picks | slice, *, lowest: bool = False) -> Plane:
         """The codes of some nodes; with `lowest` LATER of those that are not of the lowest."""
-        left = np.ones(len(self.board.total[rows, 0]), np.bool_)
-        codes = np.full(len(left), NONE)
+        room = [self.board.total[rows, column] for column in self.shape.columns]
         if len(self._ranks) == 1:
-            self._code_rank(self._ranks[0], codes, None, rows, lowest=lowest)
-            return codes
-        sums = [np.zeros(len(codes), np.int64) for _ in self.shape.columns]
+            return self._code_rank(self._ranks[0], None, rows, room, lowest=lowest)
+        sums, size = list(room), len(self.board.total[rows, 0])
+        left, codes = np.ones(size, np.bool_), np.full(size, NONE)
         for rank in self._ranks:
-            mine = [level for level in self._levels if level[0] == rank]
-            enough = self._enough(sums, mine, rows) & left
+            enough = left & self._enough(sums, [level for level in self._levels if level[0] == rank], rows)
             if enough.any():
-                self._code_rank(rank, codes, enough, rows, lowest=lowest)
+                found = self._code_rank(rank, enough, rows, room, lowest=lowest)
+                codes[enough] = found[enough]
                 left &= ~enough
                 if lowest or not left.any():
                     codes[left] = LATER
@@ -170,34 +160,36 @@ class Prices:
         return codes
 
     def _code_rank(
-        self, rank: int, codes: Plane, nodes: Mask | None, rows: Picks | slice, *, lowest: bool = False
-    ) -> None:
-        """Set the codes of nodes of which the lowest rank that suffices is known; None: it may not suffice."""
-        left = np.ones(len(codes), np.bool_) if nodes is None else nodes.copy()
-        sums = [np.zeros(len(codes), np.int64) for _ in self.shape.columns]
-        priorities = self._priorities
+        self, rank: int, nodes: Mask | None, rows: Picks | slice, room: Sequence[Plane], *, lowest: bool = False
+    ) -> Plane:
+        """The codes of nodes of which the lowest rank that suffices is known; None: it may not suffice."""
+        sums, priorities, codes, left = list(room), self._priorities, None, nodes
         for priority in priorities if nodes is None else priorities[:-1]:
             mine = [level for level in self._levels if level[0] <= rank and level[1] == priority]
-            if mine:
-                enough = self._enough(sums, mine, rows) & left
-                codes[enough] = self._code[rank, priority]
-                left &= ~enough
-                if lowest and enough.any():
-                    codes[left] = LATER
-                    return
+            if not mine:
+                continue
+            enough = self._enough(sums, mine, rows)
+            if left is not None:
+                enough &= left
+            if lowest and enough.any():
+                return np.where(enough, self._code[rank, priority], LATER)
+            codes = np.full(len(enough), NONE) if codes is None else codes
+            codes[enough] = self._code[rank, priority]
+            left = ~enough if left is None else left & ~enough
+        if codes is None:
+            codes = np.full(len(self.board.total[rows, 0]), NONE)
         if nodes is not None:
             codes[left] = self._code[rank, priorities[-1]]
+        return codes
 
     def _enough(self, sums: list[Plane], levels: Iterable[Level], rows: Picks | slice) -> Mask:
-        """Add these levels to the sums; where they make room."""
+        """Add these levels to the sums, which begin as the room; where there is enough."""
         mask: Mask | None = None
-        for level in levels:
-            for total, column in zip(sums, self.shape.columns, strict=True):
-                np.add(total, self._levels[level][rows, column], out=total)
-        for total, column, size in zip(sums, self.shape.columns, self.shape.sizes, strict=True):
-            room = self.board.total[rows, column]
-            enough = (total + room >= size) | (room >= size)
-            mask = enough if mask is None else mask & enough
+        for place, (column, size) in enumerate(zip(self.shape.columns, self.shape.sizes, strict=True)):
+            for level in levels:
+                sums[place] = sums[place] + self._levels[level][rows, column]
+            enough = sums[place] >= size
+            mask = enough if mask is None else np.logical_and(mask, enough, out=mask)
         return np.ones(len(self.board.total[rows, 0]), np.bool_) if mask is None else mask
 
     # --- one victim ---
@@ -236,46 +228,64 @@ class Prices:
 
     def _first_single(self, nodes: Mask, level: Level) -> tuple[int, tuple[int, ...]] | None:
         herd, total = self.board.herd, self.board.total
-        picks, works = self._up_to_level(level)
-        if not len(picks):
-            return None
-        least = picks[works == works.min()]
-        if len(least) == 1:  # mostly that one will do
-            place = int(least[0])
-            row = int(herd.node[place])
-            asks = zip(self.shape.columns, self.shape.sizes, strict=True)
-            if nodes[row] and all(
-                herd.request.item(place, column) >= size - total.item(row, column) for column, size in asks
-            ):
-                return row, (place,)
-        where = herd.node[picks]
-        flags = nodes[where]
+        needs = []
         for column, size in zip(self.shape.columns, self.shape.sizes, strict=True):
-            need = np.maximum(size - total[:, column], 0)
-            if need.min(initial=HARD) > herd.largest(column):
+            needs.append(size - total[:, column])
+            if needs[-1].min(initial=HARD) > herd.largest(column):
                 return None
-            flags &= herd.request[picks, column] >= need[where]
-        some = np.flatnonzero(flags)
-        if not len(some):
+        works = herd.works()
+        assert works is not None
+        picks = self._picks(level)
+        costs = works.take(picks)
+        if self.board.killed:
+            costs[~herd.alive.take(picks)] = NONE
+        least = int(costs.min(initial=NONE))
+        if least == NONE:
             return None
-        works = works[some]
-        best = min(picks[some[works == works.min()]].tolist(), key=lambda one: (herd.node[one], herd.key(one)))
-        return int(herd.node[best]), (best,)
+        asks = [*zip(self.shape.columns, needs, strict=True)]
+        best = int(picks[costs.argmin()])  # mostly that one will do, and is the only one
+        row = herd.node.item(best)
+        alone = nodes[row] and all(herd.request.item(best, column) >= need.item(row) for column, need in asks)
+        if not alone or np.count_nonzero(costs == least) > 1:
+            where = herd.node.take(picks)
+            mine = nodes.take(where)
+            for column, need in asks:
+                mine &= herd.request[:, column].take(picks) >= need.take(where)
+            costs, picks = costs[mine], picks[mine]
+            least = int(costs.min(initial=NONE))
+            if least == NONE:
+                return None
+            best = min(picks[costs == least].tolist(), key=lambda one: (herd.node[one], herd.key(one)))
+        return herd.node.item(best), (best,)
 
-    def _up_to_level(self, level: Level) -> tuple[Picks, Plane]:
-        """Who may be taken, up to a level, and the work lost with each."""
+    def _picks(self, level: Level) -> Picks:
+        """The same as `_up_to_level`, as places."""
+        key = "picks", self._key(level)
+        picks: Picks | None = self.board.within.get(key)
+        if picks is None:
+            picks = self.board.within[key] = np.flatnonzero(self._up_to_level(level))
+        return picks
+
+    def _up_to_level(self, level: Level) -> Flags:
+        """`[K]`: who could ever be taken in this round, up to a level."""
         board, herd = self.board, self.board.herd
-        known = level, len(board.log)
-        if self._within_level[0] != known:
+        key = "flags", self._key(level)
+        flags: Flags | None = board.within.get(key)
+        if flags is None:
             if board.mercy is None and self._own is None:
-                levels = [one for one in self._levels if one[0] <= level[0] and one[1] <= level[1]]
-                picks = herd.of_levels(levels)
-                picks = picks[herd.alive[picks]] if board.killed else picks
+                flags = herd.of_levels(self._levels_up_to(level))
             else:
-                flags = herd.lawful(self.claim) & herd.alive
-                picks = np.flatnonzero(flags & (herd.rank <= level[0]) & (herd.priority <= level[1]))
-            self._within_level = known, picks, herd.works_of(picks)
-        return self._within_level[1:]
+                flags = herd.lawful(self.claim) & (herd.rank <= level[0]) & (herd.priority <= level[1])
+            board.within[key] = flags
+        return flags
+
+    def _levels_up_to(self, level: Level) -> tuple[Level, ...]:
+        return tuple(one for one in self._levels if one[0] <= level[0] and one[1] <= level[1])
+
+    def _key(self, level: Level) -> Hashable:
+        if self.board.mercy is None and self._own is None:
+            return self._levels_up_to(level)
+        return level, self._rank, self._own
 
     def _all_singles(self) -> Plane:
         herd = self.board.herd
@@ -291,7 +301,8 @@ class Prices:
         """Those that are within the level of their node."""
         if len(self._sorted) < 2:
             return picks
-        herd, (ranks, priorities) = self.board.herd, self._up_to
+        herd = self.board.herd
+        ranks, priorities = (np.array([*values, -HARD]) for values in zip(*self._sorted, strict=True))
         code = np.minimum(self._codes[herd.node[picks]], len(self._sorted))
         return picks[(herd.rank[picks] <= ranks[code]) & (herd.priority[picks] <= priorities[code])]
 
@@ -299,17 +310,17 @@ class Prices:
 
     def _several(self, nodes: Mask, code: int) -> tuple[int, tuple[int, ...]] | None:
         """The least cover; its node is the first of equals."""
-        heap = self._bounds.get(code)
-        if heap is None:
-            heap = self._bounds[code] = self._bound_all(np.flatnonzero(self._codes == code), self._sorted[code])
-        aside: list[tuple[int, float, int]] = []
+        bounds = self._bounds.get(code)
+        if bounds is None:
+            bounds = self._bounds[code] = self._bound_all(np.flatnonzero(self._codes == code), self._sorted[code])
+        aside: list[Bound] = []
         best: tuple[tuple[int, int], int, Cover] | None = None
         seen: set[int] = set()
-        while heap:
-            count, work, row = heap[0]
+        while (lowest := bounds.lowest()) is not None:
+            count, work, row = lowest
             if best is not None and (count, work) > best[0]:
                 break
-            heapq.heappop(heap)
+            bounds.pop()
             if row in seen or self._codes[row] != code:
                 continue
             seen.add(row)
@@ -323,56 +334,40 @@ class Prices:
                     best = cover.cost, row, cover
             aside.append((count, work, row))
         for entry in aside:
-            heapq.heappush(heap, entry)
+            bounds.push(entry)
         return None if best is None else (best[1], best[2].items)
 
-    def _bound_all(self, rows: Picks, level: Level) -> list[tuple[int, float, int]]:
-        """Below what its cover costs, of each node: at least so many victims, and at least so much work."""
-        herd = self.board.herd
-        wanted = np.zeros(len(self._codes), np.bool_)
-        wanted[rows] = True
-        picks, works = self._up_to_level(level)
-        some = wanted[herd.node[picks]]
-        picks, works = picks[some], works[some]
-        where = herd.node[picks]
-        if (where[1:] < where[:-1]).any():
-            order = np.argsort(where, kind="stable")
-            picks, works, where = picks[order], works[order], where[order]
-        starts = np.searchsorted(where, rows)
-        counts = np.searchsorted(where, rows, side="right") - starts
-        width = int(counts.max(initial=1))
-        slots = np.minimum(starts[:, np.newaxis] + np.arange(width), max(len(picks) - 1, 0))
-        absent = np.arange(width) >= counts[:, np.newaxis]
-        there = picks[slots]
-        fewest = np.ones(len(rows), np.int64)
-        for column, size in zip(self.shape.columns, self.shape.sizes, strict=True):
-            amounts = np.where(absent, 0, herd.request[there, column])
-            amounts.sort(axis=1)
-            reach = np.cumsum(amounts[:, ::-1], axis=1)
-            need = size - self.board.total[rows, column]
-            fewest = np.maximum(fewest, 1 + (reach < need[:, np.newaxis]).sum(axis=1))
-        least = np.where(absent, np.inf, works.astype(np.float64)[slots])
-        least.sort(axis=1)
-        sums = np.cumsum(least, axis=1)[np.arange(len(rows)), np.minimum(fewest, width) - 1] * BELOW
-        heap = list(zip(fewest.tolist(), sums.tolist(), rows.tolist(), strict=True))
-        heapq.heapify(heap)
-        return heap
+    def _bound_all(self, rows: Picks, level: Level) -> Bounds:
+        """Below what its cover costs, of each node."""
+        key = "reach", self._key(level)
+        reach: Reach | None = self.board.within.get(key)
+        if reach is None:
+            works = self.board.herd.works()
+            assert works is not None
+            reach = self.board.within[key] = Reach(self.board, self._up_to_level(level), works)
+        return reach.bounds(rows, self.shape)
 
     def _cover(self, row: int, level: Level, bound: tuple[int, int] | None) -> Cover | None:
         """The least cover on a node, if it may cost at most `bound`."""
-        prey = self._prey(row, level)
-        prey.sort(key=lambda one: (one.rank, one.priority, one.work, one.id))
+        herd, columns = self.board.herd, self.shape.columns
+        there = self.board.places_on(row)
+        some = herd.alive[there] & herd.lawful(self.claim)[there]
+        some &= (herd.rank[there] <= level[0]) & (herd.priority[there] <= level[1])
+        there = there[some]
+        works = herd.works_of(there)
+        order = np.lexsort((works, herd.priority[there], herd.rank[there]))
+        there = there[order]
         need = self._need(row)
-        key = row, tuple(one.place for one in prey), self.shape.columns, need
+        key = row, there.tobytes(), columns, need
         limit = None if bound is None else (bound[0], bound[1] + 1)
         known = self.board.covers.get(key)
         if known is not None:
             cover, tried = known
             if cover is not None or tried is None or (limit is not None and limit <= tried):
                 return cover
-        amounts = [[one.request[column] for column in self.shape.columns] for one in prey]
-        found = least_cover(amounts, [one.work for one in prey], need, limit, self.board.effort)
-        cover = None if found is None else Cover(tuple(prey[item].place for item in found.items), found.work)
+        amounts = herd.request[there][:, columns].tolist()
+        found = least_cover(amounts, works[order].tolist(), need, limit, self.board.effort)
+        cover = None if found is None else Cover(tuple(there[list(found.items)].tolist()), found.work)
         self.board.covers[key] = cover, limit
         return cover
 
@@ -429,7 +424,7 @@ class Prices:
         if self._bounds:
             for row, code in zip(rows.tolist(), codes.tolist(), strict=True):
                 if code in self._bounds:
-                    heapq.heappush(self._bounds[code], (1, 0.0, row))
+                    self._bounds[code].push((1, 0.0, row))
 
     def _price(self, row: int) -> bool:
         """False: of a level that was not there."""
@@ -446,7 +441,7 @@ class Prices:
                 single = min((one.work for one in within if self._covers(one, need)), default=NONE)
             self._single[row] = single
         if code in self._bounds:
-            heapq.heappush(self._bounds[code], (1, 0.0, row))
+            self._bounds[code].push((1, 0.0, row))
         return True
 
     def _covers(self, one: Beast, need: Sequence[int]) -> bool:

@@ -76,6 +76,8 @@ class Snapshot:
         self._dying: dict[str, Claim] = {}
         self._preempted: dict[str, Claim] = {}
         self._held: dict[tuple[str, ...], Resources] = {}
+        self._holdings: dict[tuple[str, str, str], tuple[Resources, ...]] = {}
+        """Of each (role, tier, user) the three of these that its tasks count in."""
         self._limited: Counter[tuple[str, str]] = Counter()
         self._kinds: dict[Kind, dict[str, Claim]] = {}
         self._gangs = 0
@@ -194,20 +196,22 @@ class Snapshot:
     def drop_task(self, id: str) -> None:
         """Forget a task that has ended: it holds nothing any more."""
         claim = self._known(id)
-        self._apart.pop(id, None)
-        if self._pending.pop(id, None) is not None:
-            self._waits_no_more(claim)
-        self._dying.pop(id, None)
-        self._preempted.pop(id, None)
-        job = claim.role, claim.job
-        others = self._jobs[job] = _without(self._jobs[job], id)
+        key = claim.role, claim.job
+        others = self._jobs[key] = _without(self._jobs[key], id)
         if not others:
-            del self._jobs[job]
-        if claim.node is not None:
-            self._hold(claim, -1)
-            left = self._on[claim.node] = _without(self._on[claim.node], id)
-            if not left and claim.node in self._dropped:
-                self._forget_node(claim.node)
+            del self._jobs[key]
+        if claim.node is None:
+            del self._apart[id], self._pending[id]
+            self._waits_no_more(claim)
+            return
+        if claim.state in DYING:
+            del self._dying[id]
+        if claim.preempted_us:
+            del self._preempted[id]
+        self._hold(claim, -1)
+        left = self._on[claim.node] = _without(self._on[claim.node], id)
+        if not left and claim.node in self._dropped:
+            self._forget_node(claim.node)
 
     def _waits_no_more(self, claim: Claim) -> None:
         kind = _kind(claim)
@@ -356,18 +360,18 @@ class Snapshot:
             else:
                 self._apart.pop(claim.id, None)
             return
-        role, tier = claim.role, claim.tier
-        mine = self._held
-        for key in ((role,), (role, tier), (role, tier, claim.user)):
-            held = mine.get(key)
-            if held is None:
-                held = mine[key] = {}
-            for name, amount in claim.request.items():
-                held[name] = held.get(name, 0) + sign * amount
+        owner = claim.role, claim.tier, claim.user
+        mine = self._holdings.get(owner)
+        if mine is None:
+            mine = self._holdings[owner] = tuple(self._held.setdefault(owner[:size], {}) for size in (1, 2, 3))
+        for name, amount in claim.request.items():
+            change = sign * amount
+            for held in mine:
+                held[name] = held.get(name, 0) + change
         if sign > 0:
             self._planes.hold(claim, node)
         else:
-            self._planes.release(claim, node)
+            self._planes.release(claim)
 
 
 def _with(group: _Group, claim: Claim) -> _Group:

@@ -1,18 +1,19 @@
-"""Every task that is on a node, in columns: what victims are chosen from. Kept up event by event.
+"""Every task that is on a node, in columns: what victims are chosen from. Kept up in batches.
 
+Events only say who came and who is gone; when somebody reads the columns, `settle` brings in all of them at once.
 A task has a place in the columns for as long as it is there; a place that is free is used again, so places say
 nothing. `request` is stored column by column, so that one resource of all tasks is contiguous.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from priority.claim import RUNS, Claim
+from priority.claim import DYING, RUNS, Claim
 from priority.tier import Tier
 
 Plane = npt.NDArray[np.int64]
@@ -32,6 +33,9 @@ NOBODY = -1
 
 LEVELS_MAX = 32
 """With more levels than this they are not summed up: the planes would be larger than they are worth."""
+
+FEW = 8
+"""So many events are brought into the columns one by one; of more all at once."""
 
 _FIRST = 16
 
@@ -60,18 +64,27 @@ class Stock:
         """Its (tier, role), as a code."""
         self.request: Plane = np.zeros((_FIRST, 4), np.int64, order="F")
         self.owners: dict[tuple[str, str], int] = {}
-        self._priorities: dict[tuple[str, str], Counter[int]] = {}
+        self._priorities: dict[tuple[str, str], dict[int, int]] = {}
+        """Of each (tier, role): how many live tasks have each priority."""
         self.levels: dict[Level, Plane] | None = {}
         """Of each rank and priority: what live tasks of preemptible tiers hold, `[N, R]`; None: there are too many."""
         self.level: npt.NDArray[np.int16] = np.full(_FIRST, NOBODY, np.int16)
         """Whose level this is: a place in `known`; `NOBODY` of those that no level counts."""
         self.known: dict[Level, int] = {}
+        self._level_of: list[Level] = []
+        """By code: the inverse of `known`."""
+        self.dying: Flags = np.zeros(_FIRST, np.bool_)
+        self._came: dict[int, tuple[Claim, int, bool, int, int]] = {}
+        """By place, what `settle` has not brought into the columns: the task, its row, whether it is live, the codes of
+        its level and owner."""
+        self._gone: list[int] = []
+        """Places of which `settle` has not taken anything from the columns."""
         self._rows = 8
         self._oldest_us, self._widest = HARD, 0
         self._scratch: dict[str, Plane] = {}
 
-    def put(self, claim: Claim, row: int, columns: Sequence[int], live: bool) -> None:
-        """A task is on a node. (`columns` are those of its request, in its order.)"""
+    def put(self, claim: Claim, row: int, live: bool) -> int:
+        """A task is on a node; how many have come since `settle`."""
         if self._free:
             place = self._free.pop()
             self.claims[place] = claim
@@ -82,53 +95,122 @@ class Stock:
             self.claims.append(claim)
             self.size += 1
         self._place[claim.id] = place
-        tier = self._tiers[claim.tier]
-        owner = claim.tier, claim.role
-        self.row[place] = row
-        self.rank[place] = tier.rank
-        self.soft[place] = tier.rank if tier.preemptible else HARD
-        self.priority[place] = claim.priority
-        self.since[place] = claim.since_us
-        self.owner[place] = self.owners.setdefault(owner, len(self.owners))
-        request = self.request
-        cpus = 0
-        live = live and claim.state in RUNS
-        level = self._level(tier.rank, claim.priority) if live and tier.preemptible else None
-        for column, (name, amount) in zip(columns, claim.request.items(), strict=True):
-            request[place, column] = amount
-            if level is not None:
-                level[row, column] += amount
-            if name == "cpus":
-                cpus = amount
-        self.level[place] = NOBODY if level is None else self.known[tier.rank, claim.priority]
-        self.cpus[place] = cpus
-        self._widest = max(self._widest, cpus)
+        owner, code = (claim.tier, claim.role), NOBODY
+        if live := live and claim.state in RUNS:
+            priorities = self._priorities.setdefault(owner, {})
+            priorities[claim.priority] = priorities.get(claim.priority, 0) + 1
+            tier = self._tiers[claim.tier]
+            if tier.preemptible:
+                code = self._code(tier.rank, claim.priority)
+        self._came[place] = claim, row, live, code, self.owners.setdefault(owner, len(self.owners))
+        self._widest = max(self._widest, claim.request.get("cpus", 0))
         self._oldest_us = min(self._oldest_us, claim.since_us)
-        if live:
-            self.live[place] = True
-            self._priorities.setdefault(owner, Counter())[claim.priority] += 1
+        return len(self._came)
 
-    def drop(self, claim: Claim, columns: Sequence[int]) -> None:
-        """A task is gone, or is on its way to another place in the columns."""
-        place = self._place.pop(claim.id, None)
-        if place is None:
-            return
+    def drop(self, claim: Claim) -> bool:
+        """A task is gone, or is on its way to another place in the columns; False if `settle` must come first."""
+        place = self._place[claim.id]
+        if place in self._came:
+            return False
+        del self._place[claim.id]
         self.claims[place] = None
-        self._free.append(place)
-        live = bool(self.live[place])
-        tier = self._tiers[claim.tier]
-        level = self._level(tier.rank, claim.priority) if live and tier.preemptible else None
-        for column, amount in zip(columns, claim.request.values(), strict=True):
-            self.request[place, column] = 0
-            if level is not None:
-                level[self.row[place], column] -= amount
-        if live:
-            self.live[place] = False
-            self.level[place] = NOBODY
+        self._gone.append(place)
+        if self.live[place]:
             priorities = self._priorities[claim.tier, claim.role]
             priorities[claim.priority] -= 1
             if not priorities[claim.priority]:
                 del priorities[claim.priority]
+        return True
+
+    def settle(self, axis: Mapping[str, int], holds: Plane, leaves: Plane) -> bool:
+        """Bring all that has come and gone into the columns and the levels, and into two planes `[N, R]`: what is held
+        by all, and by the dying. False: nothing had.
+        """
+        if not (self._came or self._gone):
+            return False
+        if len(self._came) + len(self._gone) <= FEW:
+            for place in self._came:
+                self._bring_one(place, axis, holds, leaves)
+            for place in self._gone:
+                self._take_one(place, holds, leaves)
+        else:
+            if self._came:
+                self._bring_all(axis, holds, leaves)
+            if self._gone:
+                self._take_all(holds, leaves)
+        self._free += self._gone
+        self._came.clear()
+        self._gone.clear()
+        return True
+
+    def _bring_one(self, place: int, axis: Mapping[str, int], holds: Plane, leaves: Plane) -> None:
+        claim, row, live, code, owner = self._came[place]
+        tier = self._tiers[claim.tier]
+        self.row[place], self.live[place], self.level[place], self.owner[place] = row, live, code, owner
+        self.rank[place] = tier.rank
+        self.soft[place] = tier.rank if tier.preemptible else HARD
+        self.priority[place], self.since[place] = claim.priority, claim.since_us
+        self.cpus[place] = claim.request.get("cpus", 0)
+        dying = self.dying[place] = claim.state in DYING
+        level = self._level(code)
+        for name, amount in claim.request.items():
+            column = axis[name]
+            self.request[place, column] = amount
+            holds[row, column] += amount
+            if dying:
+                leaves[row, column] += amount
+            if level is not None:
+                level[row, column] += amount
+
+    def _take_one(self, place: int, holds: Plane, leaves: Plane) -> None:
+        row, code = self.row.item(place), self.level.item(place)
+        level = self._level(code)
+        for column, amount in enumerate(self.request[place].tolist()):
+            if amount:
+                holds[row, column] -= amount
+                if self.dying[place]:
+                    leaves[row, column] -= amount
+                if level is not None:
+                    level[row, column] -= amount
+                self.request[place, column] = 0
+        self.live[place], self.level[place] = False, NOBODY
+
+    def _bring_all(self, axis: Mapping[str, int], holds: Plane, leaves: Plane) -> None:
+        came = self._came
+        places = np.fromiter(came, np.intp, len(came))
+        claims, rows, live, codes, owners = zip(*came.values(), strict=True)
+        tiers = [self._tiers[claim.tier] for claim in claims]
+        self.row[places], self.live[places], self.level[places], self.owner[places] = rows, live, codes, owners
+        self.rank[places] = [tier.rank for tier in tiers]
+        self.soft[places] = [tier.rank if tier.preemptible else HARD for tier in tiers]
+        self.priority[places] = [claim.priority for claim in claims]
+        self.since[places] = [claim.since_us for claim in claims]
+        self.cpus[places] = [claim.request.get("cpus", 0) for claim in claims]
+        self.dying[places] = [claim.state in DYING for claim in claims]
+        for name in {name for claim in claims for name in claim.request}:
+            self.request[places, axis[name]] = [claim.request.get(name, 0) for claim in claims]
+        self._sum_up(places, np.add, holds, leaves)
+
+    def _take_all(self, holds: Plane, leaves: Plane) -> None:
+        places = np.array(self._gone, np.intp)
+        self._sum_up(places, np.subtract, holds, leaves)
+        self.request[places] = 0
+        self.live[places] = False
+        self.level[places] = NOBODY
+
+    def _sum_up(self, places: Picks, way: Any, holds: Plane, leaves: Plane) -> None:
+        """Add what tasks hold to the planes, or subtract it."""
+        rows, codes, dying = self.row[places], self.level[places], self.dying[places]
+        planes: list[tuple[Plane, Flags]] = [(holds, np.ones(len(places), np.bool_)), (leaves, dying)]
+        for code in np.unique(codes).tolist():
+            level = self._level(code)
+            if level is not None:
+                planes.append((level, codes == code))
+        for plane, some in planes:
+            for column in range(plane.shape[1]):
+                amounts = self.request[places[some], column]
+                if amounts.any():
+                    way.at(plane[:, column], rows[some], amounts)
 
     def has_below(self, tier: str, role: str, priority: int) -> bool:
         """Whether some running task of that role and tier has a lower priority."""
@@ -158,14 +240,14 @@ class Stock:
         np.maximum(works, 0, out=works)
         return np.multiply(works, self.cpus.take(places), out=works)
 
-    def of_levels(self, levels: Collection[Level]) -> Picks:
-        """Places of those of these levels, whoever of them is a victim by now."""
+    def of_levels(self, levels: Collection[Level]) -> Flags:
+        """`[K]`: those of these levels, whoever of them is a victim by now."""
         codes = self.level[: self.size]
         if len(levels) == 1:
-            return np.flatnonzero(codes == self.known[next(iter(levels))])
+            return np.asarray(codes == self.known[next(iter(levels))])
         table = np.zeros(len(self.known) + 1, np.bool_)  # the last: `NOBODY`
         table[[self.known[level] for level in levels]] = True
-        return np.flatnonzero(table.take(codes, mode="wrap"))
+        return table.take(codes, mode="wrap")
 
     def scratch(self, name: str) -> Plane:
         """`[K]` of whatever was there: large arrays that every round needs are not made anew each time."""
@@ -183,18 +265,24 @@ class Stock:
         """A task's place in the columns; -1: it has none."""
         return self._place.get(id, -1)
 
-    def _level(self, rank: int, priority: int) -> Plane | None:
-        levels = self.levels
-        if levels is None:
-            return None
-        plane = levels.get((rank, priority))
-        if plane is None:
-            if len(levels) == LEVELS_MAX:
+    def _level(self, code: int) -> Plane | None:
+        """The plane of a level by its code; None: it has none."""
+        return None if code == NOBODY or self.levels is None else self.levels[self._level_of[code]]
+
+    def _code(self, rank: int, priority: int) -> int:
+        """Of a level; `NOBODY` if levels are not kept."""
+        code = self.known.get((rank, priority))
+        if code is None:
+            if self.levels is None:
+                return NOBODY
+            code = len(self.known)
+            if code == LEVELS_MAX:
                 self.levels = None
-                return None
-            self.known[rank, priority] = len(self.known)
-            plane = levels[rank, priority] = np.zeros((self._rows, self.request.shape[1]), np.int64, order="F")
-        return plane
+                return NOBODY
+            self.known[rank, priority] = code
+            self._level_of.append((rank, priority))
+            self.levels[rank, priority] = np.zeros((self._rows, self.request.shape[1]), np.int64, order="F")
+        return code
 
     def widen(self, order: Sequence[int], width: int) -> None:
         """The resource that was in column `order[n]` is in column `n` from now on (-1: a new one)."""
@@ -232,7 +320,7 @@ class Stock:
 
     def _grow(self) -> None:
         more = len(self.live)
-        for name in ("live", "row", "rank", "soft", "priority", "since", "cpus", "owner", "level"):
+        for name in ("live", "dying", "row", "rank", "soft", "priority", "since", "cpus", "owner", "level"):
             old = getattr(self, name)
             new = np.zeros(2 * more, old.dtype)  # what is not used yet costs nothing until it is
             new[:more] = old

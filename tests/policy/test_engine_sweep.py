@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from engine_worlds import Dice, shuffled, world
 
-from priority import plan, sweep
+from priority import plan, straight, sweep
 from priority.certify import certify
 from priority.plan import Launches, Placement, make_plan
 from priority.snapshot import Snapshot
@@ -18,6 +18,7 @@ from priority.snapshot import Snapshot
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """However few they are."""
     monkeypatch.setattr(plan, "FEWEST", 1)
+    monkeypatch.setattr(straight, "MOST", 0)
 
 
 def swept(document: dict[str, Any]) -> bool:

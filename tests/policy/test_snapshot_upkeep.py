@@ -14,6 +14,7 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from priority import stock
 from priority.claim import DYING, PENDING, STATES, Claim
 from priority.constraint import Constraint
 from priority.node import Node, NodeState
@@ -57,8 +58,11 @@ PHASES = (Phase.generate, Phase.shrink)  # to explain a failure takes minutes
 
 
 class Upkeep(RuleBasedStateMachine):
+    few = stock.FEW
+
     def __init__(self) -> None:
         super().__init__()
+        self._former, stock.FEW = stock.FEW, self.few
         self.one, self.bulk = Snapshot(now_us=10), Snapshot(now_us=10)
         self.nodes: dict[str, Node] = {}
         self.dropped: set[str] = set()
@@ -148,7 +152,10 @@ class Upkeep(RuleBasedStateMachine):
         assert everything(self.one) == expected  # planning has changed nothing
 
     def teardown(self) -> None:
-        self.look()
+        try:
+            self.look()
+        finally:
+            stock.FEW = self._former
 
     def _tell_bulk(self) -> None:
         bulk = self.bulk
@@ -199,6 +206,7 @@ def everything(snapshot: Snapshot) -> dict[str, Any]:
         "limited": sorted(snapshot.limited()),
         "planes": _planes(snapshot),
         "stock": _stock(snapshot),
+        "levels": _levels(snapshot),
     }
 
 
@@ -247,6 +255,30 @@ def _stock(snapshot: Snapshot) -> dict[str, Any]:
         assert row[:6] == told
     return found
 
+
+def _levels(snapshot: Snapshot) -> dict[tuple[int, int], dict[str, dict[str, int]]]:
+    settled, axis = snapshot.settled(), snapshot.axis()
+    found = {}
+    for level, plane in (settled.stock.levels or {}).items():
+        rows = {
+            name: _some(dict(zip(axis, plane[row].tolist(), strict=False))) for row, name in enumerate(settled.names)
+        }
+        held = {name: some for name, some in rows.items() if some}
+        if held:
+            found[level] = held
+    return found
+
+
+class UpkeepAtOnce(Upkeep):
+    """With all that came brought into the columns at once, however little it is."""
+
+    few = 0
+
+
+TestUpkeepAtOnce = UpkeepAtOnce.TestCase
+TestUpkeepAtOnce.settings = settings(
+    derandomize=True, deadline=None, database=None, max_examples=60, stateful_step_count=30, phases=PHASES
+)
 
 TestUpkeep = Upkeep.TestCase
 TestUpkeep.settings = settings(

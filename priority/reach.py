@@ -1,0 +1,200 @@
+"""Below what the least cover of a node costs: what the largest of its tasks bring, what the cheapest of them cost.
+
+Worked out from all running tasks of some levels, once in a round, of each node when it is first asked for. Who of them
+is a victim by now is not looked at: with fewer to choose from a cover only costs more.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from priority.board import Board, Shape
+from priority.stock import Flags, Picks, Plane
+
+DEPTH = 16
+"""So many victims are counted; where more are needed, the bound is that of one more."""
+
+CELLS_MAX = 2_000_000
+"""Tasks of so many nodes, times those of the fullest, are sorted at a time."""
+
+LOADED = 32
+"""So many nodes are brought into order at a time."""
+
+BELOW = 1 - 1e-12
+"""Makes a rounded sum a bound."""
+
+Floats = npt.NDArray[np.float64]
+Bound = tuple[int, float, int]
+"""At least so many victims, and at least so much work lost, on the node of this row."""
+
+
+class Reach:
+    """Of some of the herd, `flags`, and the work lost with each of it."""
+
+    def __init__(self, board: Board, flags: Flags, works: Plane) -> None:
+        self._board, self._flags, self._works = board, flags, works
+        self._blocks: list[_Block] = []
+        self._block: Picks = np.full(len(board.names), -1, np.intp)
+        """Of each node the block that it is in; -1: it was not asked for."""
+        self._slot: Picks = np.zeros(len(board.names), np.intp)
+        """And its place there."""
+
+    def bounds(self, rows: Picks, shape: Shape) -> Bounds:
+        """Of some nodes, ascending, as the room on the board is now."""
+        unknown = rows[self._block[rows] < 0]
+        if len(unknown):
+            self._know(unknown)
+        room = self._board.total
+        needs = [size - room[rows, column] for column, size in zip(shape.columns, shape.sizes, strict=True)]
+        fewest = np.ones(len(rows), np.int64)
+        for block, mine in self._by_block(rows):
+            for column, need in zip(shape.columns, needs, strict=True):
+                many = block.fewest(column, self._slot[rows[mine]], need[mine])
+                fewest[mine] = np.maximum(fewest[mine], many)
+        return Bounds(self, rows, fewest)
+
+    def costs(self, rows: Picks, many: int) -> Floats:
+        """Of some nodes less than the work that is lost with so many."""
+        costs = np.zeros(len(rows))
+        for block, mine in self._by_block(rows):
+            costs[mine] = block.cost(self._slot[rows[mine]], many, self._works)
+        return costs * BELOW
+
+    def _by_block(self, rows: Picks) -> Iterator[tuple[_Block, Flags | slice]]:
+        if len(self._blocks) == 1:
+            yield self._blocks[0], slice(None)
+            return
+        blocks = self._block[rows]
+        for block in np.unique(blocks).tolist():
+            yield self._blocks[block], blocks == block
+
+    def _know(self, rows: Picks) -> None:
+        herd = self._board.herd
+        wanted = np.zeros(len(self._block), np.bool_)
+        wanted[rows] = True
+        flags = wanted.take(herd.node, mode="clip")
+        flags &= self._flags
+        picks = np.flatnonzero(flags)
+        nodes = herd.node.take(picks)
+        if (nodes[1:] < nodes[:-1]).any():
+            order = np.argsort(nodes, kind="stable")
+            picks, nodes = picks[order], nodes[order]
+        counts = np.bincount(nodes, minlength=len(wanted))[rows]
+        if int(counts.max(initial=0)) * len(rows) <= CELLS_MAX:
+            self._add(rows, counts, picks)
+            return
+        order = np.argsort(counts, kind="stable")  # so that a few that are very full make none of the others wide
+        ends = np.cumsum(counts)
+        while len(order):
+            step = max(1, min(len(order), CELLS_MAX // max(1, int(counts[order[-1]]))))
+            some, order = np.sort(order[-step:]), order[:-step]
+            there = [picks[ends[one] - counts[one] : ends[one]] for one in some.tolist()]
+            self._add(rows[some], counts[some], np.concatenate(there))
+
+    def _add(self, rows: Picks, counts: Picks, picks: Picks) -> None:
+        self._block[rows] = len(self._blocks)
+        self._slot[rows] = np.arange(len(rows))
+        self._blocks.append(_Block(self._board.herd.request, counts, picks))
+
+
+class _Block:
+    """Some nodes: how many of the herd are on each, and who, node by node."""
+
+    def __init__(self, request: Plane, counts: Picks, picks: Picks) -> None:
+        self._request = request
+        self._shape = len(counts), max(1, int(counts.max(initial=0)))
+        starts = np.arange(len(counts)) * self._shape[1] - (np.cumsum(counts) - counts)
+        self._cells = np.repeat(starts, counts) + np.arange(len(picks))
+        """Of each of them its cell in a table with a line for each node."""
+        self._picks = picks
+        self._there: Picks | None = None
+        self._brings: dict[int, list[Plane]] = {}
+        """Of a resource what the largest one, two, ... bring together, of all nodes."""
+
+    def fewest(self, column: int, slots: Picks, need: Plane) -> Plane:
+        """At least so many are needed of one resource."""
+        lines = self._brings.get(column)
+        if lines is None:
+            lines = self._brings[column] = self._sorted(column)
+        many = np.ones(len(slots), np.int64)
+        for brings in lines:
+            short = brings[slots] < need
+            if not short.any():
+                break
+            many += short
+        return many
+
+    def _sorted(self, column: int) -> list[Plane]:
+        amounts = np.zeros(self._shape[0] * self._shape[1], np.int64)
+        amounts[self._cells] = self._request[:, column].take(self._picks)
+        amounts = amounts.reshape(self._shape)
+        amounts.sort(axis=1)
+        lines = [amounts[:, -1].copy()]
+        for rank in range(2, min(DEPTH, self._shape[1]) + 1):
+            lines.append(lines[-1] + amounts[:, -rank])
+        return lines
+
+    def cost(self, slots: Picks, many: int, works: Plane) -> Floats:
+        """The least work that is lost with so many of those on each of some nodes."""
+        if self._there is None:
+            self._there = np.full(self._shape[0] * self._shape[1], -1, np.intp)
+            self._there[self._cells] = self._picks
+            self._there = self._there.reshape(self._shape)
+        there = self._there[slots]
+        costs = works.take(there).astype(np.float64)
+        costs[there < 0] = np.inf
+        costs.sort(axis=1)
+        return np.asarray(costs[:, : min(many, DEPTH)].sum(axis=1))
+
+
+class Bounds:
+    """Nodes, the one of the lowest bound first. Those that nobody has come to are not in order."""
+
+    def __init__(self, reach: Reach, rows: Picks, fewest: Plane) -> None:
+        self._reach, self._rows, self._fewest = reach, rows, fewest
+        self._heap: list[Bound] = []
+        self._open: tuple[int, Picks, Floats] = 0, rows[:0], np.zeros(0)
+        """Nodes of the least number that are not in the heap, and the least work."""
+        self._next: tuple[int, float] | None = 0, 0.0
+        """The lowest bound of what is not in the heap; None: there is nothing."""
+        self._advance()
+
+    def lowest(self) -> Bound | None:
+        """The lowest bound; None: there is no node."""
+        heap = self._heap
+        while self._next is not None and (not heap or heap[0][:2] >= self._next):
+            self._load()
+        return heap[0] if heap else None
+
+    def pop(self) -> Bound:
+        """Take out the lowest, which `lowest` has answered."""
+        return heapq.heappop(self._heap)
+
+    def push(self, bound: Bound) -> None:
+        """One more, which may be of a node that is there already."""
+        heapq.heappush(self._heap, bound)
+
+    def _advance(self) -> None:
+        count, rows, work = self._open
+        if not len(rows) and len(self._rows):
+            count = int(self._fewest.min())
+            mine = self._fewest == count
+            rows = self._rows[mine]
+            work = self._reach.costs(rows, count)
+            self._rows, self._fewest = self._rows[~mine], self._fewest[~mine]
+        self._open = count, rows, work
+        self._next = (count, float(work.min())) if len(rows) else None
+
+    def _load(self) -> None:
+        count, rows, work = self._open
+        rest = np.ones(len(rows), np.bool_)
+        mine = np.argpartition(work, LOADED)[:LOADED] if len(rows) > LOADED else np.arange(len(rows))
+        for cost, row in zip(work[mine].tolist(), rows[mine].tolist(), strict=True):
+            heapq.heappush(self._heap, (count, cost, row))
+        rest[mine] = False
+        self._open = count, rows[rest], work[rest]
+        self._advance()
