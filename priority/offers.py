@@ -34,6 +34,12 @@ class Piece:
         """Whether it is kept for our role."""
         return bool(self.template.get("reservations"))
 
+    @property
+    def role(self) -> str:
+        """For which it is kept; empty: for nobody."""
+        reservations = self.template.get("reservations") or ()
+        return str(reservations[-1].get("role", "")) if reservations else ""
+
     def part(self, amount: int) -> tuple[Piece, Piece]:
         """So much of it, and the rest."""
         if self.ranges is None:
@@ -166,7 +172,7 @@ class Room:
         """What is ours to decide about: never less than what our tasks hold and were promised."""
         known = total([self._sum, amounts_of(self.pieces), self.believed])
         if self.whole is not None:
-            known = _at_most(known, self.whole)
+            known = at_most(known, self.whole)
         promised = total([self._sum, *self.wanted.values()])
         return {
             name: amount
@@ -210,7 +216,7 @@ class Room:
     def _bound(self, others: Resources | None = None) -> None:
         """More than the agent has cannot be there: Mesos may offer a dead task's room before it tells of the death."""
         if self.believed and self.whole is not None:
-            self.believed = _at_most(self.believed, positive(minus(self.free(others or {}), amounts_of(self.pieces))))
+            self.believed = at_most(self.believed, positive(minus(self.free(others or {}), amounts_of(self.pieces))))
 
     def hold(self, task: str, request: Resources) -> None:
         """A task of ours holds room here."""
@@ -240,14 +246,15 @@ class Room:
             if found is not None:
                 served[task], pieces = found
             else:
-                some = take(pieces, _at_most(request, amounts_of(pieces)))
+                some = take(pieces, at_most(request, amounts_of(pieces)))
                 if some is not None:
                     kept += some.pieces
                     pieces = some.rest
         return served, [*pieces, *kept]
 
 
-def _at_most(amounts: Resources, room: Resources) -> Resources:
+def at_most(amounts: Resources, room: Resources) -> Resources:
+    """Of each no more than there is."""
     return {name: least for name, amount in amounts.items() if (least := min(amount, room.get(name, 0))) > 0}
 
 

@@ -16,7 +16,7 @@ import httpx
 import orjson
 
 from priority.backend.mesos_line import REDIRECTS, Lost, Masters, client, redirected
-from priority.offers import amounts_of, read_pieces
+from priority.offers import Piece, amounts_of, at_most, read_pieces, take, unreservable
 from priority.resources import AMOUNT_MAX, NAME, THOUSANDTHS, Resources, total
 
 ANSWER_S = 10.0
@@ -40,6 +40,8 @@ class AgentFacts:
     offered: Resources
     roles: dict[str, Resources]
     """By role, what is held by it, offered to it or kept for it."""
+    idle: dict[str, list[Piece]]
+    """By role, what a framework has kept for it and no task holds."""
 
     def others(self, role: str) -> Resources:
         """What roles other than this have of it."""
@@ -128,7 +130,20 @@ def _agent(document: Any) -> AgentFacts:
         used=_amounts(document.get("used_resources", {}).items()),
         offered=_amounts(document.get("offered_resources", {}).items()),
         roles=_roles(document),
+        idle=_idle(document),
     )
+
+
+def _idle(document: Any) -> dict[str, list[Piece]]:
+    used = list(read_pieces(document.get("used_resources_full", [])))
+    found = {}
+    for role, kept in document.get("reserved_resources_full", {}).items():
+        held = [piece for piece in used if piece.role == role]
+        pieces = [piece for piece in read_pieces(kept) if unreservable(piece)]
+        left = take(pieces, at_most(amounts_of(held), amounts_of(pieces)))
+        # Of what is numbered, such as ports, nobody says here which ones are free: it goes with the framework's offers.
+        found[role] = [piece for piece in (left.rest if left is not None else ()) if piece.ranges is None]
+    return found
 
 
 def _roles(document: Any) -> dict[str, Resources]:

@@ -101,6 +101,20 @@ def _done(node: str, state: str, json: bool, said: str) -> None:
     return shell.write(said)
 
 
+@mesos.command("unreserve")
+def unreserve(
+    node: Annotated[
+        str | None, typer.Argument(help="The node, its host or the agent's id; without one: all.", metavar="NODE")
+    ] = None,
+    master: MasterOption = None,
+    json: Json = False,
+) -> None:
+    """Give back what Mesos keeps for our role and no task holds: for when no scheduler of ours comes back."""
+    with _cluster(master) as cluster:
+        count = cluster.unreserve(node)
+    return shell.write_json({"agents": count}) if json else shell.write(f"given back on {count} agents")
+
+
 @mesos.command("weight")
 def weight(
     value: Annotated[float | None, typer.Argument(help="The new one.", metavar="WEIGHT")] = None,

@@ -94,6 +94,18 @@ class MesosCluster:
         """It will never come back: Mesos then says so of each task that was there, which is the proof we wait for."""
         self._call("MARK_AGENT_GONE", agent_id={"value": self._agent(node)})
 
+    def unreserve(self, node: str | None = None) -> int:
+        """Give back what is kept for our role and no task holds, on a node or on all: on how many there was any."""
+        wanted = None if node is None else self._agent(node)
+        count = 0
+        for id, facts in self._agents().items():
+            pieces = facts.idle.get(self._role, [])
+            if pieces and wanted in (None, id):
+                resources = [piece.plain() for piece in pieces]
+                self._call("UNRESERVE_RESOURCES", agent_id={"value": id}, resources=resources)
+                count += 1
+        return count
+
     def weight(self, weight: float | None = None) -> float:
         """Of our role, against others'; given one, it is set first."""
         if weight is not None:

@@ -109,5 +109,8 @@ def test_an_operator_looks_weighs_limits_and_drains(
         eventually(lambda: not operator.agents()[0].facts.offered, "nothing to be offered")
         operator.reactivate("n1")
         eventually(lambda: begins(cluster), "a task to be taken")  # an agent drops some until it knows
+        eventually(lambda: not operator.agents()[0].facts.used.get("cpus"), "no task to be left")
+        assert operator.unreserve("n1") == 1
+        assert not operator.agents()[0].facts.idle.get("contract")
     finally:
         operator.close()
