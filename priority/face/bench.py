@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -63,7 +63,9 @@ class World:
     not have them.
     """
 
-    def __init__(self, agents: int, cpus: int, *, idle: bool = False) -> None:
+    def __init__(
+        self, agents: int, cpus: int, *, idle: bool = False, settings: Mapping[str, str] | None = None
+    ) -> None:
         self.idle = idle
         self.state = Path(tempfile.mkdtemp(prefix="priority-bench-"))
         self.nodes = agents
@@ -76,6 +78,7 @@ class World:
             "PRIORITY_AGENT_MEM": "1TiB",
             "PRIORITY_AGENT_DISK": "1TiB",
             "PRIORITY_CONFIG": os.devnull,
+            **(settings or {}),
         }
         with (self.state / "up.log").open("wb") as log:
             self.service = subprocess.Popen(
@@ -157,9 +160,9 @@ ROLES = {
 
 
 @contextmanager
-def world(agents: int, cpus: int, *, idle: bool = False) -> Iterator[World]:
-    """A world that is ended afterwards, whatever happens."""
-    made = World(agents, cpus, idle=idle)
+def world(agents: int, cpus: int, *, idle: bool = False, settings: Mapping[str, str] | None = None) -> Iterator[World]:
+    """A world that is ended afterwards, whatever happens. `settings`: more of the environment's."""
+    made = World(agents, cpus, idle=idle, settings=settings)
     try:
         yield made
     finally:
