@@ -1,9 +1,9 @@
 """`priority bench mesos`: figures of the Mesos driver, some of them beside a bare loop on the same cluster.
 
 Without a master only what the driver does by itself is measured. With one, so many tasks are launched twice: by a loop
-that accepts offers and acknowledges updates and does nothing else, and by our backend; and the room of one task is given
-to another: by such a loop that kills and launches, and by a whole service that preempts. Nothing else should use the
-cluster meanwhile; its agents are to be of one size.
+that accepts offers and acknowledges updates and does nothing else, and by our backend. And the room of one task is
+given to another: by such a loop that kills and launches, and by a whole service that preempts. Nothing else should use
+the cluster meanwhile; its agents are to be of one size.
 """
 
 from __future__ import annotations

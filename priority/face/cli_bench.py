@@ -48,7 +48,7 @@ def mesos(
     ] = None,
     tasks: Annotated[int, typer.Option(min=1, help="How many are launched there.")] = 100,
 ) -> None:
-    """The Mesos driver by itself, and on a cluster beside bare loops that launch, or kill and relaunch, the same tasks."""
+    """The Mesos driver alone, and on a cluster beside bare loops that launch or kill and relaunch the same tasks."""
     from priority.face.bench_mesos import run as measure
     from priority.face.bench_service import run
 
