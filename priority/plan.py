@@ -118,7 +118,7 @@ def make_plan(snapshot: Snapshot, *, reasons: bool = True) -> Plan:
 
     Without `reasons` nobody is told why they wait: a third of the work in a crowd, where only the moves are wanted.
     """
-    placed = straight(snapshot)
+    placed = straight(snapshot) if snapshot.waiting() < FEWEST else None
     if placed is not None:
         return _all_placed(placed)
     if snapshot.waiting() >= FEWEST:

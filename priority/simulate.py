@@ -422,7 +422,7 @@ class Simulation:
         crowd = self._crowd
         if not crowd.kinds:
             return False
-        rooms = [self._room_on(name) for name in self._changed]
+        rooms = [self._room_on(name) for name in sorted(self._changed)]
         known = [*(kind.oldest for kind in crowd.awake.values()), *crowd.held.values()]
         stirred = any(room.fits(claim) for room in rooms for claim in known)
         hopeful = _among(rooms, crowd.sleepers())
@@ -470,7 +470,7 @@ class Simulation:
         victims = {taken.task for taken in plan.preempt}
         order = Order(self.snapshot, [self._runs[placed.task].claim for placed in arrivals])
         found: dict[Key, Turn] = {}
-        for name in nodes:
+        for name in sorted(nodes):
             coming = [self._runs[placed.task].claim for placed in arrivals if placed.node == name]
             outlook = Outlook(self.snapshot, name, victims, coming, order)
             found.update((key, order.first(claim)) for key, claim in outlook.among(behind) if key not in found)
