@@ -47,6 +47,7 @@ def run(live: Live, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
         monkeypatch.setenv("PRIORITY_TOKEN", live.tokens[user])
         monkeypatch.setenv("PRIORITY_STATE", str(tmp_path))
         monkeypatch.setenv("PRIORITY_CONFIG", os.devnull)
+        monkeypatch.setattr("typer.testing._get_command", lambda _: TREE)
         return CliRunner().invoke(app, list(args), input=stdin)
 
     return invoke
