@@ -392,16 +392,16 @@ def test_wait_and_its_exit_status(live: Live, run: Run) -> None:
     for job in root.all_jobs(state="active"):  # what other tests left must not hold the room
         root.kill(job["uid"])
 
-    def end(name: str, exit_code: int) -> None:
+    def end(name: str, exit_code: int, after: int) -> None:
         client = live.client()
-        for event in client.events(0):
+        for event in client.events(after):
             runs = event["kind"] == "task.running" and event["task"] in live.backend.running()
             if runs and client.job(str(event["job"]))["name"] == name:
                 live.backend.finish(str(event["task"]), exit_code)
                 return
 
     for name, exit_code, status in (("well", 0, 0), ("badly", 1, 8)):
-        ender = threading.Thread(target=end, args=(name, exit_code))
+        ender = threading.Thread(target=end, args=(name, exit_code, root.last_event()))
         ender.start()
         result = run("submit", "--role", "physics", "--name", name, "--wait", "--json", "--", "true")
         ender.join()
