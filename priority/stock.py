@@ -141,7 +141,26 @@ class Stock:
         self._free += self._gone
         self._came.clear()
         self._gone.clear()
+        if self.levels is None:
+            self._level_anew()
         return True
+
+    def _level_anew(self) -> None:
+        """Sum levels up again if there are half as many as may be by now; fewer would not last."""
+        there: set[Level] = set()
+        for (tier, _), priorities in self._priorities.items():
+            if self._tiers[tier].preemptible:
+                there.update((self._tiers[tier].rank, priority) for priority in priorities)
+                if len(there) > LEVELS_MAX // 2:
+                    return
+        size = self.size
+        self.known, self._level_of, self.levels = {}, [], {}
+        self.level[:size] = NOBODY
+        for level in there:
+            rank, priority = level
+            some = self.live[:size] & (self.soft[:size] == rank) & (self.priority[:size] == priority)
+            self.level[:size][some] = self._code(rank, priority)
+            np.add.at(self.levels[level], self.row[:size][some], self.request[:size][some])
 
     def _bring_one(self, place: int, axis: Mapping[str, int], holds: Plane, leaves: Plane) -> None:
         claim, row, live, code, owner = self._came[place]

@@ -120,3 +120,21 @@ def test_more_levels_of_priority_than_are_summed_up() -> None:
     plan = make_plan(snapshot)
     assert [one.task for one in plan.preempt] == ["v59a", "v59b"]
     assert certify(snapshot, plan) == []
+
+
+def test_levels_of_priority_are_summed_up_again_once_they_are_few() -> None:
+    node = Node("n", {"cpus": 200_000})
+    many = [Claim(f"v{n}", "j", "r", "u", "devel", n, {"cpus": 1000}, "running", "n") for n in range(100)]
+    snapshot = snapshot_of([node], many)
+    assert snapshot.settled().stock.levels is None
+    for claim in many[:-5]:
+        snapshot.drop_task(claim.id)
+    kept = snapshot.settled().stock
+    anew = snapshot_of([node], many[-5:]).settled().stock
+    assert kept.levels is not None and anew.levels is not None
+    held = {level: plane.sum(axis=0).tolist() for level, plane in kept.levels.items()}
+    assert held == {level: plane.sum(axis=0).tolist() for level, plane in anew.levels.items()}
+    snapshot.put_task(Claim("p", "k", "r", "u", "prod", 0, {"cpus": 196_000}))
+    plan = make_plan(snapshot)
+    assert [one.task for one in plan.preempt] == ["v95"]
+    assert certify(snapshot, plan) == []
