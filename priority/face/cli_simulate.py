@@ -166,7 +166,7 @@ def _tables(report: Mapping[str, Any]) -> list[Table]:
         for name, one in lines
     ]
     used = [
-        (name, f"{_amount(report['capacity'][name])}", _percent(one["held"]), _percent(one["useful"]))
+        (name, _amount(name, report["capacity"][name]), _percent(one["held"]), _percent(one["useful"]))
         for name, one in report["utilisation"].items()
     ]
     lost, gained = report["preemptions"]["lost_cpu_s_by_role"], report["preemptions"]["destroyed_cpu_s_by_role"]
@@ -193,6 +193,8 @@ def _show(report: Mapping[str, Any], tables: Sequence[Table], took_s: float) -> 
     shell.write(
         f"{report['jobs']} jobs of {report['tasks']} tasks on {report['nodes']} nodes: {ends or 'nothing to do'}"
     )
+    if out["refused"]:
+        shell.write("refused: more than the quota of their role or user, in a tier where a quota is a guarantee")
     if report["left_out"]:
         shell.write(f"{report['left_out']} lines of the trace were left out: they tell of nothing that ran")
     for head, rows in tables:
@@ -232,5 +234,8 @@ def _index(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _amount(value: float) -> str:
-    return f"{value:,g}"
+def _amount(name: str, value: float) -> str:
+    from priority.face import show
+    from priority.resources import MEBIBYTES
+
+    return show.amount(name, value) if name in MEBIBYTES else f"{value:,g}"

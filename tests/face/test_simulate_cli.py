@@ -75,6 +75,18 @@ def test_for_people(trace: Path, nodes: Path) -> None:
         assert word in text
 
 
+def test_what_is_refused_and_much_memory_for_people(tmp_path: Path) -> None:
+    many = tmp_path / "many.yaml"
+    many.write_text("- {name: n, count: 3000, capacity: {cpus: 1, mem: 2GiB}}\n")
+    policy = tmp_path / "roles.yaml"
+    policy.write_text("roles: {a: {quota: {prod: {cpus: 1}}}}\n")
+    jobs = tmp_path / "jobs.jsonl"
+    jobs.write_text('{"submit": 0, "runtime": 1, "role": "a", "tier": "prod", "resources": {"cpus": 2}}\n')
+    text = run("simulate", jobs, "--nodes", many, "--policy", policy).stdout
+    assert "1 refused\n" in text and "more than the quota of their role" in text
+    assert "6000GiB" in text and "e+" not in text
+
+
 def test_the_same_again(trace: Path, nodes: Path) -> None:
     assert simulated(trace, "--nodes", nodes) == simulated(trace, "--nodes", nodes)
 
