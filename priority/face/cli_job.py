@@ -204,10 +204,12 @@ def restart(
 @job.command("scale")
 def scale(
     ref: Active,
-    instances: Annotated[int, typer.Argument(min=1, help="How many there are to be.", metavar="INSTANCES")],
+    instances: Annotated[int, typer.Argument(help="How many there are to be.", metavar="INSTANCES")],
     json: Json = False,
 ) -> None:
     """Change how many instances a job has; fewer kills those with the highest numbers."""
+    if instances < 1:
+        raise Invalid("INSTANCES", f"must be at least 1, not {instances}; `priority kill` ends the job")
     with shell.client() as client:
         done = client.scale(ref, instances)
     if done["warnings"]:
@@ -215,7 +217,7 @@ def scale(
 
         for warning in done["warnings"]:
             show.warn(warning)
-    many.tell([done], json, f"has {instances} instances now")
+    many.tell([done], json, f"has {instances} instance{'' if instances == 1 else 's'} now")
 
 
 @job.command("explain")

@@ -537,7 +537,10 @@ def _job(ref: str, action: str = "") -> str:
     """`/v1/jobs/...` for a uid or `role/tier/name`; each part is quoted, so that no part can leave its place."""
     parts = ref.split("/")
     if len(parts) not in (1, 3) or not all(parts) or (len(parts) == 1 and re.search(r"[^\w-]", ref, re.ASCII)):
-        raise Malformed(f"{ref or 'nothing'}: a job is named by its uid or role/tier/name")
+        problem = f"{ref or 'nothing'}: a job is named by its uid or role/tier/name"
+        if len(parts) == 4 and parts[3].isdecimal():
+            problem += f"; one of its instances by -i {parts[3]}, where a command takes that"
+        raise Malformed(problem)
     path = "/".join(quote(part, safe="") for part in parts)
     return f"/v1/jobs/{path}/{action}" if action else f"/v1/jobs/{path}"
 

@@ -207,7 +207,7 @@ def _usage(error: typer.TyperException) -> int:
         warn(context.get_help() if context is not None else str(error))
         return 2
     command = context.command_path if context is not None else "priority"
-    return _say(f"{message}; see `{command} --help`", 2)
+    return _say(f"{message.removesuffix('?')}; see `{command} --help`", 2)
 
 
 def _in_our_words(error: typer.TyperException) -> str:

@@ -10,6 +10,8 @@ from rich.markup import escape
 from rich.text import Text
 
 from priority.face.terminal import age, amounts, out, prose, state, table
+from priority.reading import read_time
+from priority.schedule import show_local
 
 if TYPE_CHECKING:
     from priority.face import views_cron as views
@@ -26,15 +28,20 @@ def crons(items: Iterable[views.CronSummary]) -> RenderableType:
             state(one["state"]),
             one["schedule"],
             one["timezone"],
-            one["next"],
+            _next(one),
             _last(one["last"]),
             len(one["runs"]) or None,
             amounts(one["resources"]),
         )
         for one in items
     ]
-    columns = ("CRON", "USER", "STATE", "SCHEDULE", "ZONE", "NEXT", "LAST", ">RUNS", "EACH")
-    return table(columns, rows, "no cron jobs", spare=("EACH", "USER", "ZONE", "LAST"), quiet=("RUNS", "LAST"))
+    columns = ("CRON", "USER", "STATE", "SCHEDULE", "ZONE", "NEXT", "LAST", ">RUNNING", "EACH")
+    return table(columns, rows, "no cron jobs", spare=("EACH", "USER", "ZONE", "LAST"), quiet=("RUNNING", "LAST"))
+
+
+def _next(one: views.CronSummary) -> str | None:
+    """By the clock that its schedule means."""
+    return show_local(read_time(one["next"], "next"), one["timezone"]) if one["next"] else None
 
 
 def _last(tick: views.TickView | None) -> Text | None:

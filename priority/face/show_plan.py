@@ -123,7 +123,7 @@ def preemptions(items: Sequence[views.PreemptionView]) -> RenderableType:
         )
         for one in items
     ]
-    columns = (">AGE", "GAVE WAY", "TO", "OF", "BY", "NODE", ">CPU LOST", "WHICH", "WHY")
+    columns = (">AGE", "GAVE WAY", "TO", "OF", "BY", "NODE", ">CPU LOST", "OUTCOME", "WHY")
     return table(columns, rows, "no preemptions", spare=("BY", "OF", "NODE", "AGE"), quiet=("WHY",))
 
 

@@ -150,7 +150,8 @@ def test_on_the_command_line(live: Live, tmp_path: Path, monkeypatch: pytest.Mon
     assert {"physics/devel/lined", "physics/devel/flags"} <= {
         one["key"] for one in json.loads(run("cron", "list", "--json"))
     }
-    assert "Asia/Tokyo" in run("cron", "list")
+    listed = run("cron", "list")
+    assert "Asia/Tokyo" in listed and "-01-01 00:00+09:00" in listed, "by the clock that the schedule means"
     shown = run("cron", "show", "physics/devel/lined")
     assert shown.count("-01-01 00:00+09:00") == 5 and "no ticks yet" in shown
     assert "started (" in run("cron", "start", "physics/devel/lined", "--why", "now")
