@@ -288,7 +288,7 @@ _PROBLEMS = (
     QuotaExceeded(_REFUSED.message, **_REFUSED.plain()),
     no_such("role physics"),
     Conflict(
-        "physics/prod/reco: physics/prod/reco is active already; kill it, wait for its end, or take another name",
+        "physics/prod/reco is active already; kill it, wait for its end, or take another name",
         job=JOB_SUMMARY["uid"],
         key=JOB_SUMMARY["key"],
     ),

@@ -62,20 +62,29 @@ def check(request: Submission, parts: Parts) -> None:
         raise Invalid("jobs", f"must be from 1 to {limit} jobs, but are {len(request.specs)}")
     if request.key is not None and not 1 <= len(request.key) <= KEY_MAX:
         raise Invalid("Idempotency-Key", f"must have from 1 to {KEY_MAX} characters")
-    names: dict[str, int] = {}
     limits = parts.settings.job_limits
+    names: dict[tuple[str, str, str], int] = {}
+    allowed: set[str] = set()
     for index, spec in enumerate(request.specs):
-        prefix = f"jobs[{index}]." if len(request.specs) > 1 else ""
-        if not may(request.actor, spec.role):
-            raise no_such(f"role {spec.role}")
+        if spec.role not in allowed:
+            if not may(request.actor, spec.role):
+                raise no_such(f"role {spec.role}")
+            allowed.add(spec.role)
         if spec.tier not in parts.tiers:
-            raise Invalid(f"{prefix}tier", f"{spec.tier!r} is not a tier; there are {', '.join(parts.tiers)}")
+            raise Invalid(
+                f"{_at(request, index)}tier", f"{spec.tier!r} is not a tier; there are {', '.join(parts.tiers)}"
+            )
         try:
             check_limits(spec, limits)
         except Invalid as error:
-            raise Invalid(f"{prefix}{error.field}", error.problem) from None
-        if (other := names.setdefault(spec.key, index)) != index:
-            raise Invalid(f"{prefix}name", f"{spec.key} is jobs[{other}] of the same request already")
+            raise Invalid(f"{_at(request, index)}{error.field}", error.problem) from None
+        if (other := names.setdefault((spec.role, spec.tier, spec.name), index)) != index:
+            raise Invalid(f"{_at(request, index)}name", f"{spec.key} is jobs[{other}] of the same request already")
+
+
+def _at(request: Submission, index: int) -> str:
+    """In front of the name of a field: which job it is of, if there are several."""
+    return f"jobs[{index}]." if len(request.specs) > 1 else ""
 
 
 def digest_of(specs: Iterable[JobSpec]) -> str:
@@ -126,7 +135,7 @@ class Admission:
         if request.key and (before := self.answers.get((role, request.key))):
             return self._replay(request, request.key, digest, before)
         for index, spec in enumerate(request.specs):
-            self._check_names(spec, f"jobs[{index}]" if len(request.specs) > 1 else spec.key)
+            self._check_name(request, index, spec)
         charges = self._check_quotas(request)
         # Ascending, as rows that come in the order of their key are written in a quarter less time.
         uids = sorted(self.parts.new_id(self.now_us) for _ in request.specs)
@@ -180,21 +189,23 @@ class Admission:
         ceilings = over_ceiling(request.specs, request.actor.name, self.roles, self.parts.tiers)
         return (*ceilings, *shortened(request.specs, self.parts.settings.notice_limit_s))
 
-    def _check_names(self, spec: JobSpec, what: str) -> None:
+    def _check_name(self, request: Submission, index: int, spec: JobSpec) -> None:
         if spec.role not in self.roles:
             raise no_such(f"role {spec.role}")
-        if (spec.role, spec.tier, spec.name) in self.crons:
+        name = spec.role, spec.tier, spec.name
+        if name not in self.crons and name not in self.taken:
+            return
+        what = f"jobs[{index}]: {spec.key}" if len(request.specs) > 1 else spec.key
+        if name in self.crons:
             raise Conflict(
-                f"{what}: {spec.key} is a cron job; `priority cron start {spec.key}` runs it now, or take another name",
+                f"{what} is a cron job; `priority cron start {spec.key}` runs it now, or take another name",
                 key=spec.key,
             )
-        uid = self.taken.get((spec.role, spec.tier, spec.name))
-        if uid is not None:
-            raise Conflict(
-                f"{what}: {spec.key} is active already; kill it, wait for its end, or take another name",
-                job=uid,
-                key=spec.key,
-            )
+        raise Conflict(
+            f"{what} is active already; kill it, wait for its end, or take another name",
+            job=self.taken[name],
+            key=spec.key,
+        )
 
     def _check_quotas(self, request: Submission) -> dict[Owner, Resources]:
         """What the request adds to the use of each owner. Asked in sum, so that it is all or nothing."""

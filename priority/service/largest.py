@@ -127,20 +127,31 @@ def over_ceiling(
     role or of the user in it: however long it waits, it will not start. Those that are alike are told together.
     """
     found: dict[str, list[int]] = {}
+    ceilings: dict[tuple[str, str], list[tuple[Resources, str]]] = {}
     for index, spec in enumerate(specs):
-        role = roles.get(spec.role)
-        if role is None or not tiers[spec.tier].preemptible:
-            continue
-        member = role.users.get(user)
-        for quota, whose in (
-            (role.quota.get(spec.tier), f"role {spec.role}"),
-            (member.quota.get(spec.tier) if member else None, f"user {user} of role {spec.role}"),
-        ):
-            why = None if quota is None else _over(spec, quota, whose)
+        place = spec.role, spec.tier
+        if place not in ceilings:
+            ceilings[place] = _ceilings(*place, user, roles, tiers)
+        for quota, whose in ceilings[place]:
+            why = _over(spec, quota, whose)
             if why is not None:
                 found.setdefault(why, []).append(index)
                 break
     return _told(specs, found)
+
+
+def _ceilings(
+    name: str, tier: str, user: str, roles: Mapping[str, RoleSpec], tiers: Mapping[str, Tier]
+) -> list[tuple[Resources, str]]:
+    """What may run at once of a role and of a user in it, and whose limit that is."""
+    role = roles.get(name)
+    if role is None or not tiers[tier].preemptible:
+        return []
+    found = [(role.quota[tier], f"role {name}")] if tier in role.quota else []
+    member = role.users.get(user)
+    if member is not None and tier in member.quota:
+        found.append((member.quota[tier], f"user {user} of role {name}"))
+    return found
 
 
 def shortened(specs: Sequence[JobSpec], limit_s: float) -> list[str]:
