@@ -168,6 +168,11 @@ class MemoryBackend:
             while self._due and self._due[0][0] <= self._clock.now_us():
                 heapq.heappop(self._due)[2]()
 
+    def set_clock(self, seconds: float) -> None:
+        """The clock was set forward, or back: what is due is so after as long as before, as nodes count by another."""
+        with self._lock:
+            self._due = [(due_us + round(seconds * 1e6), count, act) for due_us, count, act in self._due]
+
     def finish(self, task: str, exit_code: int = 0, *, signal: int | None = None, cause: Reason | None = None) -> None:
         """A task ends by itself now (with `cause`: it broke a limit)."""
         with self._lock:

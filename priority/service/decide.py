@@ -72,7 +72,7 @@ class Telling:
                 continue
             stored = task.reason
             if stored is not None and stored.code == reason.code:
-                recently = now_us - self.told_us.get(id, 0) < _SAME_REASON_EVERY_US
+                recently = 0 <= now_us - self.told_us.get(id, 0) < _SAME_REASON_EVERY_US
                 if stored.message == reason.message or recently:
                     continue
             if self._said == REASONS_AT_ONCE:

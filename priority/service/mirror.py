@@ -88,6 +88,8 @@ class Mirror:
         """Nodes whose agent was heard by this leader and has not fallen silent since."""
         self._of_job: dict[str, set[str]] = {}
         self._later: list[tuple[int, str]] = []
+        self._ready_us: dict[str, tuple[int, int]] = {}
+        """Of a pending task with a back-off: until when the truth has it, and until when it is here (see `_ready`)."""
         self._gangs: dict[str, _Gang] = {}
         self._window = window
         self._windows: dict[Hashable, Window] = {}
@@ -134,13 +136,15 @@ class Mirror:
         self._of_job.setdefault(task.job, set()).add(task.id)
         if task.state in PLACED:
             self.refilled |= self._recent.back(task)  # what it gives back of a budget no plan has seen
+            self._ready_us.pop(task.id, None)
             self._leave(task)
             self.snapshot.put_task(self.claim_of(task))
             # a start that is confirmed gives and takes nothing
             self.changed |= before is None or (before.state, task.state) != (State.STARTING, State.RUNNING)
             return
-        if task.not_before_us > self.snapshot.now_us:
-            heapq.heappush(self._later, (task.not_before_us, task.id))
+        ready_us = self._ready(task)
+        if ready_us > self.snapshot.now_us:
+            heapq.heappush(self._later, (ready_us, task.id))
         if before is None or _waits_alike(before, task) is False:
             self._admit(task)
 
@@ -149,6 +153,7 @@ class Mirror:
         task = self.tasks.pop(id, None)
         if task is None:
             return
+        self._ready_us.pop(id, None)
         self.changed = True
         self._leave(task)
         claim = self.snapshot.task(id)
@@ -231,6 +236,23 @@ class Mirror:
     def next_us(self) -> int | None:
         """When the next back-off is over."""
         return self._later[0][0] if self._later else None
+
+    def _ready(self, task: Task) -> int:
+        """When its back-off is over. One that began later than now did so by a clock that was set back since: of that
+        one, what is left is not known, and never more than all of it.
+        """
+        if not task.not_before_us:
+            return 0
+        truth_us, ready_us = self._ready_us.get(task.id, (-1, 0))
+        if truth_us != task.not_before_us:
+            ready_us = task.not_before_us - max(0, task.since_us - self.snapshot.now_us)
+            self._ready_us[task.id] = task.not_before_us, ready_us
+        return ready_us
+
+    def step_back(self, back_us: int) -> None:
+        """The clock was set back by so much: what is left of each back-off stays."""
+        self._later = [(ready_us - back_us, id) for ready_us, id in self._later]
+        self._ready_us = {id: (truth_us, ready_us - back_us) for id, (truth_us, ready_us) in self._ready_us.items()}
 
     def policy_us(self) -> int | None:
         """When policy alone may change what a plan would be; None: never."""
@@ -326,7 +348,7 @@ class Mirror:
     # --- what the engine sees ---
 
     def _admit(self, task: Task) -> None:
-        ready = task.after is None and task.not_before_us <= self.snapshot.now_us
+        ready = task.after is None and self._ready(task) <= self.snapshot.now_us
         if self.jobs[task.job].spec.gang:
             self._admit_member(task, ready)
         elif ready:

@@ -31,6 +31,9 @@ _UNSEEN_END = frozenset({"vanished", "lease"})
 _SEEN_EVERY_US = 10_000_000
 """A node that only says again what is known is written down no more often."""
 
+_SET_BACK_US = 60_000_000
+"""What is told of so much later than now was told by a clock that was set back since, or by one that is wrong."""
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -174,7 +177,8 @@ def _within(at_us: int, task: Task, now_us: int) -> int:
 def _node_seen(outcome: Outcome, seen: NodeSeen, nodes: dict[str, NodeRecord]) -> None:
     name = seen.node.name
     before = nodes.get(name)
-    if before is not None and _is_stale(seen, before):
+    set_back = before is not None and _was_set_back(seen.at_us, before.seen_us, outcome.ledger.now_us)
+    if before is not None and _is_stale(seen, before) and not set_back:
         return
     outcome.heard.append(name)
     record = NodeRecord(
@@ -184,7 +188,7 @@ def _node_seen(outcome: Outcome, seen: NodeSeen, nodes: dict[str, NodeRecord]) -
         drained=before.drained if before else False,
     )
     news = before is None or (before.node, before.agent) != (record.node, record.agent)
-    if before is None or news or seen.at_us - before.seen_us > _SEEN_EVERY_US:
+    if before is None or news or set_back or seen.at_us - before.seen_us > _SEEN_EVERY_US:
         nodes[name] = outcome.nodes[name] = record
     if news:
         outcome.ledger.emit("node.up", None, node=name, agent=seen.agent)
@@ -202,6 +206,14 @@ def _is_stale(seen: NodeSeen, before: NodeRecord) -> bool:
     return seen.agent != before.agent and seen.at_us < before.seen_us and before.node.state is not NodeState.DOWN
 
 
+def _was_set_back(at_us: int, before_us: int, now_us: int) -> bool:
+    """Whether what was told `at_us` was told after what was told `before_us`, and clocks were set back in between: that
+    one is told of later than now, and this one just now. By less than `_SET_BACK_US`, time makes it good soon; what
+    comes so late that it looks like this was on its way for longer than that.
+    """
+    return before_us > now_us + _SET_BACK_US and abs(now_us - at_us) <= _SET_BACK_US // 2
+
+
 def _reconcile(outcome: Outcome, seen: NodeSeen, task: Task) -> None:
     """One task that the truth has on this node, beside what the node says that it has."""
     dying = task.state in DYING
@@ -209,7 +221,9 @@ def _reconcile(outcome: Outcome, seen: NodeSeen, task: Task) -> None:
         if dying:
             outcome.restop.append(task.id)
         return
-    if task.agent != seen.agent or (task.started_us is not None and task.started_us < seen.at_us):
+    began_us, now_us = task.started_us, outcome.ledger.now_us
+    ran = began_us is not None and (began_us < seen.at_us or _was_set_back(seen.at_us, began_us, now_us))
+    if task.agent != seen.agent or ran:
         # Sent to another incarnation, so this one refuses it; or it ran here, and there is nothing left of it.
         reason = Reason("vanished", f"node {task.node} does not have it any more", {"node": task.node})
         outcome.ledger.move(task.id, Event.GONE, **_why(task, Event.GONE, reason))

@@ -174,6 +174,7 @@ class Scheduler:
         return self._pause_s()
 
     def _round(self, calls: Sequence[Call], deliveries: Sequence[Delivery], now_us: int) -> None:
+        self.mirror.snapshot.now_us = now_us
         last_event = self._apply(deliveries, now_us) if deliveries else None
         if now_us >= self._sweep_us:
             self._sweep(now_us)
@@ -200,6 +201,9 @@ class Scheduler:
         self._policy_us = None if self._policy_us is None else now_us
         self.guard.step_back(now_us)
         self._acts.step_back(back_us)
+        self.mirror.step_back(back_us)
+        # what nodes were seen at lies in the future now: see `reports`
+        self._parts.backend.inquire(list(self.mirror.nodes))
 
     def _take(self) -> tuple[list[Call], list[Delivery]]:
         self.wake.clear()

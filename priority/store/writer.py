@@ -263,6 +263,9 @@ class SqlWriter(SqlReader, CronWrites):
         before, epoch, until_us = found[0] if found else (None, 0, 0)
         if before != holder:
             if before is not None and now_us < until_us:
+                if until_us - now_us > lease_us:
+                    # By a clock that was set back since. Who lives renews it; who is dead has a lease more, no longer.
+                    self._session.run("UPDATE leader SET until_us = ? WHERE id = 1", now_us + lease_us)
                 return None
             epoch += 1
         row = (1, holder, epoch, now_us + lease_us)

@@ -9,6 +9,7 @@ from priority.errors import Deposed
 from priority.job import Job
 from priority.ports import Delivery, NodeSeen, Stop, TaskSeen
 from priority.reason import Reason
+from priority.service.scheduler import Scheduler
 from priority.task import State
 
 from .world import ADA, ROOT, World, node, spec
@@ -483,6 +484,43 @@ def test_a_clock_that_is_set_back_stops_nothing() -> None:
     world.move(5.0)
     world.move(0.001)
     assert (world.states(first), world.states(second)) == (["0.1 running"], ["0.1 running"])
+
+
+def test_a_clock_that_is_set_back_makes_no_back_off_longer() -> None:
+    for takes_over in (False, True):
+        world = World([node("n1")], play=lambda _: Play(run_s=1.0, exit_code=1))
+        job = world.submit(spec("physics/prod/a", backoff={"initial": 20, "limit": 20}))
+        world.move(1.0)
+        assert world.states(job) == ["0.1 failed", "0.2 pending"]
+        world.move(5.0)
+        world.set_clock(-3600.0)
+        if takes_over:
+            world.die()
+            world.new_scheduler()
+        world.move(14.0)
+        assert world.states(job) == ["0.1 failed", "0.2 pending"]
+        world.move(6.1)
+        assert world.states(job)[:2] != ["0.1 failed", "0.2 pending"]
+
+
+def test_an_agent_that_begins_anew_after_the_clock_was_set_back_is_listened_to() -> None:
+    world = World([node("n1")])
+    world.settle()
+    world.set_clock(-3600.0)
+    world.backend.restart_agent("n1")
+    world.settle()
+    job = world.submit(spec("physics/prod/a"))
+    world.settle()
+    assert world.states(job) == ["0.1 running"]
+
+
+def test_who_led_by_a_clock_that_was_set_back_leads_for_one_lease_more_at_most() -> None:
+    world = World([node("n1")], leader_lease_s=10.0)
+    other = Scheduler(world.parts, holder="other")
+    world.set_clock(-3600.0)
+    assert not other.lead()
+    world.clock.move(10.1)
+    assert other.lead()
 
 
 def test_while_nothing_changes_nothing_is_planned_and_nothing_written() -> None:
