@@ -1,8 +1,8 @@
 """The seeded world of `test_simulation`, with cron jobs in it: submitted, changed, suspended, started by hand and
 deleted, while the scheduler dies. Whatever happens, each scheduled time has one row.
 
-Hours may pass in which nobody was there. `PRIORITY_SIM_SET_CLOCK=1` sets the clock forward and back as well: the
-checker does not count right then, when a cron job is submitted anew after its clock was set back (seed 11).
+Hours may pass in which nobody was there. `PRIORITY_SIM_SET_CLOCK=1` sets the clock forward and back as well: some seeds
+(the first are 6, 11 and 17) fail then, most of them by rows that the checker did not count; why is not settled yet.
 """
 
 from __future__ import annotations
