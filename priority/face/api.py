@@ -163,7 +163,7 @@ def serve(settings: Settings, listener: socket.socket | None = None, ready: Call
     try:
         app = create(service, settings)
         url = url_of(listener)
-        gc.freeze()  # what stays for good is not looked through again and again: a tenth of a large submission
+        gc.freeze()  # what stays for good is not looked through again and again while thousands of jobs come
 
         class Server(uvicorn.Server):
             async def startup(self, sockets: list[socket.socket] | None = None) -> None:
