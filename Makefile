@@ -23,7 +23,7 @@ airflow: setup ## the service and Airflow side by side, with the DAGs of dags/; 
 test: setup ## lint and the test suite
 	@tools/check
 
-test-all: setup ## the same, and what takes minutes: a real Mesos, Airflow's real components
+test-all: setup ## the same, and what takes minutes: a real Mesos, Airflow's real components, twenty years of clocks
 	@PRIORITY_TEST_ALL=1 tools/check
 
 bench: setup ## measure the engine and the service, one JSON object a line
