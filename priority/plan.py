@@ -19,7 +19,7 @@ from priority.mend import decide
 from priority.reason import Reason
 from priority.round import Round
 from priority.snapshot import Snapshot
-from priority.straight import Spots, straight
+from priority.straight import Straight, straight
 from priority.sweep import FEWEST, Sweep, sweep
 from priority.waiting import why
 
@@ -120,7 +120,7 @@ def make_plan(snapshot: Snapshot, *, reasons: bool = True) -> Plan:
     """
     placed = straight(snapshot) if snapshot.waiting() < FEWEST else None
     if placed is not None:
-        return _all_placed(placed)
+        return _told(snapshot, placed)
     if snapshot.waiting() >= FEWEST:
         swept = sweep(Board(snapshot), snapshot)
         if swept is not None:
@@ -142,9 +142,19 @@ def make_plan(snapshot: Snapshot, *, reasons: bool = True) -> Plan:
     )
 
 
-def _all_placed(spots: Spots) -> Plan:
+def _told(snapshot: Snapshot, found: Straight) -> Plan:
+    spots = found.spots
     placed = [(Placement(task, spots[task][0]), spots[task][1]) for task in sorted(spots)]
-    return Plan(tuple(one for one, now in placed if now), tuple(one for one, now in placed if not now))
+    victims = []
+    for victim in found.victims:
+        taker = snapshot.task(placed[0][0].task)
+        assert taker is not None
+        victims.append(Preemption(victim.id, placed[0][0].node, taker.id, rule(taker, victim, snapshot.tiers)))
+    return Plan(
+        launch=tuple(one for one, now in placed if now),
+        reserve=tuple(one for one, now in placed if not now),
+        preempt=tuple(sorted(victims, key=lambda one: one.task)),
+    )
 
 
 _UNSAID = Reason("unsaid", "was not asked for")

@@ -62,7 +62,7 @@ class Prey:
         by_owner = np.zeros(len(self.owners) + 1, np.int64)
         for (tier, _), code in self.owners.items():
             by_owner[code] = least.get(tier, 0)
-        return np.asarray(self.facts.snapshot.now_us - self.since < by_owner[self.owner])
+        return np.asarray(np.maximum(self.facts.snapshot.now_us - self.since, 0) < by_owner[self.owner])
 
     def _spared(self, place: Callable[[str], int]) -> Flags:
         """`[K]`: is no victim whatever the plan, by `terms.spared`."""

@@ -342,10 +342,14 @@ class Prices:
         key = "reach", self._key(level)
         reach: Reach | None = self.board.within.get(key)
         if reach is None:
-            works = self.board.herd.works()
+            board, herd = self.board, self.board.herd
+            works = herd.works()
             assert works is not None
-            reach = self.board.within[key] = Reach(self.board, self._up_to_level(level), works)
-        return reach.bounds(rows, self.shape)
+            flags = self._up_to_level(level)
+            reach = board.within[key] = Reach(herd.node, len(board.names), herd.request, flags, works.take)
+        room = self.board.total
+        pairs = zip(self.shape.columns, self.shape.sizes, strict=True)
+        return reach.bounds(rows, self.shape.columns, [size - room[rows, column] for column, size in pairs])
 
     def _cover(self, row: int, level: Level, bound: tuple[int, int] | None) -> Cover | None:
         """The least cover on a node, if it may cost at most `bound`."""

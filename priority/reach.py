@@ -7,12 +7,11 @@ is a victim by now is not looked at: with fewer to choose from a cover only cost
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from priority.board import Board, Shape
 from priority.stock import Flags, Picks, Plane
 
 DEPTH = 16
@@ -28,31 +27,33 @@ BELOW = 1 - 1e-12
 """Makes a rounded sum a bound."""
 
 Floats = npt.NDArray[np.float64]
+Works = Callable[[Picks], Plane]
+"""The work that is lost with each of some places; of -1 whatever it be."""
 Bound = tuple[int, float, int]
 """At least so many victims, and at least so much work lost, on the node of this row."""
 
 
 class Reach:
-    """Of some of the herd, `flags`, and the work lost with each of it."""
+    """Of some of `K` tasks, `flags`: their nodes, of which there are so many, what they ask for, `[K, R]`, and the work
+    that is lost with those that one names.
+    """
 
-    def __init__(self, board: Board, flags: Flags, works: Plane) -> None:
-        self._board, self._flags, self._works = board, flags, works
+    def __init__(self, node: Picks, nodes: int, request: Plane, flags: Flags, works: Works) -> None:
+        self._node, self._request, self._flags, self._works = node, request, flags, works
         self._blocks: list[_Block] = []
-        self._block: Picks = np.full(len(board.names), -1, np.intp)
+        self._block: Picks = np.full(nodes, -1, np.intp)
         """Of each node the block that it is in; -1: it was not asked for."""
-        self._slot: Picks = np.zeros(len(board.names), np.intp)
+        self._slot: Picks = np.zeros(nodes, np.intp)
         """And its place there."""
 
-    def bounds(self, rows: Picks, shape: Shape) -> Bounds:
-        """Of some nodes, ascending, as the room on the board is now."""
+    def bounds(self, rows: Picks, columns: Sequence[int], needs: Sequence[Plane]) -> Bounds:
+        """Of some nodes, ascending: so much is needed there of these columns."""
         unknown = rows[self._block[rows] < 0]
         if len(unknown):
             self._know(unknown)
-        room = self._board.total
-        needs = [size - room[rows, column] for column, size in zip(shape.columns, shape.sizes, strict=True)]
         fewest = np.ones(len(rows), np.int64)
         for block, mine in self._by_block(rows):
-            for column, need in zip(shape.columns, needs, strict=True):
+            for column, need in zip(columns, needs, strict=True):
                 many = block.fewest(column, self._slot[rows[mine]], need[mine])
                 fewest[mine] = np.maximum(fewest[mine], many)
         return Bounds(self, rows, fewest)
@@ -73,13 +74,12 @@ class Reach:
             yield self._blocks[block], blocks == block
 
     def _know(self, rows: Picks) -> None:
-        herd = self._board.herd
         wanted = np.zeros(len(self._block), np.bool_)
         wanted[rows] = True
-        flags = wanted.take(herd.node, mode="clip")
+        flags = wanted.take(self._node, mode="clip")
         flags &= self._flags
         picks = np.flatnonzero(flags)
-        nodes = herd.node.take(picks)
+        nodes = self._node.take(picks)
         if (nodes[1:] < nodes[:-1]).any():
             order = np.argsort(nodes, kind="stable")
             picks, nodes = picks[order], nodes[order]
@@ -98,7 +98,7 @@ class Reach:
     def _add(self, rows: Picks, counts: Picks, picks: Picks) -> None:
         self._block[rows] = len(self._blocks)
         self._slot[rows] = np.arange(len(rows))
-        self._blocks.append(_Block(self._board.herd.request, counts, picks))
+        self._blocks.append(_Block(self._request, counts, picks))
 
 
 class _Block:
@@ -138,17 +138,65 @@ class _Block:
             lines.append(lines[-1] + amounts[:, -rank])
         return lines
 
-    def cost(self, slots: Picks, many: int, works: Plane) -> Floats:
+    def cost(self, slots: Picks, many: int, works: Works) -> Floats:
         """The least work that is lost with so many of those on each of some nodes."""
         if self._there is None:
             self._there = np.full(self._shape[0] * self._shape[1], -1, np.intp)
             self._there[self._cells] = self._picks
             self._there = self._there.reshape(self._shape)
         there = self._there[slots]
-        costs = works.take(there).astype(np.float64)
+        costs = works(there).astype(np.float64)
         costs[there < 0] = np.inf
         costs.sort(axis=1)
         return np.asarray(costs[:, : min(many, DEPTH)].sum(axis=1))
+
+
+def lowest_first(
+    picks: Picks, node: Picks, rows: Picks, needs: Sequence[tuple[Plane, Plane]], works: Works
+) -> Iterator[Bound] | None:
+    """The same bounds as those of `Reach`, of some nodes once: the lowest first. None: there are too many tasks.
+
+    Of all places their `node`, and the `picks` of them that count. For each of some resources what all places ask for,
+    and what is needed on each of the `rows`.
+    """
+    slot = np.full(int(node.max(initial=0)) + 1, -1, np.intp)
+    slot[rows[rows < len(slot)]] = np.arange(len(rows))
+    line = slot.take(node.take(picks))
+    picks, line = picks[line >= 0], line[line >= 0]
+    if (line[1:] < line[:-1]).any():
+        order = np.argsort(line, kind="stable")
+        picks, line = picks[order], line[order]
+    counts = np.bincount(line, minlength=len(rows))
+    width = int(counts.max(initial=1))
+    if width * len(rows) > CELLS_MAX:
+        return None
+    cells = np.arange(len(picks)) + np.repeat(np.arange(len(rows)) * width - (np.cumsum(counts) - counts), counts)
+    fewest = np.ones(len(rows), np.int64)
+    for request, need in needs:
+        amounts = np.zeros(len(rows) * width, np.int64)
+        amounts[cells] = request.take(picks)
+        amounts = amounts.reshape(-1, width)
+        amounts.sort(axis=1)
+        brings = np.cumsum(amounts[:, : -DEPTH - 1 : -1], axis=1)
+        np.maximum(fewest, (brings < need[:, np.newaxis]).sum(axis=1) + 1, out=fewest)
+    costs = np.full(len(rows) * width, np.inf)
+    costs[cells] = works(picks)
+    return _in_order(rows, fewest, costs.reshape(-1, width))
+
+
+def _in_order(rows: Picks, fewest: Plane, costs: Floats) -> Iterator[Bound]:
+    for count in np.unique(fewest).tolist():
+        mine = np.flatnonzero(fewest == count)
+        some = costs[mine]
+        some.sort(axis=1)
+        work = some[:, : min(count, DEPTH)].sum(axis=1) * BELOW
+        first = np.argpartition(work, LOADED)[:LOADED] if len(work) > LOADED else np.arange(len(work))
+        rest = np.ones(len(work), np.bool_)
+        rest[first] = False
+        for part in (first, rest):
+            order = np.argsort(work[part], kind="stable")
+            for cost, row in zip(work[part][order].tolist(), rows[mine[part]][order].tolist(), strict=True):
+                yield count, cost, row
 
 
 class Bounds:

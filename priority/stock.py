@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from priority.claim import DYING, RUNS, Claim
+from priority.front import Front
 from priority.tier import Tier
 
 Plane = npt.NDArray[np.int64]
@@ -79,6 +80,8 @@ class Stock:
         its level and owner."""
         self._gone: list[int] = []
         """Places of which `settle` has not taken anything from the columns."""
+        self._fronts: dict[int, Front] = {}
+        """By level, of those that were asked for."""
         self._rows = 8
         self._oldest_us, self._widest = HARD, 0
         self._scratch: dict[str, Plane] = {}
@@ -155,6 +158,7 @@ class Stock:
                     return
         size = self.size
         self.known, self._level_of, self.levels = {}, [], {}
+        self._fronts.clear()
         self.level[:size] = NOBODY
         for level in there:
             rank, priority = level
@@ -172,6 +176,7 @@ class Stock:
         self.cpus[place] = claim.request.get("cpus", 0)
         dying = self.dying[place] = claim.state in DYING
         level = self._level(code)
+        self._come_to_front(place, code)
         for name, amount in claim.request.items():
             column = axis[name]
             self.request[place, column] = amount
@@ -208,6 +213,8 @@ class Stock:
         self.dying[places] = [claim.state in DYING for claim in claims]
         for name in {name for claim in claims for name in claim.request}:
             self.request[places, axis[name]] = [claim.request.get(name, 0) for claim in claims]
+        for place, code in zip(came, codes, strict=True) if self._fronts else ():
+            self._come_to_front(place, code)
         self._sum_up(places, np.add, holds, leaves)
 
     def _take_all(self, holds: Plane, leaves: Plane) -> None:
@@ -267,6 +274,23 @@ class Stock:
         table = np.zeros(len(self.known) + 1, np.bool_)  # the last: `NOBODY`
         table[[self.known[level] for level in levels]] = True
         return table.take(codes, mode="wrap")
+
+    def front(self, level: Level, now_us: int, *, anew: bool = False) -> tuple[Picks, int]:
+        """Those of a level with whom the least work is lost (some maybe twice), and how much at least with any other.
+
+        Where it is `small`.
+        """
+        code = self.known[level]
+        front = None if anew else self._fronts.get(code)
+        if front is None:
+            picks = np.flatnonzero(self.level[: self.size] == code)
+            front = self._fronts[code] = Front(picks, self.works_of(picks, now_us), self.cpus.take(picks), now_us)
+        return front.here(self.level, code), front.beyond(now_us)
+
+    def _come_to_front(self, place: int, code: int) -> None:
+        front = self._fronts.get(code)
+        if front is not None and not front.add(place):
+            del self._fronts[code]
 
     def scratch(self, name: str) -> Plane:
         """`[K]` of whatever was there: large arrays that every round needs are not made anew each time."""

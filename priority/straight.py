@@ -1,18 +1,20 @@
-"""A few simple tasks that all have room without victims: each in its turn, without a board.
+"""A few simple tasks that all have room without victims, or a single one that has none: without a board.
 
 What most rounds come to, and a tenth of what a whole round costs. The plan is the one that `round` would make: where
-everybody has a place and there are no victims, there is nothing to mend and no order to defend. None where it is not
-that simple: gangs, constraints, limits, a ceiling, nodes that are kept, room that is kept by `for` and not used there,
-or somebody without room.
+everybody has a place and there are no victims, or only those of one task, there is nothing to mend and no order to
+defend. None where it is not that simple: gangs, constraints, limits, a ceiling, nodes that are kept, room that is kept
+by `for` and not used there, or somebody without room (a single task: without victims that make room, see `sole`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from priority import sole
 from priority.claim import Claim
 from priority.fairness import Shares, Turns, units
 from priority.planes import Planes
@@ -26,7 +28,16 @@ Spots = dict[str, tuple[str, bool]]
 """By task: its node, and whether it is launched there."""
 
 
-def straight(snapshot: Snapshot) -> Spots | None:
+@dataclass(frozen=True, slots=True)
+class Straight:
+    """What a round comes to."""
+
+    spots: Spots
+    victims: tuple[Claim, ...] = ()
+    """Of the only task."""
+
+
+def straight(snapshot: Snapshot) -> Straight | None:
     """A place for all that waits, or None."""
     if not 0 < snapshot.waiting() <= MOST or snapshot.gangs() or snapshot.terms.holds_after_s:
         return None
@@ -40,9 +51,21 @@ def straight(snapshot: Snapshot) -> Spots | None:
         if dying.kept_for in claims and dying.node is not None:
             wanted.setdefault(dying.kept_for, []).append(rows[dying.node])
     room = _Room(snapshot, planes)
-    if len(claims) > 1 and not wanted and not all(room.anywhere(claim) for claim in claims.values()):
-        return None
-    return _in_turn(snapshot, room, claims, wanted)
+    if not wanted:
+        if len(claims) == 1:
+            return _single(snapshot, room, next(iter(claims.values())))
+        if not all(room.anywhere(claim) for claim in claims.values()):
+            return None
+    spots = _in_turn(snapshot, room, claims, wanted)
+    return None if spots is None else Straight(spots)
+
+
+def _single(snapshot: Snapshot, room: _Room, claim: Claim) -> Straight | None:
+    spot = room.place(claim, set())
+    if spot is not None:
+        return Straight({claim.id: (room.names[spot[0]], spot[1])})
+    found = sole.find(snapshot, claim, room.asks(claim))
+    return None if found is None else Straight({claim.id: (room.names[found[0]], False)}, found[1])
 
 
 def _simple(snapshot: Snapshot, claim: Claim) -> bool:
@@ -87,12 +110,16 @@ class _Room:
         self._now: dict[int, Plane] = {}
         self._total: dict[int, Plane] = {}
         self._dying = any(True for _ in snapshot.dying())
-        size = snapshot.size()
-        self._scale = np.array([1.0 / size[name] if size.get(name) else 0.0 for name in self._column])
+        self._size = snapshot.size()
 
     def anywhere(self, claim: Claim) -> bool:
         """Whether, as things are, it could be somewhere."""
         return bool(self._fits(claim, self._all).any())
+
+    def asks(self, claim: Claim) -> list[sole.Ask]:
+        """Its request, and what is free and coming of that, by column."""
+        asks = [(name, self._column[name], amount) for name, amount in claim.request.items() if amount]
+        return [sole.Ask(*one, self._all(one[1])) for one in sorted(asks, key=lambda one: one[1])]
 
     def keep(self, claim: Claim, row: int) -> bool:
         """Hold room for a task until its turn, if it fits there and may be there."""
@@ -140,7 +167,9 @@ class _Room:
         plane = np.empty((len(rows), len(self._column)), np.int64, order="F")
         for name, column in self._column.items():
             np.subtract(of(column).take(rows), claim.request.get(name, 0), out=plane[:, column])
-        left: npt.NDArray[np.float64] = (plane * self._scale).sum(axis=1)
+        size = self._size
+        scale = np.array([1.0 / size[name] if size.get(name) else 0.0 for name in self._column])
+        left: npt.NDArray[np.float64] = (plane * scale).sum(axis=1)
         return int(rows[np.argmin(left)])
 
     def _free(self, column: int) -> Plane:

@@ -28,8 +28,8 @@ Found = Iterator[tuple[str, str]]
 
 
 def ran_us(snapshot: Snapshot, claim: Claim) -> int:
-    """For how long a task has run."""
-    return snapshot.now_us - claim.since_us
+    """For how long a task has run; by a clock that was set back since, for no time."""
+    return max(0, snapshot.now_us - claim.since_us)
 
 
 def times_taken(snapshot: Snapshot, claim: Claim) -> int:

@@ -1,4 +1,4 @@
-"""A few tasks launched straight away: the plan that a whole round would have made, or no answer."""
+"""A few tasks launched straight away, or the victims of a single one: the plan of a whole round, or no answer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 from engine_worlds import Dice
 
+from priority.certify import certify
 from priority.claim import Claim
 from priority.node import Node, NodeState
 from priority.plan import make_plan
@@ -21,14 +22,18 @@ def by_the_round(snapshot: Snapshot) -> object:
 
 
 def check(snapshot: Snapshot) -> str:
-    spots = straight(snapshot)
-    if spots is None:
+    found = straight(snapshot)
+    if found is None:
         return "round"
-    plan = make_plan(snapshot)
+    spots, plan = found.spots, make_plan(snapshot)
     assert {one.task: (one.node, True) for one in plan.launch} | {
         one.task: (one.node, False) for one in plan.reserve
     } == spots
     assert plan == by_the_round(snapshot)
+    assert {one.task for one in plan.preempt} == {one.id for one in found.victims}
+    if found.victims:
+        assert certify(snapshot, plan) == []
+        return "victim" if len(found.victims) == 1 else "victims"
     return "one" if len(spots) == 1 else "launched" if not plan.reserve else "reserved"
 
 
@@ -70,6 +75,76 @@ def test_the_plan_is_that_of_a_round() -> None:
 def test_the_plan_is_that_of_a_round_in_worlds_of_all_kinds() -> None:
     found = Counter(check(Snapshot.parse(Dice(seed).document())) for seed in range(400))
     assert found["round"] and sum(found.values()) > found["round"], found
+
+
+def packed(seed: int) -> tuple[Snapshot, random.Random]:
+    """Nodes full of tasks of several tiers, priorities, sizes and ages, many of them equal."""
+    dice = random.Random(seed)
+    snapshot = Snapshot(now_us=10**12)
+    priorities, ages = dice.choice((1, 2, 4)), dice.choice((1, 3, 10**9))
+    for n in range(dice.choice((1, 3, 12, 30))):
+        state = dice.choice([NodeState.UP] * 6 + [NodeState.DRAINING, NodeState.DOWN])
+        cores, gpus = dice.choice((8, 16)), dice.choice((0, 0, 2000))
+        snapshot.put_node(Node(f"n{n}", {"cpus": cores * 1000, "mem": cores, "gpus": gpus}, {}, state))
+        while cores > 0:
+            size = min(cores, dice.choice((1, 1, 2, 3, 4)))
+            cores -= size
+            snapshot.put_task(runs(dice, f"v{n}-{cores}", f"n{n}", size, priorities, ages))
+    return snapshot, dice
+
+
+def runs(dice: random.Random, id: str, node: str, size: int, priorities: int = 2, ages: int = 3) -> Claim:
+    request = {"cpus": size * 1000, "mem": size} | ({} if dice.randrange(4) else {"gpus": 500})
+    state = dice.choice(["running"] * 9 + ["preempting"])
+    tier = dice.choice(("prod", "devel", "devel", "devel", "opportunistic"))
+    since = 10**12 - dice.randrange(ages)
+    more = {"state": state, "node": node, "role": f"r{dice.randrange(3)}", "priority": dice.randrange(priorities)}
+    return Claim(id, "j", user="u", tier=tier, request=request, since_us=since, **more)  # type: ignore[arg-type]
+
+
+def test_the_victims_of_a_single_task_are_those_of_a_round() -> None:
+    found: Counter[str] = Counter()
+    for seed in range(250):
+        snapshot, dice = packed(seed)
+        for turn in range(4):  # as time goes by, tasks come and go
+            size, tier = dice.choice((1, 2, 4, 8)), dice.choice(("prod", "prod", "devel"))
+            request = {"cpus": size * 1000, "mem": dice.choice((1, size))}
+            snapshot.put_task(Claim("p", "k", "r0", "u", tier, dice.randrange(3), request))
+            found[check(snapshot)] += 1
+            snapshot.drop_task("p")
+            snapshot.now_us += dice.choice((0, 0, 7, 10**6, -5))
+            gone = dice.sample(
+                there := sorted(one.id for one in snapshot.tasks()), min(len(there), dice.choice((1, 20)))
+            )
+            for id in gone:
+                claim = snapshot.task(id)
+                assert claim is not None and claim.node is not None
+                snapshot.drop_task(id)
+                if dice.randrange(4):
+                    snapshot.put_task(runs(dice, f"w{turn}-{id}", claim.node, claim.request["mem"]))
+    assert min(found["victim"], found["victims"]) >= 60, found
+
+
+def test_who_is_taken_first_of_very_many_is_known_as_time_goes_by() -> None:
+    for seed in range(6):
+        dice = random.Random(seed)
+        snapshot = Snapshot(now_us=10**12)
+        for n in range(40):
+            snapshot.put_node(Node(f"n{n}", {"cpus": 60_000, "mem": 60}))
+            for index in range(20):
+                more = {"node": f"n{n}", "since_us": 10**12 - dice.randrange(10 ** dice.choice((1, 3, 9)))}
+                request = {"cpus": dice.choice((0, 1000, 2000, 3000)), "mem": 3}
+                snapshot.put_task(Claim(f"v{n}-{index}", "j", "r", "u", "devel", 0, request, "running", **more))  # type: ignore[arg-type]
+        for turn in range(30):
+            size = dice.choice((1, 2, 3))
+            snapshot.put_task(Claim("p", "k", "r", "u", "prod", 0, {"cpus": size * 1000, "mem": 3}))
+            assert check(snapshot) == "victim"
+            victim = make_plan(snapshot).preempt[0]
+            snapshot.drop_task("p")
+            snapshot.drop_task(victim.task)
+            snapshot.now_us += dice.choice((0, 1, 10**3, 10**6))
+            more = {"node": victim.node, "since_us": snapshot.now_us}
+            snapshot.put_task(Claim(f"w{turn}", "j", "r", "u", "devel", 0, {"cpus": 1000, "mem": 3}, "running", **more))  # type: ignore[arg-type]
 
 
 def test_nobody_waits_nobody_is_launched() -> None:
