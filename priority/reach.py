@@ -173,9 +173,9 @@ def lowest_first(
     cells = np.arange(len(picks)) + np.repeat(np.arange(len(rows)) * width - (np.cumsum(counts) - counts), counts)
     fewest = np.ones(len(rows), np.int64)
     for request, need in needs:
-        amounts = np.zeros(len(rows) * width, np.int64)
-        amounts[cells] = request.take(picks)
-        amounts = amounts.reshape(-1, width)
+        flat = np.zeros(len(rows) * width, np.int64)
+        flat[cells] = request.take(picks)
+        amounts = flat.reshape(-1, width)
         amounts.sort(axis=1)
         brings = np.cumsum(amounts[:, : -DEPTH - 1 : -1], axis=1)
         np.maximum(fewest, (brings < need[:, np.newaxis]).sum(axis=1) + 1, out=fewest)
