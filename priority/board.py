@@ -166,7 +166,7 @@ class Board:
         """The same as places in the herd, by id."""
         there = self._places.get(node)
         if there is None:
-            ids = sorted(claim.id for claim in self._snapshot.tasks_on(self.names[node]))
+            ids = sorted(self._snapshot.ids_on(self.names[node]))
             there = self._places[node] = np.array([p for id in ids if (p := self.herd.place(id)) >= 0], np.intp)
         return there
 

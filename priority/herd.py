@@ -14,7 +14,7 @@ from typing import cast
 import numpy as np
 
 from priority.claim import Claim
-from priority.stock import HARD, Flags, Picks, Plane, Stock
+from priority.stock import HARD, Codes, Flags, Picks, Plane, Stock
 from priority.tier import Tier
 
 __all__ = ["OLDER", "Flags", "Herd", "Picks", "Plane", "rule", "work_lost"]
@@ -75,7 +75,7 @@ class Herd:
         self.rank: Plane = self.tier_ranks
         """What is compared: that of its tier, and more if policy calls it young (see `mercy`)."""
         self.since: Plane = stock.since[:size]
-        self.owner: Plane = stock.owner[:size]
+        self.owner: Codes = stock.owner[:size]
         """Its (tier, role), as a code: see `owners`."""
         self.priority: Plane = stock.priority[:size]
         self.request: Plane = stock.request[:size, :width]
@@ -105,18 +105,18 @@ class Herd:
 
     def key(self, victim: int) -> tuple[int, int, int, str]:
         """Sorts the least important first."""
-        return int(self.rank[victim]), int(self.priority[victim]), self.work(victim), self.claims[victim].id
+        return int(self.rank[victim]), int(self.priority[victim]), self.work(victim), self._stock.id(victim)
 
     def beast(self, place: int) -> Beast:
         """One of them."""
-        claim = self.claims[place]
         rank, priority, work, id = self.key(place)
-        owner = claim.tier, claim.role
+        owner = self._stock.owner_at(place)
         return Beast(place, int(self.soft_ranks[place]), rank, priority, work, id, owner, self.request[place].tolist())
 
     def work(self, victim: int) -> int:
         """The work lost with it, exact."""
-        return work_lost(self.claims[victim], self._now_us)
+        stock = self._stock
+        return stock.cpus.item(victim) * max(0, self._now_us - stock.since.item(victim))
 
     def works(self) -> Plane | None:
         """`[K]`: the work lost with each, if that fits 64 bits."""

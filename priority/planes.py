@@ -49,7 +49,7 @@ class Planes:
         """A node is new or otherwise than it was; nothing is on it (see `hold`)."""
         row = self._rows.get(node.name)
         if row is None:
-            row = self._rows[node.name] = self._new_row()
+            row = self._rows[node.name] = self._new_row(node.name)
             self._settled = False
         columns = self.columns(node.capacity)
         self._capacity[row] = 0
@@ -159,9 +159,10 @@ class Planes:
         if self.stock.settle(self._axis, self._holds, self._leaves) and len(self.cached) > CACHED_MAX:
             self.cached.clear()  # not within a round: then nothing has changed
 
-    def _new_row(self) -> int:
+    def _new_row(self, name: str) -> int:
         row = self._used
         self._used += 1
+        self.stock.nodes.append(name)
         if row == len(self._up):
             more = ((0, row), (0, 0))
             self._capacity, self._holds, self._leaves = (
@@ -183,8 +184,8 @@ class Planes:
                 if former >= 0:
                     plane[:, column] = old[:, former]
             setattr(self, name, plane)
-        self.stock.widen(order, width)
         self._axis = {name: column for column, name in enumerate(axis)}
+        self.stock.widen(order, width, self._axis.get("cpus"))
         self.cached.clear()
 
 

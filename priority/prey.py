@@ -15,6 +15,7 @@ from priority.facts import Facts, Power
 from priority.policy import HOUR_US
 from priority.shape import Flags, Picks, scatter
 from priority.snapshot import Plane
+from priority.stock import Codes
 from priority.terms import DEARER, Budgets, Cost
 
 ROWS_MAX = 64
@@ -37,7 +38,7 @@ class Prey:
         """The rank of its tier; higher than any if that is not preemptible."""
         self.priority: Plane = stock.priority[:size]
         self.since: Plane = stock.since[:size]
-        self.owner: Plane = stock.owner[:size]
+        self.owner: Codes = stock.owner[:size]
         """Its (tier, role), as a code."""
         self.owners: Mapping[tuple[str, str], int] = stock.owners
         self.request: Plane = stock.request[:size, :width].T

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -39,10 +40,15 @@ Kind = tuple[tuple[tuple[str, int], ...], tuple[Constraint, ...]]
 
 _NOBODY = RoleRules()
 
-_Group = tuple[Claim, ...] | dict[str, Claim]
-"""The tasks of a job or a node: where they are few, which is nearly everywhere, in a third of the memory of a dict."""
+_Group = tuple[str, ...] | dict[str, None]
+"""Tasks of jobs of one name, or of a node: where they are few, which is nearly everywhere, in a third of the memory of
+a dict.
+"""
 
 _FEW = 16
+
+ALIKE_MAX = 10_000
+"""So many attributes and capacities of nodes are known at a time: of more, some are kept more than once."""
 
 
 class Snapshot:
@@ -72,7 +78,10 @@ class Snapshot:
         """Tasks that hold no room: they wait, or their node is down. The others are in the stock."""
         self._pending: dict[str, Claim] = {}
         self._on: dict[str, _Group] = {}
-        self._jobs: dict[tuple[str, str], _Group] = {}
+        self._jobs: dict[str, _Group] | None = None
+        """Tasks by the name of their job, whosever it is; None until somebody asks: most clusters have no limits."""
+        self._alike: dict[object, Any] = {}
+        """Attributes and capacities of nodes, those that are equal once."""
         self._dying: dict[str, Claim] = {}
         self._preempted: dict[str, Claim] = {}
         self._held: dict[tuple[str, ...], Resources] = {}
@@ -149,12 +158,12 @@ class Snapshot:
             claim.node is not None and claim.node not in self._nodes
         ):
             raise Invalid("node", f"task {claim.id} is {claim.state} and on node {claim.node!r}")
-        if self.task(claim.id) is not None:
+        if claim.id in self._apart or self._planes.stock.place(claim.id) >= 0:
             self._replace(claim)
         if len(claim.constraints) > 1:
             claim = replace(claim, constraints=reading.canonical(claim.constraints))
-        job = claim.role, claim.job
-        self._jobs[job] = _with(self._jobs.get(job, ()), claim)
+        if self._jobs is not None:
+            self._jobs[claim.job] = _with(self._jobs.get(claim.job, ()), claim.id)
         if claim.node is None:
             self._apart[claim.id] = claim
             self._pending[claim.id] = claim
@@ -168,7 +177,8 @@ class Snapshot:
             self._dying[claim.id] = claim
         if claim.preempted_us:
             self._preempted[claim.id] = claim
-        self._on[claim.node] = _with(self._on.get(claim.node, ()), claim)
+        name = self._nodes[claim.node].name  # the same object, whoever says it
+        self._on[name] = _with(self._on.get(name, ()), claim.id)
         self._hold(claim, 1)
 
     def _replace(self, claim: Claim) -> None:
@@ -196,10 +206,10 @@ class Snapshot:
     def drop_task(self, id: str) -> None:
         """Forget a task that has ended: it holds nothing any more."""
         claim = self._known(id)
-        key = claim.role, claim.job
-        others = self._jobs[key] = _without(self._jobs[key], id)
-        if not others:
-            del self._jobs[key]
+        if self._jobs is not None:
+            others = self._jobs[claim.job] = _without(self._jobs[claim.job], id)
+            if not others:
+                del self._jobs[claim.job]
         if claim.node is None:
             del self._apart[id], self._pending[id]
             self._waits_no_more(claim)
@@ -256,11 +266,19 @@ class Snapshot:
 
     def tasks_on(self, node: str) -> Iterator[Claim]:
         """Every task on a node, in no fixed order."""
-        return iter(_all(self._on.get(node, ())))
+        return map(self._known, self._on.get(node, ()))
+
+    def ids_on(self, node: str) -> Iterator[str]:
+        """The ids of the same."""
+        return iter(self._on.get(node, ()))
 
     def tasks_of(self, role: str, job: str) -> Iterator[Claim]:
         """Every task of a job, in no fixed order."""
-        return iter(_all(self._jobs.get((role, job), ())))
+        if self._jobs is None:
+            self._jobs = {}
+            for id, name in chain(((one.id, one.job) for one in self._apart.values()), self._planes.stock.jobs()):
+                self._jobs[name] = _with(self._jobs.get(name, ()), id)
+        return (claim for claim in map(self._known, self._jobs.get(job, ())) if claim.role == role)
 
     def node(self, name: str) -> Node | None:
         """One node, None if there is none of that name."""
@@ -328,7 +346,7 @@ class Snapshot:
 
     def _set_node(self, node: Node) -> None:
         name = node.name
-        claims = list(_all(self._on.get(name, ())))
+        claims = list(self.tasks_on(name))
         for claim in claims:
             self._hold(claim, -1)
         former = self._nodes.get(name)
@@ -336,10 +354,21 @@ class Snapshot:
             _add(self._size, former.capacity, -1)
         if node.state == NodeState.UP:
             _add(self._size, node.capacity, 1)
-        self._nodes[name] = node
+        self._nodes[name] = self._sharing(node)
         self._planes.put_node(node)
         for claim in claims:
             self._hold(claim, 1)
+
+    def _sharing(self, node: Node) -> Node:
+        """The same, and what it has in common with others is kept once."""
+        if len(self._alike) >= ALIKE_MAX:
+            self._alike.clear()
+        capacity, attributes = (
+            self._alike.setdefault((*one.items(),), one) for one in (node.capacity, node.attributes)
+        )
+        if capacity is node.capacity and attributes is node.attributes:
+            return node
+        return replace(node, capacity=capacity, attributes=attributes)
 
     def _forget_node(self, name: str) -> None:
         self._dropped.discard(name)
@@ -374,23 +403,19 @@ class Snapshot:
             self._planes.release(claim)
 
 
-def _with(group: _Group, claim: Claim) -> _Group:
+def _with(group: _Group, id: str) -> _Group:
     if isinstance(group, tuple):
-        more = (*group, claim)
-        return more if len(more) <= _FEW else {one.id: one for one in more}
-    group[claim.id] = claim
+        more = (*group, id)
+        return more if len(more) <= _FEW else dict.fromkeys(more)
+    group[id] = None
     return group
 
 
 def _without(group: _Group, id: str) -> _Group:
     if isinstance(group, tuple):
-        return tuple(one for one in group if one.id != id)
+        return tuple(one for one in group if one != id)
     del group[id]
     return group
-
-
-def _all(group: _Group) -> Collection[Claim]:
-    return group if isinstance(group, tuple) else group.values()
 
 
 def _kind(claim: Claim) -> Kind:

@@ -7,19 +7,21 @@ nothing. `request` is stored column by column, so that one resource of all tasks
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from priority.claim import DYING, RUNS, Claim
 from priority.front import Front
+from priority.roll import NOBODY, Roll
 from priority.tier import Tier
 
 Plane = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 Picks = npt.NDArray[np.intp]
+Codes = npt.NDArray[np.int32]
 
 HARD = np.iinfo(np.int64).max
 """The rank of a tier that is not preemptible, to those above it: no rank is higher."""
@@ -30,13 +32,14 @@ SAFE = 2**62
 Level = tuple[int, int]
 """Tier rank and priority."""
 
-NOBODY = -1
-
 LEVELS_MAX = 32
 """With more levels than this they are not summed up: the planes would be larger than they are worth."""
 
 FEW = 8
 """So many events are brought into the columns one by one; of more all at once."""
+
+MADE_MAX = 16_384
+"""So many claims are at hand at a time; others are made anew when somebody asks for them (see `roll`)."""
 
 _FIRST = 16
 
@@ -46,11 +49,16 @@ class Stock:
 
     def __init__(self, tiers: Mapping[str, Tier]) -> None:
         self._tiers = tiers
-        self._place: dict[str, int] = {}
+        self._roll = Roll()
+        self._made: dict[int, Claim] = {}
+        """Claims that somebody has asked for, by place."""
+        self.nodes: list[str] = []
+        """Their names, by row."""
         self._free: list[int] = []
         self.size = 0
         """Places that were ever used."""
-        self.claims: list[Claim | None] = []
+        self.claims: Sequence[Claim | None] = _Claims(self)
+        """By place; None: nobody is there."""
         self.live: Flags = np.zeros(_FIRST, np.bool_)
         """Runs, on a node that is up: may be a victim."""
         self.row: Picks = np.zeros(_FIRST, np.intp)
@@ -60,10 +68,12 @@ class Stock:
         """The rank of its tier, `HARD` if that is not preemptible."""
         self.priority: Plane = np.zeros(_FIRST, np.int64)
         self.since: Plane = np.zeros(_FIRST, np.int64)
-        self.cpus: Plane = np.zeros(_FIRST, np.int64)
-        self.owner: Plane = np.zeros(_FIRST, np.int64)
+        self.owner: Codes = np.zeros(_FIRST, np.int32)
         """Its (tier, role), as a code."""
         self.request: Plane = np.zeros((_FIRST, 4), np.int64, order="F")
+        self.cpus: Plane = np.zeros(_FIRST, np.int64)
+        """One column of `request`, see `_request`."""
+        self._cpus: int | None = None
         self.owners: dict[tuple[str, str], int] = {}
         self._priorities: dict[tuple[str, str], dict[int, int]] = {}
         """Of each (tier, role): how many live tasks have each priority."""
@@ -90,14 +100,12 @@ class Stock:
         """A task is on a node; how many have come since `settle`."""
         if self._free:
             place = self._free.pop()
-            self.claims[place] = claim
         else:
             place = self.size
             if place == len(self.live):
                 self._grow()
-            self.claims.append(claim)
             self.size += 1
-        self._place[claim.id] = place
+        self._roll.enter(claim, place)
         owner, code = (claim.tier, claim.role), NOBODY
         if live := live and claim.state in RUNS:
             priorities = self._priorities.setdefault(owner, {})
@@ -112,11 +120,11 @@ class Stock:
 
     def drop(self, claim: Claim) -> bool:
         """A task is gone, or is on its way to another place in the columns; False if `settle` must come first."""
-        place = self._place[claim.id]
+        place = self._roll.place(claim.id)
         if place in self._came:
             return False
-        del self._place[claim.id]
-        self.claims[place] = None
+        self._roll.leave(place)
+        self._made.pop(place, None)
         self._gone.append(place)
         if self.live[place]:
             priorities = self._priorities[claim.tier, claim.role]
@@ -173,7 +181,6 @@ class Stock:
         self.rank[place] = tier.rank
         self.soft[place] = tier.rank if tier.preemptible else HARD
         self.priority[place], self.since[place] = claim.priority, claim.since_us
-        self.cpus[place] = claim.request.get("cpus", 0)
         dying = self.dying[place] = claim.state in DYING
         level = self._level(code)
         self._come_to_front(place, code)
@@ -209,7 +216,6 @@ class Stock:
         self.soft[places] = [tier.rank if tier.preemptible else HARD for tier in tiers]
         self.priority[places] = [claim.priority for claim in claims]
         self.since[places] = [claim.since_us for claim in claims]
-        self.cpus[places] = [claim.request.get("cpus", 0) for claim in claims]
         self.dying[places] = [claim.state in DYING for claim in claims]
         for name in {name for claim in claims for name in claim.request}:
             self.request[places, axis[name]] = [claim.request.get(name, 0) for claim in claims]
@@ -301,12 +307,40 @@ class Stock:
 
     def claim(self, id: str) -> Claim | None:
         """A task that has a place."""
-        place = self._place.get(id)
-        return None if place is None else self.claims[place]
+        place = self._roll.place(id)
+        return None if place == NOBODY else self.at(place)
 
     def place(self, id: str) -> int:
         """A task's place in the columns; -1: it has none."""
-        return self._place.get(id, -1)
+        return self._roll.place(id)
+
+    def id(self, place: int) -> str:
+        """Whoever is there."""
+        return self._roll.id(place)
+
+    def jobs(self) -> Iterator[tuple[str, str]]:
+        """Of each task its id and its job's name."""
+        return self._roll.jobs()
+
+    def owner_at(self, place: int) -> tuple[str, str]:
+        """The tier and role of whoever is there."""
+        return self._roll.owner(place)
+
+    def at(self, place: int, *, keep: bool = True) -> Claim | None:
+        """Whoever is at a place; None: nobody. `keep`: it will probably be asked for again."""
+        if (made := self._made.get(place)) is not None:
+            return made
+        if place in self._came:
+            return self._came[place][0]
+        if not self._roll.there(place):
+            return None
+        node = self.nodes[self.row.item(place)]
+        made = self._roll.claim(place, node, self.priority.item(place), self.since.item(place))
+        if keep:
+            if len(self._made) >= MADE_MAX:
+                self._made.clear()
+            self._made[place] = made
+        return made
 
     def _level(self, code: int) -> Plane | None:
         """The plane of a level by its code; None: it has none."""
@@ -327,13 +361,14 @@ class Stock:
             self.levels[rank, priority] = np.zeros((self._rows, self.request.shape[1]), np.int64, order="F")
         return code
 
-    def widen(self, order: Sequence[int], width: int) -> None:
+    def widen(self, order: Sequence[int], width: int, cpus: int | None) -> None:
         """The resource that was in column `order[n]` is in column `n` from now on (-1: a new one)."""
         request = np.zeros((len(self.live), width), np.int64, order="F")
         for new, old in enumerate(order):
             if old >= 0:
                 request[:, new] = self.request[:, old]
-        self.request = request
+        self._cpus = cpus
+        self._request(request)
         for key, former in (self.levels or {}).items():
             plane = np.zeros((self._rows, width), np.int64, order="F")
             for new, old in enumerate(order):
@@ -344,6 +379,7 @@ class Stock:
     def move_rows(self, new: Picks, old: Picks, rows: int) -> None:
         """The node of row `n` has row `new[n]` from now on; `old` are those that remain, with room for `rows`."""
         self.row[: self.size] = new[self.row[: self.size]]
+        self.nodes = [self.nodes[row] for row in old.tolist()]
         self._rows = rows
         for key, former in (self.levels or {}).items():
             plane = np.zeros((rows, former.shape[1]), np.int64, order="F")
@@ -363,11 +399,39 @@ class Stock:
 
     def _grow(self) -> None:
         more = len(self.live)
-        for name in ("live", "dying", "row", "rank", "soft", "priority", "since", "cpus", "owner", "level"):
+        for name in ("live", "dying", "row", "rank", "soft", "priority", "since", "owner", "level"):
             old = getattr(self, name)
             new = np.zeros(2 * more, old.dtype)  # what is not used yet costs nothing until it is
             new[:more] = old
             setattr(self, name, new)
         request = np.zeros((2 * more, self.request.shape[1]), np.int64, order="F")
         request[:more] = self.request
+        self._request(request)
+
+    def _request(self, request: Plane) -> None:
         self.request = request
+        self.cpus = np.zeros(len(request), np.int64) if self._cpus is None else request[:, self._cpus]
+
+
+class _Claims(Sequence[Claim | None]):
+    """What the stock has, by place."""
+
+    def __init__(self, stock: Stock) -> None:
+        self._stock = stock
+
+    def __len__(self) -> int:
+        return self._stock.size
+
+    @overload
+    def __getitem__(self, place: int) -> Claim | None: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Claim | None]: ...
+
+    def __getitem__(self, place: int | slice) -> Claim | Sequence[Claim | None] | None:
+        if isinstance(place, slice):
+            return [self._stock.at(one) for one in range(*place.indices(len(self)))]
+        return self._stock.at(place)
+
+    def __iter__(self) -> Iterator[Claim | None]:
+        return (self._stock.at(place, keep=False) for place in range(len(self)))
