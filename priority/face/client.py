@@ -48,10 +48,21 @@ class LogPiece(NamedTuple):
 class Client:
     """One API and one user. Thread-safe; close it, or use it in a `with`."""
 
-    def __init__(self, url: str, token: str = "", *, timeout_s: float = 60.0, retry_s: float = 10.0) -> None:
-        """`timeout_s` bounds each wait for the server, `retry_s` how long a lost connection is tried again."""
+    def __init__(
+        self,
+        url: str,
+        token: str = "",
+        *,
+        timeout_s: float = 60.0,
+        retry_s: float = 10.0,
+        refused_s: float | None = None,
+        waits: Callable[[str], None] | None = None,
+    ) -> None:
+        """`timeout_s` bounds each wait for the server, `retry_s` how long a lost connection is tried again,
+        `refused_s` (`retry_s` if None) how long one that was refused from the first. `waits` is told once if so.
+        """
         self.url = url
-        self._http = Transport(url, token, timeout_s=timeout_s, retry_s=retry_s)
+        self._http = Transport(url, token, timeout_s=timeout_s, retry_s=retry_s, refused_s=refused_s, waits=waits)
 
     @classmethod
     def find(
@@ -61,24 +72,30 @@ class Client:
         token_needed: bool = True,
         timeout_s: float = 60.0,
         retry_s: float = 10.0,
+        refused_s: float | None = None,
+        waits: Callable[[str], None] | None = None,
     ) -> Client:
         """The API of the settings (`PRIORITY_URL`, `PRIORITY_TOKEN`) or else the one of the state folder. Without
         `token_needed` it is no error that there is no token.
         """
-        url, token = cls.whereabouts(settings, token_needed=token_needed, retry_s=retry_s)
-        return cls(url, token, timeout_s=timeout_s, retry_s=retry_s)
+        url, token = cls.whereabouts(settings, token_needed=token_needed, retry_s=retry_s, waits=waits)
+        return cls(url, token, timeout_s=timeout_s, retry_s=retry_s, refused_s=refused_s, waits=waits)
 
     @staticmethod
     def whereabouts(
-        settings: Settings | None = None, *, token_needed: bool = True, retry_s: float = 10.0
+        settings: Settings | None = None,
+        *,
+        token_needed: bool = True,
+        retry_s: float = 10.0,
+        waits: Callable[[str], None] | None = None,
     ) -> tuple[str, str]:
         """What `find` finds: URL and token."""
         if settings is None:
             from priority.service.settings import Settings as Read
 
             settings = Read()
-        url = settings.url or locate.url(settings.state, retry_s)
-        return url, settings.token or locate.token(settings.state, needed=token_needed)
+        url = settings.url or locate.url(settings.state, retry_s, waits)
+        return url, settings.token.strip() or locate.token(settings.state, needed=token_needed)
 
     def __enter__(self) -> Client:
         return self

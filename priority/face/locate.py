@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -13,13 +15,14 @@ from priority.errors import PriorityError, Unauthenticated, Unavailable
 API_FILE = "api.json"
 TOKEN_FILE = "admin.token"
 
-_GRACE_S = 2.5
+GRACE_S = 2.5
 """So long a `priority up` has to take hold of its folder before we say that nothing runs there."""
 
 
-def url(state: Path, wait_s: float) -> str:
+def url(state: Path, wait_s: float, waits: Callable[[str], None] | None = None) -> str:
     """Of the API that runs on a state folder; while a `priority up` that holds the folder is still starting, it is
-    waited for. One that was called a moment before us may not even hold it yet. `Unavailable` says what to do.
+    waited for. One that was called a moment before us may not even hold it yet. `waits` is told when that begins.
+    `Unavailable` says what to do.
     """
     began = time.monotonic()
     while True:
@@ -27,13 +30,21 @@ def url(state: Path, wait_s: float) -> str:
             return _url_in(state)
         except Unavailable:
             waited = time.monotonic() - began
-            if waited > wait_s or (waited > min(_GRACE_S, wait_s) and not _held(state)):
+            if waited > wait_s or (waited > min(GRACE_S, wait_s) and not _held(state)):
                 raise
+        if waits is not None:
+            waits(f"nothing runs on the state folder {state} yet; waiting a moment for a `priority up` to start")
+            waits = None
         time.sleep(0.05)
 
 
 def token(state: Path, *, needed: bool) -> str:
     """The admin's, as the first start wrote it down. `Unauthenticated` if it is `needed` and not there."""
+    if needed and os.environ.get("PRIORITY_TOKEN", "x").strip() == "":
+        # A script whose secret was not there must not become the admin by it.
+        raise Unauthenticated(
+            "PRIORITY_TOKEN: is set but empty; give it a user's token, or unset it to be the admin of the state folder"
+        )
     found = _read(state / TOKEN_FILE)
     if not found and needed:
         raise Unauthenticated(f"no token: set PRIORITY_TOKEN (there is none in {state} to read)")

@@ -78,10 +78,18 @@ def settings(**given: Any) -> Settings:
 
 
 def client(**options: Any) -> Client:
-    """Of the service that the settings name."""
+    """Of the service that the settings name. Whoever looks on is told when it must be waited for; and a host that
+    was named and refuses is not waited for as long as the state folder's own service.
+    """
+    from priority.face import locate
     from priority.face.client import Client as Make
 
-    return Make.find(settings(), **options)
+    found = settings()
+    if found.url:
+        options.setdefault("refused_s", locate.GRACE_S)
+    if sys.stderr.isatty():
+        options.setdefault("waits", lambda text: warn(f"priority: {text}"))
+    return Make.find(found, **options)
 
 
 def write(text: str) -> None:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import http.client
 import select
+import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 from urllib.parse import urlencode, urlsplit
 
 import orjson
 
-from priority.errors import Invalid, PriorityError, Unavailable
+from priority.errors import Invalid, PriorityError, Unauthenticated, Unavailable
 from priority.face import problem
 
 BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.5)
@@ -44,10 +45,20 @@ class Answer:
 
 class Transport:
     """Thread-safe: each request takes an idle connection or opens one. `retry_s` bounds the repeats of one request,
-    `timeout_s` each wait for the server.
+    `timeout_s` each wait for the server, `refused_s` the repeats while a host has refused every connection so far: it
+    may be the wrong one. `waits` is told once, if something must be tried again.
     """
 
-    def __init__(self, url: str, token: str, *, timeout_s: float = 60.0, retry_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        timeout_s: float = 60.0,
+        retry_s: float = 10.0,
+        refused_s: float | None = None,
+        waits: Callable[[str], None] | None = None,
+    ) -> None:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise Invalid("url", f"must be such as http://127.0.0.1:8330, not {url!r}")
@@ -58,7 +69,10 @@ class Transport:
         self._base = parts.path.rstrip("/")
         self._timeout_s = timeout_s
         self._retry_s = retry_s
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._refused_s = retry_s if refused_s is None else min(refused_s, retry_s)
+        self._met = False
+        self._waits = waits
+        self._headers = {"Authorization": f"Bearer {_token(token)}"} if token else {}
         self._idle: list[http.client.HTTPConnection] = []
         self._lock = threading.Lock()
 
@@ -104,16 +118,19 @@ class Transport:
         sent.update(headers or {})
         target = self._base + path + _query(query)
         may_repeat = method != "POST" if repeatable is None else repeatable
-        deadline = time.monotonic() + (self._retry_s if may_repeat else 0.0)
-        attempt = 0
+        began, attempt = time.monotonic(), 0
         while True:
             try:
                 answer = self._once(method, target, payload, sent)
                 break
             except _LOST as error:
                 pause = BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)]
-                if time.monotonic() + pause > deadline:
+                patience = self._patience(error) if may_repeat else 0.0
+                if time.monotonic() + pause > began + patience:
                     raise self._unavailable(error) from None
+                if self._waits is not None:
+                    self._waits(f"no answer from {self.url} ({_why(error)}); trying for {patience:.2g} s")
+                    self._waits = None
                 attempt += 1
                 time.sleep(pause)
         if answer.status >= 400 and answer.status != welcome:
@@ -148,6 +165,7 @@ class Transport:
             connection.request(method, target, payload, dict(headers))
             response = connection.getresponse()
             body = response.read()
+            self._met = True
         except BaseException:
             connection.close()
             raise
@@ -176,9 +194,19 @@ class Transport:
             return http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout_s, context=context)
         return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout_s)
 
+    def _patience(self, error: BaseException) -> float:
+        """Seconds for which it is worth trying again. A name that does not exist will not in ten seconds either."""
+        if isinstance(error, socket.gaierror) and error.errno != socket.EAI_AGAIN:
+            return 0.0
+        if isinstance(error, ConnectionRefusedError) and not self._met:
+            return self._refused_s
+        return self._retry_s
+
     def _unavailable(self, error: BaseException) -> Unavailable:
-        why = str(error) or type(error).__name__
-        return Unavailable(f"no answer from {self.url} ({why}); does `priority up` run, and is PRIORITY_URL right?")
+        said = f"no answer from {self.url} ({_why(error)})"
+        if isinstance(error, socket.gaierror):
+            return Unavailable(f"{said}; is the URL right (--url, PRIORITY_URL)?")
+        return Unavailable(f"{said}; does `priority up` run, and is PRIORITY_URL right?")
 
 
 def server_sent(response: Any, deadline: float | None = None) -> Iterator[Any]:
@@ -195,6 +223,22 @@ def server_sent(response: Any, deadline: float | None = None) -> Iterator[Any]:
             yield None
         if deadline is not None and time.monotonic() >= deadline and not data:
             return
+
+
+def _why(error: BaseException) -> str:
+    """In the system's words, without its numbers."""
+    said = error.strerror if isinstance(error, OSError) else None
+    return said or str(error) or type(error).__name__
+
+
+def _token(text: str) -> str:
+    """Fit for a header. What a file of a secret has around it, a line's end, is no part of it."""
+    token = text.strip()
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise Unauthenticated(
+            "PRIORITY_TOKEN: holds characters that no token has; copy the token anew, and nothing else"
+        )
+    return token
 
 
 def _readable(sock: Any) -> bool:

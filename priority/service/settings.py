@@ -111,7 +111,7 @@ class Settings(BaseSettings):
     url: str = Field(
         "", description="Of the API, for the CLI and clients; empty: the one that runs on the state folder"
     )
-    token: str = Field("", description="Of the user, for the CLI and clients; empty: the admin's in the state folder")
+    token: str = Field("", description="Of the user, for the CLI and clients; not set: the admin's in the state folder")
 
     # the cluster of `priority up`
     agents: int = Field(4, ge=0, le=1000, description="How many local agents `priority up` starts")

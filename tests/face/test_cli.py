@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -293,6 +295,67 @@ def test_no_service_and_no_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("PRIORITY_URL", "http://127.0.0.1:9")
     no_token = CliRunner().invoke(app, ["--state", str(tmp_path), "list"])
     assert no_token.exit_code == 4 and "PRIORITY_TOKEN" in no_token.stderr
+
+
+@pytest.mark.parametrize(
+    ("token", "says"),
+    [
+        ("", "PRIORITY_TOKEN: is set but empty; give it a user's token, or unset it"),
+        (" ", "PRIORITY_TOKEN: is set but empty"),
+        ("pri_a\nb", "PRIORITY_TOKEN: holds characters that no token has"),
+        ("prí", "PRIORITY_TOKEN: holds characters that no token has"),
+    ],
+)
+def test_a_token_that_cannot_be_one_is_not_the_admins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str, says: str
+) -> None:
+    (tmp_path / "admin.token").write_text("pri_secret")
+    monkeypatch.setenv("PRIORITY_CONFIG", os.devnull)
+    monkeypatch.setenv("PRIORITY_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("PRIORITY_TOKEN", token)
+    done = CliRunner().invoke(app, ["--state", str(tmp_path), "list"])
+    assert done.exit_code == 4 and done.stderr.startswith(f"priority: {says}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_token_may_have_its_lines_end(live: Live, run: Run) -> None:
+    live.tokens["with an end"] = live.tokens["ada"] + "\n"
+    assert good(run("user", "me", "--json", user="with an end"))["name"] == "ada"
+
+
+@pytest.mark.parametrize(
+    ("url", "tries", "says"),
+    [
+        ("http://127.0.0.1:9", True, "no answer from http://127.0.0.1:9 (Connection refused); does `priority up` run"),
+        ("http://no.such.host.invalid", False, "; is the URL right (--url, PRIORITY_URL)?"),
+    ],
+)
+def test_an_address_where_nobody_is(monkeypatch: pytest.MonkeyPatch, url: str, tries: bool, says: str) -> None:
+    if not tries:  # whatever resolves names here
+        gone = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        monkeypatch.setattr(socket, "getaddrinfo", Mock(side_effect=gone))
+    told: list[str] = []
+    with Client(url, "x", retry_s=3600.0, refused_s=0.3, waits=told.append) as client:
+        for _ in range(2):
+            with pytest.raises(Unavailable) as error:
+                client.me()
+            assert says in str(error.value)
+    assert told == (["no answer from http://127.0.0.1:9 (Connection refused); trying for 0.3 s"] if tries else [])
+
+
+def test_a_service_that_was_there_is_waited_for_as_long_as_ever(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Client(live.url, live.tokens["ada"], retry_s=60.0, refused_s=0.0) as client:
+        client.me()
+        client.close()
+        connect, refusals = socket.create_connection, iter([ConnectionRefusedError(111, "Connection refused")] * 3)
+
+        def refuse(*args: Any, **more: Any) -> socket.socket:
+            for error in refusals:
+                raise error
+            return connect(*args, **more)
+
+        monkeypatch.setattr("http.client.socket.create_connection", refuse)
+        assert client.me()["name"] == "ada"
 
 
 def test_in_parts_the_first_token_comes_with_the_database(tmp_path: Path, live: Live) -> None:
