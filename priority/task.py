@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -82,6 +83,10 @@ class Task:
 def task_id(job_uid: str, instance: int, attempt: int) -> str:
     """The id of an attempt: the same facts always give the same id, so that nothing can be requeued twice."""
     return f"{job_uid}-{instance}-{attempt}"
+
+
+ONE_INSTANCE = re.compile(r"([^/]+/[^/]+/[^/]+)\[(\d{1,9})\]", re.ASCII)
+"""An instance of a job as we print it: `role/tier/name[3]`."""
 
 
 def ranges(numbers: Iterable[int]) -> str:

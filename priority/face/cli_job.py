@@ -12,6 +12,7 @@ import typer
 from priority.errors import Invalid, PriorityError, Unavailable
 from priority.face import complete, many, shell
 from priority.face.shell import Json, OnlyJson
+from priority.task import ONE_INSTANCE
 
 if TYPE_CHECKING:
     from priority.face import views
@@ -128,7 +129,9 @@ def status(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Show a job and its tasks: the newest attempt of each instance, of at most 100 instances."""
+    """Show a job and its tasks: the newest attempt of each instance, of at most 100 instances. Instances that are alike
+    and are on no node share a line.
+    """
     with shell.client() as client:
         view = client.job(ref)
         if all_tasks:
@@ -141,7 +144,7 @@ def status(
         return shell.write_json({**view, "tasks": items})
     from priority.face import show
 
-    return show.job(view, items, more)
+    return show.job(view, items, more, each=all_tasks)
 
 
 def _current(client: Client, uid: str, limit: int) -> tuple[list[views.TaskView], bool]:
@@ -295,12 +298,13 @@ def logs(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Print what a task wrote: its stdout on stdout, its stderr on stderr."""
+    """Print what a task wrote: its stdout on stdout, its stderr on stderr. Of a job: the newest attempt of one,
+    `role/tier/name[3]` or -i 3.
+    """
     if stream not in ("stdout", "stderr", "both"):
         raise Invalid("--stream", "must be stdout, stderr or both")
     with shell.client() as client:
-        if instance is None and ref.count("/") == 2:
-            instance = 0
+        ref, instance = _of_instance(client, ref, instance)
         chosen: list[Literal["stdout", "stderr"]] = []
         if stream != "stderr":
             chosen.append("stdout")
@@ -313,6 +317,19 @@ def logs(
             for one in chosen:
                 tell = one == chosen[0]
                 _copy_log(client, ref, instance, one, offset=offset, follow=follow, json=json, tell=tell)
+
+
+def _of_instance(client: Client, ref: str, instance: int | None) -> tuple[str, int | None]:
+    """A job and one of its instances, however it was written; said if nobody chose one of several. Else a task."""
+    named = ONE_INSTANCE.fullmatch(ref)
+    if named is not None and instance in (None, int(named[2])):
+        return named[1], int(named[2])
+    if instance is not None or ref.count("/") != 2:
+        return ref, instance
+    many_of_it = client.job(ref)["instances"]
+    if many_of_it > 1:
+        shell.warn(f"priority: this is instance 0 of {many_of_it} of {ref}; -i chooses another")
+    return ref, 0
 
 
 def _copy_log(

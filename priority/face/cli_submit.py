@@ -305,7 +305,11 @@ def _report(
             from priority.face import show_cron
 
             show_cron.submitted(crons)
-    if ended is not None and any(one["failed"] or one["killed"] for one in ended):
+    unwell = [one for one in ended or () if one["failed"] or one["killed"]]
+    if unwell and not json:
+        key = unwell[0]["key"]
+        shell.warn(f"priority: `priority explain {key}` says why, `priority logs {key}` what it wrote")
+    if unwell:
         raise typer.Exit(shell.UNFINISHED)
 
 

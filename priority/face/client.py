@@ -22,6 +22,7 @@ from urllib.parse import quote
 from priority.errors import Malformed, Unavailable
 from priority.face import locate
 from priority.face.transport import BACKOFF_S, Transport, server_sent
+from priority.task import ONE_INSTANCE
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -558,6 +559,8 @@ def _job(ref: str, action: str = "") -> str:
         if len(parts) == 4 and parts[3].isdecimal():
             problem += f"; one of its instances by -i {parts[3]}, where a command takes that"
         raise Malformed(problem)
+    if named := ONE_INSTANCE.fullmatch(ref):
+        raise Malformed(f"{ref}: {named[1]} is the job, -i {named[2]} its instance, where a command takes that")
     path = "/".join(quote(part, safe="") for part in parts)
     return f"/v1/jobs/{path}/{action}" if action else f"/v1/jobs/{path}"
 

@@ -12,6 +12,7 @@ import typer
 
 from priority.errors import Invalid
 from priority.face import shell
+from priority.task import ranges
 
 if TYPE_CHECKING:
     from priority.face.client import Client
@@ -52,7 +53,7 @@ def change(verb: Verb, choice: Choice, instances: list[int] | None, why: str, js
     with shell.client() as client:
         if choice.refs:
             done = _named(client, verb, choice, instances, why)
-            return tell(done, json, f"would be {verb}ed" if choice.dry_run else SAID[verb])
+            return tell(done, json, f"would be {verb}ed" if choice.dry_run else SAID[verb], instances)
         if instances is not None:
             raise Invalid("--instances", "goes with jobs that are named; jobs that are selected are changed whole")
         return _selected(client, verb, choice, why, json)
@@ -103,12 +104,13 @@ def _tell_selected(found: Sequence[Any], json: bool, what: str) -> None:
     return shell.write(f"... and {len(found) - SHOWN} more")
 
 
-def tell(done: Sequence[Any], json: bool, what: str) -> None:
-    """A line for each job; `what` is said of those that have not ended."""
+def tell(done: Sequence[Any], json: bool, what: str, instances: Sequence[int] | None = None) -> None:
+    """A line for each job; `what` is said of those that have not ended, or of these instances of them."""
+    which = "" if instances is None else f"[{ranges(instances)}]"
     if json:
         return shell.write_json(list(done))
     for view in done:
-        shell.write(f"{view['key']} {what}" if view["state"] == "active" else f"{view['key']} has ended")
+        shell.write(f"{view['key']}{which} {what}" if view["state"] == "active" else f"{view['key']} has ended")
     return None
 
 

@@ -6,6 +6,7 @@ An error is one line on standard error that says what is wrong and what to do ne
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from inspect import cleandoc
@@ -36,6 +37,22 @@ EXIT_STATUSES = """Exit status:
  7 a part that is needed does not answer;
  8 a job that was waited for did not finish well;
  130 interrupted."""
+
+ELSEWHERE = {
+    **dict.fromkeys(("sbatch", "srun", "salloc", "run", "create"), "submit"),
+    **dict.fromkeys(("squeue", "queue", "ps", "ls"), "list"),
+    **dict.fromkeys(("scancel", "cancel", "delete", "rm", "stop"), "kill"),
+    **dict.fromkeys(("sprio", "describe"), "explain"),
+    "sinfo": "node list",
+    "sacct": "list --all",
+    "show": "status",
+    "scontrol": "status` or `priority explain",
+    "sacctmgr": "roles` or `priority quota",
+    "sreport": "quota show",
+    "top": "watch",
+    "drain": "node drain",
+}
+"""Commands that people look for, from Slurm and the like: ours."""
 
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output, for programs.")]
 OnlyJson = Annotated[bool, typer.Option("--json", help="As elsewhere; nothing but JSON is printed anyway.")]
@@ -215,6 +232,9 @@ def _usage(error: typer.TyperException) -> int:
         warn(context.get_help() if context is not None else str(error))
         return 2
     command = context.command_path if context is not None else "priority"
+    asked = re.match(r"No such command '(\w+)'", message)
+    if asked and command == "priority" and asked[1] in ELSEWHERE:
+        return _say(f"No such command '{asked[1]}'; here it is `priority {ELSEWHERE[asked[1]]}`", 2)
     return _say(f"{message.removesuffix('?')}; see `{command} --help`", 2)
 
 

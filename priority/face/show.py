@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -54,28 +54,45 @@ def _counts(job: views.JobSummary) -> list[Text]:
     return [many(numbers[name], name) for name in COUNTS]
 
 
-def tasks(items: Sequence[views.TaskView]) -> RenderableType:
-    """One line an attempt, and why it is where it is."""
-    rows = [
-        (
-            task["instance"],
-            task["attempt"],
-            state(task["state"]),
-            task["node"],
-            age(task["ended"] or task["started"] or task["since"]),
-            _ended(task),
-            None if task["cpu_s"] is None else f"{task['cpu_s']:.1f}s",
-            None if task["peak_mem_mib"] is None else f"{task['peak_mem_mib']}MiB",
-            _why(task),
-        )
-        for task in items
-    ]
+def tasks(items: Sequence[views.TaskView], *, each: bool = False) -> RenderableType:
+    """One line an attempt, and why it is where it is. Those that are alike and were on no node share one, unless
+    `each` is wanted: a thousand that wait for one reason are one thing to know.
+    """
+    rows = [_attempts(alike) for alike in (_each(items) if each else _alike(items))]
     columns = (">INSTANCE", ">ATTEMPT", "STATE", "NODE", ">AGE", "EXIT", ">CPU", ">MEM", "REASON")
     spare, quiet = ("MEM", "CPU", "AGE"), ("NODE", "EXIT", "CPU", "MEM", "REASON")
     if console().width >= WIDE or not rows:
         return table(columns, rows, "no tasks", spare=spare, quiet=quiet)
     short = table(columns[:-1], [row[:-1] for row in rows], spare=spare, quiet=quiet[:-1])
     return Group(short, *_reasons(items))
+
+
+def _attempts(alike: Sequence[views.TaskView]) -> tuple[Any, ...]:
+    task = alike[0]
+    return (
+        ranges(one["instance"] for one in alike),
+        task["attempt"],
+        state(task["state"]),
+        task["node"],
+        age(task["ended"] or task["started"] or task["since"]),
+        _ended(task),
+        None if task["cpu_s"] is None else f"{task['cpu_s']:.1f}s",
+        None if task["peak_mem_mib"] is None else f"{task['peak_mem_mib']}MiB",
+        _why(task),
+    )
+
+
+def _each(items: Iterable[views.TaskView]) -> list[list[views.TaskView]]:
+    return [[task] for task in items]
+
+
+def _alike(items: Iterable[views.TaskView]) -> list[list[views.TaskView]]:
+    """In their order; those that share a line stand where the first of them stood, the oldest of them first."""
+    lines: dict[object, list[views.TaskView]] = {}
+    for task in items:
+        key = (task["state"], task["attempt"], _why(task)) if task["node"] is None else task["id"]
+        lines.setdefault(key, []).append(task)
+    return [sorted(line, key=lambda task: task["since"]) for line in lines.values()]
 
 
 def _why(task: views.TaskView) -> str:
@@ -98,7 +115,7 @@ def _ended(task: views.TaskView) -> str:
     return "" if task["exit_code"] is None else str(task["exit_code"])
 
 
-def job(view: views.JobView, its_tasks: Sequence[views.TaskView], more: bool) -> None:
+def job(view: views.JobView, its_tasks: Sequence[views.TaskView], more: bool, *, each: bool = False) -> None:
     """A job and its tasks."""
     spec = view["spec"]
     command = spec["command"] if isinstance(spec["command"], str) else " ".join(spec["command"])
@@ -109,7 +126,7 @@ def job(view: views.JobView, its_tasks: Sequence[views.TaskView], more: bool) ->
         prose(f"run of the cron job for {view['tick']}; `priority cron show {escape(view['key'])}` says more")
     prose(f"{many_of_it} of {escape(amounts(view['resources']))}, priority {view['priority']}: {_here(view)}")
     out("")
-    out(tasks(its_tasks))
+    out(tasks(its_tasks, each=each))
     if more:
         prose("... and more instances; --all shows every attempt of every one")
 
@@ -149,19 +166,38 @@ def explanation(found: views.ExplanationView) -> None:
 def nodes(items: Sequence[views.NodeView]) -> RenderableType:
     """One line a node: of each resource what tasks hold, and what it has."""
     names = sorted({name for node in items for name in node["capacity"]})
+    shared: Sequence[Kind] = ("capacity", "offered", "others") if any(node["shared"] for node in items) else ()
     rows = [
         (
             node["name"],
             state(node["state"]),
             node["tasks"],
             *(_share(node, name) for name in names),
+            *(_of_all(node["shared"], kind) for kind in shared),
             age(node["seen"]),
             ", ".join(f"{name}={value}" for name, value in sorted(node["attributes"].items())),
         )
         for node in items
     ]
-    columns = ("NODE", "STATE", ">TASKS", *(f">{name.upper()}" for name in names), ">SEEN", "ATTRIBUTES")
+    columns = (
+        "NODE",
+        "STATE",
+        ">TASKS",
+        *(f">{name.upper()}" for name in names),
+        *(_SHARED[kind] for kind in shared),
+        ">SEEN",
+        "ATTRIBUTES",
+    )
     return table(columns, rows, "no nodes", spare=("SEEN", "ATTRIBUTES", "DISK"), quiet=("ATTRIBUTES",))
+
+
+Kind = Literal["capacity", "offered", "others"]
+_SHARED: Mapping[Kind, str] = {"capacity": "ALL OF IT", "offered": "OFFERED", "others": "OTHERS'"}
+
+
+def _of_all(shared: views.Shared | None, kind: Kind) -> str:
+    amounts = {} if shared is None else shared[kind]
+    return ", ".join(f"{name} {amount(name, value)}" for name, value in sorted(amounts.items()) if name != "ports")
 
 
 def _share(node: views.NodeView, name: str) -> str:

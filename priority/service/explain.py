@@ -172,7 +172,7 @@ class _Telling:
         if task.state is State.STARTING:
             return f"is starting on node {task.node}{self._before(task)}"
         if task.state is State.RUNNING:
-            return f"runs on node {task.node}{self._before(task)}"
+            return f"runs on {task.node}{self._before(task)}"
         if task.state in DYING:
             return f"is being stopped on node {task.node}: {why}"
         if task.state is State.FINISHED:

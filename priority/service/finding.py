@@ -6,7 +6,9 @@ from priority.errors import NotFound
 from priority.job import Job
 from priority.ports import Reader, User
 from priority.service.access import may, no_such
+from priority.service.ids import is_id
 from priority.task import Task, task_id
+from priority.tier import DEFAULT_TIERS
 
 _ATTEMPTS_AT_ONCE = 8
 
@@ -23,8 +25,17 @@ def find_job(reader: Reader, actor: User, ref: str) -> Job:
     elif len(pieces) == 1:
         job = reader.job(ref)
     if job is None or not may(actor, job.spec.role):
-        raise no_such(f"job {ref}")
+        raise NotFound(no_such(f"job {ref}").message + _misnamed(pieces))
     return job
+
+
+def _misnamed(pieces: list[str]) -> str:
+    """What is wrong with the name itself, whatever jobs there are."""
+    if len(pieces) == 3 and pieces[1] not in DEFAULT_TIERS:
+        return f"; {pieces[1]} is not a tier: there are {', '.join(DEFAULT_TIERS)}"
+    if len(pieces) == 1 and not is_id(pieces[0]):
+        return "; a job's whole name is role/tier/name"
+    return ""
 
 
 def find_task(reader: Reader, actor: User, id: str) -> tuple[Task, Job]:

@@ -20,6 +20,7 @@ from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from priority.errors import Unavailable
+from priority.face import shell
 from priority.face.cli import app
 from priority.face.client import Client
 from priority.face.listen import announce, withdraw
@@ -539,6 +540,58 @@ def test_only_words_have_a_plural(run: Run) -> None:
     assert run("roles", "--help").exit_code == 0
     result = run("mesoss", "--help")
     assert result.exit_code == 2 and "mesoss" in result.stderr
+
+
+def test_of_several_instances_logs_say_which(run: Run) -> None:
+    good(run("submit", "--json", "--role", "physics", "--name", "three", "-n", "3", "--", "true"))
+    asked = ("logs", "physics/devel/three")
+    said = "priority: this is instance 0 of 3 of physics/devel/three; -i chooses another"
+    assert said in run(*asked).stderr.splitlines()
+    for chosen in ([*asked, "-i", "0"], [*asked, "--json", "-i", "1"], ["logs", "physics/devel/three[2]"]):
+        done = run(*chosen)
+        assert done.exit_code == 0 and "this is instance" not in done.stderr
+    assert "there is no instance 7" in run("logs", "physics/devel/three[7]").stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "says"),
+    [
+        (["status", "physics/devel/x[3]"], 2, "physics/devel/x[3]: physics/devel/x is the job, -i 3 its instance"),
+        (["logs", "physics/devel/x[3]", "-i", "2"], 2, "physics/devel/x is the job, -i 3 its instance"),
+        (["status", "mc"], 3, "there is no job mc, or you have no grant for it; a job's whole name is role/tier/name"),
+        (["status", "physics/production/x"], 3, "; production is not a tier: there are prod, devel, opportunistic"),
+        (["status", "physics/prod/nothing"], 3, "there is no job physics/prod/nothing, or you have no grant for it\n"),
+        (
+            ["status", "1k0z5ftwjyrtzcd6j1swp"],
+            3,
+            "there is no job 1k0z5ftwjyrtzcd6j1swp, or you have no grant for it\n",
+        ),
+        (["squeue"], 2, "No such command 'squeue'; here it is `priority list`"),
+        (["sbatch", "x.sh"], 2, "No such command 'sbatch'; here it is `priority submit`"),
+        (["frobnicate"], 2, "No such command 'frobnicate'; see `priority --help`"),
+    ],
+)
+def test_what_others_call_it(run: Run, args: list[str], status: int, says: str) -> None:
+    done = run(*args, user="ada")
+    assert done.exit_code == status and says in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_what_we_call_it_is_there(run: Run) -> None:
+    for theirs, ours in shell.ELSEWHERE.items():
+        assert theirs not in TREE.commands
+        for one in ours.split("` or `priority "):
+            assert run(*one.split()[:1], "--help").exit_code == 0, ours
+
+
+def test_which_instances_are_killed_is_said(run: Run) -> None:
+    good(run("submit", "--json", "--role", "physics", "--name", "some", "-n", "5", "--cpus", "500", "--", "true"))
+    assert run("kill", "physics/devel/some", "-i", "1,3-4").stdout == "physics/devel/some[1,3-4] is being killed\n"
+    lines = run("status", "physics/devel/some").stdout.splitlines()
+    rows = [line.split()[:3] for line in lines if line.split()[1:2] == ["1"]]
+    assert rows == [["0,2", "1", "pending"], ["1,3-4", "1", "killed"]], "what is alike shares a line"
+    lines = run("status", "--all", "physics/devel/some").stdout.splitlines()
+    assert [line.split()[0] for line in lines if line.split()[1:2] == ["1"]] == ["0", "1", "2", "3", "4"]
+    run("kill", "physics/devel/some")
 
 
 def test_one_name_that_is_not_there_and_nothing_is_killed(run: Run) -> None:

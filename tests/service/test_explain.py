@@ -70,7 +70,7 @@ def test_a_preemption_from_both_sides() -> None:
     )
     told = world.service.explain(ROOT, world.tasks(devel)[1].id)
     assert [(line.attempt, line.state) for line in told.lines] == [(2, "running"), (1, "preempted")]
-    assert told.lines[0].message == "runs on node n1 (preempted once before)"
+    assert told.lines[0].message == "runs on n1 (preempted once before)"
 
 
 @pytest.mark.parametrize(
