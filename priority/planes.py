@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from priority.claim import Claim
 from priority.node import Node, NodeState
-from priority.stock import Flags, Plane, Stock
+from priority.stock import Flags, Gone, Plane, Stock
 from priority.tier import Tier
 
 CACHED_MAX = 50_000
@@ -72,11 +72,11 @@ class Planes:
         if self.stock.put(claim, row, bool(self._up[row])) >= BATCH:
             self._bring_in()
 
-    def release(self, claim: Claim) -> None:
+    def release(self, place: int) -> Gone:
         """The inverse of `hold`."""
-        if not self.stock.drop(claim):
+        if self.stock.fresh(place):
             self._bring_in()
-            self.stock.drop(claim)
+        return self.stock.drop(place)
 
     def columns(self, names: Iterable[str]) -> list[int]:
         """The columns of these resources; new ones are given theirs."""

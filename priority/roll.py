@@ -22,7 +22,7 @@ NOBODY = -1
 KINDS_MIN = 1_024
 """With more kinds than this, those that nobody is of any more are forgotten each time that there are twice as many."""
 
-_Kind = tuple[str, str, str, tuple[Constraint, ...], str | None, int | None, Resources]
+Kind = tuple[str, str, str, tuple[Constraint, ...], str | None, int | None, Resources]
 _Rest = tuple[str | None, tuple[int, ...], int | None]
 
 _CODES = {state: code for code, state in enumerate(STATES, 1)}
@@ -37,7 +37,7 @@ class Roll:
         self._jobs: list[str] = []
         self._kinds = array("i")
         """By number: places in the next one."""
-        self._known: list[_Kind] = []
+        self._known: list[Kind] = []
         self._numbers: dict[object, int] = {}
         """Of those that are known; by the kind, its request in a form that can be compared."""
         self._kinds_max = KINDS_MIN
@@ -66,11 +66,12 @@ class Roll:
             self._rest[place] = rest
         self._places.add(place)
 
-    def leave(self, place: int) -> None:
-        """Nobody is there any more."""
+    def leave(self, place: int) -> tuple[str, str, Kind]:
+        """Nobody is there any more; answers who was: the id, the job and the kind."""
         self._places.remove(place)
         self._states[place] = 0
         self._rest.pop(place, None)
+        return self._ids[place], self._jobs[place], self._known[self._kinds[place]]
 
     def place(self, id: str) -> int:
         """Where a task is; `NOBODY` if there is none of that id."""

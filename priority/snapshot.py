@@ -205,23 +205,45 @@ class Snapshot:
 
     def drop_task(self, id: str) -> None:
         """Forget a task that has ended: it holds nothing any more."""
-        claim = self._known(id)
+        claim = self._apart.get(id)
+        if claim is None:
+            self._leave(id)
+            return
         if self._jobs is not None:
-            others = self._jobs[claim.job] = _without(self._jobs[claim.job], id)
-            if not others:
-                del self._jobs[claim.job]
+            self._leave_job(claim.job, claim.id)
         if claim.node is None:
             del self._apart[id], self._pending[id]
             self._waits_no_more(claim)
             return
-        if claim.state in DYING:
-            del self._dying[id]
-        if claim.preempted_us:
-            del self._preempted[id]
+        self._dying.pop(id, None)
+        self._preempted.pop(id, None)
         self._hold(claim, -1)
-        left = self._on[claim.node] = _without(self._on[claim.node], id)
-        if not left and claim.node in self._dropped:
-            self._forget_node(claim.node)
+        self._leave_node(claim.node, claim.id)
+
+    def _leave(self, id: str) -> None:
+        """One that holds room; to make a claim of it would cost more than all the rest."""
+        place = self._planes.stock.place(id)
+        if place < 0:
+            raise KeyError(id)
+        id, job, node, kind = self._planes.release(place)
+        tier, role, user, *_, request = kind
+        if self._jobs is not None:
+            self._leave_job(job, id)
+        self._dying.pop(id, None)
+        self._preempted.pop(id, None)
+        self._count(role, tier, user, request, -1)
+        self._leave_node(node, id)
+
+    def _leave_job(self, job: str, id: str) -> None:
+        assert self._jobs is not None
+        others = self._jobs[job] = _without(self._jobs[job], id)
+        if not others:
+            del self._jobs[job]
+
+    def _leave_node(self, node: str, id: str) -> None:
+        left = self._on[node] = _without(self._on[node], id)
+        if not left and node in self._dropped:
+            self._forget_node(node)
 
     def _waits_no_more(self, claim: Claim) -> None:
         kind = _kind(claim)
@@ -382,25 +404,31 @@ class Snapshot:
         node = claim.node
         if node is None:
             return
-        if self._nodes[node].state == NodeState.DOWN:
+        if self._nodes[node].state is NodeState.DOWN:
             self._planes.columns(claim.request)
             if sign > 0:
                 self._apart[claim.id] = claim
             else:
                 self._apart.pop(claim.id, None)
             return
-        owner = claim.role, claim.tier, claim.user
-        mine = self._holdings.get(owner)
-        if mine is None:
-            mine = self._holdings[owner] = tuple(self._held.setdefault(owner[:size], {}) for size in (1, 2, 3))
-        for name, amount in claim.request.items():
-            change = sign * amount
-            for held in mine:
-                held[name] = held.get(name, 0) + change
+        self._count(claim.role, claim.tier, claim.user, claim.request, sign)
         if sign > 0:
             self._planes.hold(claim, node)
         else:
-            self._planes.release(claim)
+            self._planes.release(self._planes.stock.place(claim.id))
+
+    def _count(self, role: str, tier: str, user: str, request: Resources, sign: int) -> None:
+        """What a task holds counts, or counts no longer, for its role, in its tier, and for its user."""
+        owner = role, tier, user
+        mine = self._holdings.get(owner)
+        if mine is None:
+            mine = self._holdings[owner] = tuple(self._held.setdefault(owner[:size], {}) for size in (1, 2, 3))
+        of_role, of_tier, of_user = mine
+        for name, amount in request.items():
+            change = sign * amount
+            of_role[name] = of_role.get(name, 0) + change
+            of_tier[name] = of_tier.get(name, 0) + change
+            of_user[name] = of_user.get(name, 0) + change
 
 
 def _with(group: _Group, id: str) -> _Group:
@@ -413,7 +441,8 @@ def _with(group: _Group, id: str) -> _Group:
 
 def _without(group: _Group, id: str) -> _Group:
     if isinstance(group, tuple):
-        return tuple(one for one in group if one != id)
+        at = group.index(id)
+        return group[:at] + group[at + 1 :]
     del group[id]
     return group
 

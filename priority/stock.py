@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from priority.claim import DYING, RUNS, Claim
 from priority.front import Front
-from priority.roll import NOBODY, Roll
+from priority.roll import NOBODY, Kind, Roll
 from priority.tier import Tier
 
 Plane = npt.NDArray[np.int64]
@@ -34,6 +34,9 @@ Level = tuple[int, int]
 
 LEVELS_MAX = 32
 """With more levels than this they are not summed up: the planes would be larger than they are worth."""
+
+Gone = tuple[str, str, str, Kind]
+"""Id, job, node, and what it had in common with others."""
 
 FEW = 8
 """So many events are brought into the columns one by one; of more all at once."""
@@ -118,20 +121,22 @@ class Stock:
         self._oldest_us = min(self._oldest_us, claim.since_us)
         return len(self._came)
 
-    def drop(self, claim: Claim) -> bool:
-        """A task is gone, or is on its way to another place in the columns; False if `settle` must come first."""
-        place = self._roll.place(claim.id)
-        if place in self._came:
-            return False
-        self._roll.leave(place)
+    def fresh(self, place: int) -> bool:
+        """Whether who is there has come since `settle`, which must go before `drop`."""
+        return place in self._came
+
+    def drop(self, place: int) -> Gone:
+        """A task is gone, or is on its way to another place in the columns; answers who it was."""
+        gone = self._roll.leave(place)
         self._made.pop(place, None)
         self._gone.append(place)
         if self.live[place]:
-            priorities = self._priorities[claim.tier, claim.role]
-            priorities[claim.priority] -= 1
-            if not priorities[claim.priority]:
-                del priorities[claim.priority]
-        return True
+            priority, kind = self.priority.item(place), gone[2]
+            priorities = self._priorities[kind[0], kind[1]]
+            priorities[priority] -= 1
+            if not priorities[priority]:
+                del priorities[priority]
+        return gone[0], gone[1], self.nodes[self.row.item(place)], gone[2]
 
     def settle(self, axis: Mapping[str, int], holds: Plane, leaves: Plane) -> bool:
         """Bring all that has come and gone into the columns and the levels, and into two planes `[N, R]`: what is held
