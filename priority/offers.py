@@ -8,9 +8,9 @@ never in it. Amounts are held units (see `priority.resources`). Nothing here act
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from priority.resources import AMOUNT_MAX, MEBIBYTES, NAME, THOUSANDTHS, Resources, minus, positive, total
 
@@ -70,6 +70,8 @@ class Offer:
     port: int
     attributes: Mapping[str, str]
     pieces: tuple[Piece, ...]
+    leaves_us: int | None = None
+    """When its agent goes down for maintenance, if that is announced."""
 
     @property
     def amounts(self) -> Resources:
@@ -77,34 +79,73 @@ class Offer:
         return amounts_of(self.pieces)
 
 
-class Taken(NamedTuple):
-    """A request filled."""
-
-    pieces: tuple[Piece, ...]
-    rest: tuple[Piece, ...]
-
-
 def amounts_of(pieces: Iterable[Piece]) -> Resources:
     """Their sum."""
     return total({piece.name: piece.amount} for piece in pieces)
 
 
-def take(pieces: Sequence[Piece], request: Mapping[str, int]) -> Taken | None:
-    """The request out of these pieces, reserved ones first; None if they are not enough."""
-    wanted = dict(request)
-    taken: list[Piece] = []
-    rest: list[Piece] = []
-    for piece in sorted(pieces, key=lambda piece: not piece.reserved):
-        amount = min(wanted.get(piece.name, 0), piece.amount)
-        if amount <= 0:
-            rest.append(piece)
-            continue
-        mine, left = piece.part(amount)
-        taken.append(mine)
-        wanted[piece.name] -= amount
-        if left.amount:
-            rest.append(left)
-    return None if any(amount > 0 for amount in wanted.values()) else Taken(tuple(taken), tuple(rest))
+class Pot:
+    """Pieces that are handed out bit by bit, reserved ones first."""
+
+    def __init__(self, pieces: Iterable[Piece], shape: Callable[[Piece], Piece] = lambda piece: piece) -> None:
+        self.left: Resources = {}
+        """So much is in it."""
+        self._piles: dict[str, list[Piece]] = {}
+        self._made: dict[tuple[int, int], Piece] = {}
+        """Parts of scalars, by template and amount: many tasks ask the same."""
+        self._top: dict[str, int] = {}
+        """Of a scalar's last piece, how much is left."""
+        for piece in sorted(pieces, key=lambda piece: not piece.reserved)[::-1]:
+            self._piles.setdefault(piece.name, []).append(shape(piece))
+            self.left[piece.name] = self.left.get(piece.name, 0) + piece.amount
+        for name, pile in self._piles.items():
+            self._top[name] = pile[-1].amount
+
+    def take(self, request: Mapping[str, int]) -> tuple[Piece, ...] | None:
+        """The request; None, and nothing is taken, if that is more than there is."""
+        left = self.left
+        if any(amount > left.get(name, 0) for name, amount in request.items()):
+            return None
+        taken: list[Piece] = []
+        for name, amount in request.items():
+            if amount > 0:
+                left[name] -= amount
+                self._take(name, amount, taken)
+        return tuple(taken)
+
+    def _take(self, name: str, amount: int, taken: list[Piece]) -> None:
+        pile = self._piles[name]
+        while amount:
+            piece, top = pile[-1], self._top[name]
+            mine = min(amount, top)
+            if piece.ranges is not None and mine < top:
+                part, pile[-1] = piece.part(mine)
+                taken.append(part)
+            else:
+                taken.append(piece if mine == piece.amount else self._part(piece, mine))
+            amount -= mine
+            self._top[name] = top - mine
+            if mine == top:
+                pile.pop()
+                self._top[name] = pile[-1].amount if pile else 0
+
+    def _part(self, piece: Piece, amount: int) -> Piece:
+        key = id(piece.template), amount
+        found = self._made.get(key)
+        if found is None:
+            found = self._made[key] = Piece(piece.name, amount, piece.template)
+        return found
+
+    @property
+    def rest(self) -> list[Piece]:
+        """What is left in it."""
+        found = []
+        for name, pile in self._piles.items():
+            if pile:
+                top = pile[-1]
+                found += pile[:-1]
+                found.append(top if top.amount == self._top[name] else Piece(name, self._top[name], top.template))
+        return found
 
 
 def reserve(piece: Piece, role: str, principal: str | None) -> Piece:
@@ -117,17 +158,17 @@ def reserve(piece: Piece, role: str, principal: str | None) -> Piece:
 
 def merged(pieces: Iterable[Piece]) -> list[Piece]:
     """The same room in as few pieces as it takes: amounts that came from one resource are one again."""
-    sums: dict[tuple[str, int], Piece] = {}
+    first: dict[tuple[str, int], Piece] = {}
+    sums: dict[tuple[str, int], int] = {}
     rest = []
     for piece in pieces:
         if piece.ranges is not None:
             rest.append(piece)
             continue
         key = piece.name, id(piece.template)
-        before = sums.get(key)
-        amount = piece.amount + (before.amount if before is not None else 0)
-        sums[key] = Piece(piece.name, amount, piece.template)
-    return [*sums.values(), *rest]
+        first.setdefault(key, piece)
+        sums[key] = sums.get(key, 0) + piece.amount
+    return [*(Piece(piece.name, sums[key], piece.template) for key, piece in first.items()), *rest]
 
 
 def unreservable(piece: Piece) -> bool:
@@ -220,10 +261,15 @@ class Room:
 
     def hold(self, task: str, request: Resources) -> None:
         """A task of ours holds room here."""
-        self.wanted.pop(task, None)
-        if task not in self.tasks:
-            self.tasks[task] = request
-            self._sum = total([self._sum, request])
+        self.hold_all({task: request})
+
+    def hold_all(self, requests: Mapping[str, Resources]) -> None:
+        """Tasks of ours do."""
+        fresh = {task: request for task, request in requests.items() if task not in self.tasks}
+        for task in requests:
+            self.wanted.pop(task, None)
+        self.tasks |= fresh
+        self._sum = total([self._sum, *fresh.values()])
 
     def release(self, task: str) -> None:
         """It holds it no longer; what it held will be offered."""
@@ -233,24 +279,23 @@ class Room:
             self.believed = total([self.believed, request])
             self._bound()
 
-    def fill(self, order: Sequence[str]) -> tuple[dict[str, tuple[Piece, ...]], list[Piece]]:
-        """Who of those that wait is served by the offers, in this order, and what is left. For whoever is not
-        served, all that it could use is kept from those behind it.
+    def fill(
+        self, order: Sequence[str], shape: Callable[[Piece], Piece] = lambda piece: piece
+    ) -> tuple[dict[str, tuple[Piece, ...]], list[Piece]]:
+        """Who of those that wait is served by the offers, in this order, and what is left; each piece is given as
+        `shape` makes it. For whoever is not served, all that it could use is kept from those behind it.
         """
-        pieces: Sequence[Piece] = self.pieces
+        pot = Pot(self.pieces, shape)
         kept: list[Piece] = []
         served: dict[str, tuple[Piece, ...]] = {}
         for task in order:
             request = self.wanted[task]
-            found = take(pieces, request)
+            found = pot.take(request)
             if found is not None:
-                served[task], pieces = found
+                served[task] = found
             else:
-                some = take(pieces, at_most(request, amounts_of(pieces)))
-                if some is not None:
-                    kept += some.pieces
-                    pieces = some.rest
-        return served, [*pieces, *kept]
+                kept += pot.take(at_most(request, pot.left)) or ()
+        return served, [*pot.rest, *kept]
 
 
 def at_most(amounts: Resources, room: Resources) -> Resources:
@@ -274,6 +319,7 @@ def read_offer(document: Any) -> Offer:
             port=int(address.get("port", 0)),
             attributes=read_attributes(document.get("attributes", [])),
             pieces=tuple(read_pieces(document.get("resources", []))),
+            leaves_us=read_start(document.get("unavailability")),
         )
     except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"not an offer: {error!r}") from None
@@ -297,6 +343,11 @@ def read_pieces(resources: Any) -> Iterable[Piece]:
             continue
         if 0 < amount <= AMOUNT_MAX:
             yield Piece(name, amount, template, ranges)
+
+
+def read_start(unavailability: Any) -> int | None:
+    """When an announced maintenance begins; None: none is announced."""
+    return None if unavailability is None else max(1, int(unavailability["start"]["nanoseconds"]) // 1000)
 
 
 def read_attributes(attributes: Any) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 from priority.crontab import CronReader, CronWriter
 from priority.job import Job, JobSpec, JobState
-from priority.node import Node
+from priority.node import Node, Shares
 from priority.reason import Reason
 from priority.resources import Resources
 from priority.role import RoleSpec
@@ -187,9 +187,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class JobQuery:
-    """Which jobs: all that fit every field that is set. `roles` None: every role. In `name` a `*` stands for any
-    letters, a `?` for one.
-    """
+    """Which jobs: all that fit every field that is set (`roles` None: every role). `name` may hold `*` and `?`."""
 
     roles: Collection[str] | None = None
     tier: str | None = None
@@ -589,9 +587,10 @@ class Backend(Protocol):
         """
 
     def heard(self) -> Mapping[str, int]:
-        """When nodes gave their last sign of life, each by its own clock: for people, not for decisions. Empty when
-        that is not known just now; never raises.
-        """
+        """When nodes gave their last sign of life, each by its own clock, if known: for people; never raises."""
+
+    def shares(self) -> Mapping[str, Shares]:
+        """Of nodes that are not ours alone, who has what: for people; never raises."""
 
     def logs(self, request: LogRequest) -> LogChunk:
         """Read a task's output. `NotFound` if the node has no such task, `Unavailable` if it does not answer."""

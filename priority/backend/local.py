@@ -23,6 +23,7 @@ from priority.backend.liveness import Liveness, Sign
 from priority.backend.messages import SIGNALS
 from priority.backend.reports import read_entry
 from priority.errors import NotFound, Unavailable
+from priority.node import Shares
 from priority.ports import Delivery, Launch, LogChunk, LogRequest, NodeGone, NodeSilent, Report, Stop, TaskSeen
 from priority.wire.connection import Line, Lost, connect
 from priority.wire.names import ASK, BEATS, REPLY, REPORTS
@@ -199,6 +200,10 @@ class LocalBackend:
             pipeline.execute()
 
     # --- output --------------------------------------------------------------------------------------------
+
+    def shares(self) -> Mapping[str, Shares]:
+        """See `ports.Backend`. Every node is ours alone."""
+        return {}
 
     def logs(self, request: LogRequest) -> LogChunk:
         """See `ports.Backend`."""

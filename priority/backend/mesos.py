@@ -26,14 +26,14 @@ from zlib import crc32
 import orjson
 
 from priority.backend.mesos_driver import Driver
-from priority.backend.mesos_known import Ack, Facts, Known, Phase, Times
+from priority.backend.mesos_known import UNSAID, Ack, Facts, Known, Phase, Times
 from priority.backend.mesos_line import CALL_S, SILENCE_S, Call, Lost, Masters, Sender, Stream, backoff_s
-from priority.backend.mesos_operator import AgentFacts, Operator
+from priority.backend.mesos_operator import AgentFacts, Machine, Operator
 from priority.backend.mesos_tasks import AGENT, framework
 from priority.backend.mesos_tasks import acknowledge as acknowledge_call
 from priority.errors import NotFound, PriorityError, Unavailable
 from priority.job import JobSpec
-from priority.node import NodeState
+from priority.node import NodeState, Shares
 from priority.ports import Delivery, Launch, LogChunk, LogRequest, Report, Stop, Store, TaskSeen
 from priority.task import ACTIVE, PLACED, Task
 
@@ -126,6 +126,17 @@ class MesosBackend:
             return {}
         now_us = time.time_ns() // 1000
         return {name: now_us for name, agent in nodes.items() if agent in active}
+
+    def shares(self) -> Mapping[str, Shares]:
+        """See `ports.Backend`: as the master tells it."""
+        try:
+            agents = self._operator.agents()
+            with self._store.read() as reader:
+                nodes = {record.node.name: record.agent for record in reader.nodes()}
+        except (Lost, PriorityError):
+            return {}
+        found = {name: agents[agent] for name, agent in nodes.items() if agent in agents}
+        return {name: Shares(one.whole, one.offered, one.used) for name, one in found.items()}
 
     def _send(self, body: dict[str, Any]) -> None:
         stream = self._stream
@@ -287,8 +298,9 @@ class MesosBackend:
                 self._wonder.clear()
                 asked_s = time.monotonic()
                 try:
-                    agents = [one for one in operator.agents(fresh=True).values() if one.active]
-                    self.driver.looked(asked_s, [_facts(one, self._role) for one in agents])
+                    agents = [one for one in operator.agents(fresh=True).values() if one.active or one.draining]
+                    starts = operator.maintenance()
+                    self.driver.looked(asked_s, [_facts(one, self._role, starts) for one in agents])
                 except Lost as error:
                     log.info("the master does not list its agents: %s", error)
                     self.driver.looked(asked_s, None)
@@ -382,13 +394,18 @@ class MesosBackend:
             self._operator.close()
 
 
-def _facts(agent: AgentFacts, role: str) -> Facts:
-    return Facts(agent.id, agent.host, agent.port, agent.attributes, agent.whole, agent.others(role))
+def _facts(agent: AgentFacts, role: str, starts: Mapping[Machine, int] | None) -> Facts:
+    leaves_us = UNSAID if starts is None else starts.get(agent.machine)
+    return Facts(
+        agent.id, agent.host, agent.port, agent.attributes, agent.whole, agent.others(role), agent.draining, leaves_us
+    )
 
 
 def _placed(task: Task, spec: JobSpec) -> Known:
     replace_s = spec.mesos.replace_after if spec.mesos is not None else None
-    return Known(task.id, task.node or "", task.agent or "", dict(spec.resources), Phase.UNSURE, replace_s=replace_s)
+    known = Known(task.id, task.node or "", task.agent or "", dict(spec.resources), Phase.UNSURE, replace_s=replace_s)
+    known.notice_s, known.runtime_s = spec.preempt.notice, spec.max_runtime
+    return known
 
 
 def lane(body: dict[str, Any]) -> int:

@@ -19,26 +19,21 @@ from dataclasses import replace
 from typing import Any
 
 from priority.backend import mesos_tasks as calls
-from priority.backend.mesos_fleet import DOUBT_S, LIMIT, SPELL_S, Fleet, standing
-from priority.backend.mesos_known import Ack, Agent, Facts, Known, Phase, now_us, value_of
-from priority.mesos_status import Means, Status, how_it_ended, read_status
-from priority.ports import Launch, NodeRecord, Stop, TaskSeen
+from priority.backend.mesos_fleet import DOUBT_S, LIMIT, SPELL_S, standing
+from priority.backend.mesos_known import Agent, Facts, Known, Phase, value_of
+from priority.backend.mesos_updates import ASK_S, NEVER, Updates
+from priority.mesos_status import read_status
+from priority.ports import Launch, NodeRecord, Stop
 from priority.reason import Reason
 from priority.resources import Resources, minus, positive, shortfall, total
 
-REMEMBERED = 100_000
-"""So many ended tasks, and so many that must never start, are remembered."""
-ASK_S = 5.0
-"""Between two questions about a task of which nothing is known."""
 LATE_S = 30.0
 """After the master says that a task has ended, so long for its agent's own word, which says how."""
 
-_PRESENT = frozenset({Means.COMING, Means.RUNS})
-_EVENTS = frozenset({"OFFERS", "RESCIND", "UPDATE", "FAILURE", "HEARTBEAT", "INVERSE_OFFERS"})
-_NEVER = Reason("unknown", "it is not there, and will never start")
+_EVENTS = frozenset({"OFFERS", "RESCIND", "UPDATE", "FAILURE", "HEARTBEAT", "INVERSE_OFFERS", "RESCIND_INVERSE_OFFER"})
 
 
-class Driver(Fleet):
+class Driver(Updates):
     """See above. Every public method may be called from any thread."""
 
     def remember(self, nodes: Iterable[NodeRecord], tasks: Iterable[Known]) -> None:
@@ -63,13 +58,6 @@ class Driver(Fleet):
                 capacity = capacities.get(agent.id, {})
                 agent.room.believed = positive(minus(capacity, total(agent.room.tasks.values())))
             self._awaited = set(capacities)
-
-    def _add(self, known: Known) -> None:
-        known.since_s = self._now()
-        self.known[known.task] = known
-        self._impatient |= known.replace_s is not None
-        if known.phase is Phase.UNSURE:
-            self._asking.add(known.task)
 
     def launch(self, batch: Sequence[Launch]) -> None:
         """Send these as soon as there are offers for them."""
@@ -99,15 +87,10 @@ class Driver(Fleet):
         request = dict(one.spec.resources)
         replace_s = one.spec.mesos.replace_after if one.spec.mesos is not None else None
         known = Known(one.task, one.node, agent.id, request, Phase.WAITING, launch=one, replace_s=replace_s)
+        known.notice_s, known.runtime_s = one.spec.preempt.notice, one.spec.max_runtime
         self._add(known)
         self._wait_for_room(known, agent)
         return agent
-
-    def _wait_for_room(self, known: Known, agent: Agent) -> None:
-        known.phase = Phase.WAITING
-        agent.room.wanted[known.task] = known.request
-        self._waiting += 1
-        self._asking.discard(known.task)
 
     def _refusal(self, one: Launch, agent: Agent | None) -> Reason | None:
         if one.task in self._never:
@@ -119,9 +102,6 @@ class Driver(Fleet):
         if one.spec.resources.get("gpus", 0) % 1000:
             return Reason("gpus", "Mesos gives whole GPUs only")
         return None
-
-    def _refuse(self, task: str, node: str, why: Reason, ack: Ack | None = None) -> None:
-        self._tell(TaskSeen(task=task, node=node, kind="refused", at_us=now_us(), cause=why), ack)
 
     def stop(self, batch: Sequence[Stop]) -> None:
         """End these; one of which nothing is known is asked for."""
@@ -137,16 +117,15 @@ class Driver(Fleet):
             self._say_again(self._done[one.task])
             return
         if known is None and one.task in self._never:
-            self._refuse(one.task, one.node, _NEVER)
+            self._refuse(one.task, one.node, NEVER)
             return
         if known is None:
             agent = self.nodes.get(one.node)
             known = Known(one.task, one.node, agent.id if agent is not None else "", {}, Phase.UNSURE)
             self._add(known)
         if known.phase is Phase.WAITING:
-            self._drop_waiting(known)
-            self._forget(known)
-            self._refuse(one.task, one.node, _NEVER)
+            self._withdraw(known)
+            self._refuse(one.task, one.node, NEVER)
         elif known.phase is Phase.ENDED:
             self._say_again(known)
         else:
@@ -154,44 +133,6 @@ class Driver(Fleet):
             self._send(calls.kill(one.task, known.agent or None, one.notice_s))
             if known.phase is Phase.UNSURE:
                 self._ask([known])
-
-    def _drop_waiting(self, known: Known) -> None:
-        self.agents[known.agent].room.wanted.pop(known.task, None)
-        self._waiting -= 1
-
-    def _forget(self, known: Known, *, never: bool = True) -> None:
-        """It is proved not to run. `never`: nor will it, whatever comes."""
-        self.known.pop(known.task, None)
-        self._asking.discard(known.task)
-        agent = self.agents.get(known.agent)
-        if agent is not None:
-            self._release(agent, known.task)
-        if never:
-            self._never[known.task] = None
-            while len(self._never) > REMEMBERED:
-                self._never.popitem(last=False)
-
-    def _say_again(self, known: Known) -> None:
-        if known.started is not None:
-            self._tell(known.started, None)
-        if known.ended is not None:
-            self._tell(known.ended, known.ack)
-
-    def committed(self, ends: Iterable[str]) -> None:
-        """The service has written down these ends."""
-        with self.lock:
-            for task in ends:
-                known = self.known.get(task)
-                if known is not None and known.phase is Phase.ENDED:
-                    del self.known[task]
-                    known.launch = None
-                    self._done[task] = known
-                    while len(self._done) > REMEMBERED:
-                        self._done.popitem(last=False)
-
-    def ended(self, task: str) -> Known | None:
-        """A task whose end was acknowledged, if it is remembered."""
-        return self._done.get(task)
 
     def standing(self) -> dict[str, Any]:
         """Counters and what is held just now: for operators."""
@@ -240,6 +181,10 @@ class Driver(Fleet):
             self._offers(body)
         elif kind == "RESCIND":
             self._rescind(value_of(body.get("offer_id")))
+        elif kind == "INVERSE_OFFERS":
+            self._inverse_offers(body)
+        elif kind == "RESCIND_INVERSE_OFFER":
+            self._rescind_inverse(value_of(body.get("inverse_offer_id")))
         elif kind == "UPDATE":
             self._update(read_status(body.get("status")))
         elif kind == "FAILURE" and "executor_id" not in body:
@@ -247,141 +192,13 @@ class Driver(Fleet):
             if agent is not None:
                 self._fell_silent(agent)
 
-    def _update(self, status: Status) -> None:
-        ack = (status.task, status.agent, status.uuid) if status.agent and status.uuid else None
-        known = self.known.get(status.task)
-        agent = self.agents.get(status.agent or (known.agent if known is not None else ""))
-        if agent is not None and status.means in _PRESENT and not agent.up:
-            self._came(agent)
-            self._soil(agent)
-        if known is None:
-            self._update_of_other(status, ack, agent)
-            return
-        if status.means is Means.COMING:
-            self._seen(known, Phase.SENT)
-            self._ack(ack)
-        elif status.means is Means.RUNS:
-            self._runs(known, status, ack)
-        elif status.means is Means.ENDED:
-            self._ended(known, status, ack)
-        elif status.means in (Means.GONE, Means.NEVER):
-            self._gone(known, status, ack)
-        else:
-            self._ack(ack)
-            if status.means is Means.SILENT and agent is not None:
-                self._fell_silent(agent)
-
-    def _update_of_other(self, status: Status, ack: Ack | None, agent: Agent | None) -> None:
-        """Of a task that we do not know: it was acknowledged once, or is an orphan, which the service will stop."""
-        if status.task in self._done or status.means is not Means.RUNS:
-            if status.means is Means.ENDED and status.task not in self._done and ack is not None:
-                node = agent.node if agent is not None else ack[1]
-                known = Known(status.task, node, ack[1], {}, Phase.RUNS)
-                self._add(known)
-                self._ended(known, status, ack)
-                return
-            self._ack(ack)
-            return
-        id = status.agent or ""
-        known = Known(status.task, agent.node if agent is not None else id, id, {}, Phase.RUNS)
-        self._add(known)
-        self._runs(known, status, ack)
-
-    def _seen(self, known: Known, phase: Phase) -> None:
-        """It is there."""
-        self._asking.discard(known.task)
-        if known.phase in (Phase.UNSURE, Phase.SENT) and known.phase is not phase:
-            known.phase, known.since_s = phase, self._now()
-
-    def _runs(self, known: Known, status: Status, ack: Ack | None) -> None:
-        if known.phase is Phase.ENDED:
-            self._ack(ack)
-            return
-        if known.phase is Phase.SENT and known.launch is not None:
-            self.counts["round_trip_us"] += int((self._now() - known.since_s) * 1e6)
-            self.counts["round_trips"] += 1
-        self._seen(known, Phase.RUNS)
-        known.reached |= status.state == "TASK_KILLING"
-        if known.started is None:
-            at_us = status.at_us or now_us()
-            known.started = TaskSeen(task=known.task, node=known.node, kind="started", at_us=at_us)
-            self._tell(known.started, ack)
-        elif ack is not None:
-            self._tell(known.started, ack)
-
-    def _ended(self, known: Known, status: Status, ack: Ack | None) -> None:
-        self._asking.discard(known.task)
-        if known.phase is Phase.ENDED:
-            known.ack = ack or known.ack
-            self._say_again(known)
-            return
-        if status.state == "TASK_ERROR" and "duplicate ID" in status.message:
-            # It was sent before, by whoever it was: that one counts, and this one nobody has ever taken.
-            known.phase, known.resendable = Phase.UNSURE, False
-            self._asking.add(known.task)
-            self._ack(ack)
-            return
-        if status.answer:
-            # Its agent keeps saying how until we acknowledge that.
-            known.answered = known.answered or replace(status, at_us=status.at_us or now_us())
-            known.asked_s = self._now()
-            return
-        # It may have ended by itself before our kill came; who is killed without being told has no say in it.
-        asked = known.stopping if status.state != "TASK_FINISHED" else known.reached
-        end = how_it_ended(status, asked=asked)
-        known.phase, known.ack = Phase.ENDED, ack
-        known.ended = TaskSeen(
-            task=known.task,
-            node=known.node,
-            kind="ended",
-            at_us=status.at_us or now_us(),
-            exit_code=end.exit_code,
-            signal=end.signal,
-            stopped=end.stopped,
-            cause=end.cause,
-        )
-        agent = self.agents.get(known.agent)
-        if agent is not None:
-            self._release(agent, known.task)
-        self._tell(known.ended, ack)
-
-    def _gone(self, known: Known, status: Status, ack: Ack | None) -> None:
-        if known.phase is Phase.ENDED:
-            self._ack(ack)
-        elif known.phase is Phase.WAITING:
-            self._ack(ack)  # an answer about what was never sent
-        elif known.started is not None or (status.means is Means.GONE and not status.answer):
-            self._ended(known, replace(status, means=Means.GONE, answer=False), ack)
-        elif status.means is Means.GONE and known.phase is Phase.SENT and self._now() - known.since_s < ASK_S:
-            self._ack(ack)  # asked for before the master had looked at our ACCEPT
-        elif status.answer and status.means is Means.GONE and known.resendable and self._is_up(known.node):
-            # The master does not have it, its agent is there, and nobody but us could send it: `NodeSeen` without it
-            # proves it dead if it ran, and lets it be sent (again) if it was only placed.
-            self._forget(known, never=False)
-            agent = self.nodes[known.node]
-            if known.launch is not None and agent.id == known.agent:
-                self._add(known)
-                self._wait_for_room(known, agent)
-                self._serve_all([agent])
-                return
-            agent.told = None
-            self._soil(agent)
-        else:
-            self._forget(known)
-            why = _NEVER if status.answer else Reason("dropped", status.message or f"Mesos says {status.state}")
-            self._refuse(known.task, known.node, why, ack)
-
-    def _ack(self, ack: Ack | None) -> None:
-        """What says nothing that would have to be kept."""
-        if ack is not None:
-            self._send(calls.acknowledge(*ack))
-
     def tick(self) -> float:
         """What time brings; the seconds until it should be called again."""
         with self.lock:
             now = self._now()
             self._tick_nodes(now)
             self._tick_tasks(now)
+            self._tick_leaving()
             if self._tell_dirty(now):
                 return SPELL_S
             return 0.5
@@ -426,7 +243,8 @@ class Driver(Fleet):
             for facts in agents or ():
                 agent = self._meet(facts.id, facts.host, facts.port, facts.attributes)
                 agent.room.whole = facts.whole
-                if facts.id in ours and not agent.up and (agent.silent_s or 0.0) < asked_s:
+                self._heed(agent, facts)
+                if facts.id in ours and not facts.draining and not agent.up and (agent.silent_s or 0.0) < asked_s:
                     self._came(agent)
                 if agent.offered_s < asked_s:
                     self._judge(agent, asked_s, facts.others)
@@ -449,14 +267,3 @@ class Driver(Fleet):
             elif known.since_s <= asked_s - self._times.room_s:
                 self._give_up(known, "another framework holds its room")
                 room.told(others)
-
-    def _give_up(self, known: Known, why: str) -> None:
-        """The room does not come."""
-        self._drop_waiting(known)
-        self._forget(known)
-        agent = self.agents.get(known.agent)
-        if agent is not None:
-            self._soil(agent)
-        self.counts["rooms_lost"] += 1
-        message = f"{why} on node {known.node}, for longer than {self._times.room_s:g} s"
-        self._refuse(known.task, known.node, Reason("no-offer", message, {"node": known.node}))

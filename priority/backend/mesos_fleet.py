@@ -11,12 +11,13 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from priority.backend import mesos_tasks as calls
 from priority.backend.mesos_known import Agent, Known, Phase, Send, Tell, Times, now_us
-from priority.node import Node, NodeState
-from priority.offers import merged, read_offer, reserve, unreservable
+from priority.node import MAINTENANCE, Node, NodeState
+from priority.offers import Piece, merged, read_offer, reserve, unreservable
 from priority.ports import NodeGone, NodeSeen, NodeSilent
 from priority.tier import DEFAULT_TIERS
 
@@ -24,6 +25,10 @@ DOUBT_S = 15.0
 """So long without an offer of it, the master is asked who has the room that we believe in."""
 LOOK_S = 2.0
 """Between two such questions."""
+AGAIN_S = 10.0
+"""The same, where an agent is drained, or is to go down."""
+SOON_S = 60.0
+"""So long before its agent goes down a node takes no new task."""
 LIMIT = 10
 """So many times longer room that is nobody's is waited for, if it is not offered to us."""
 SPELL_S = 0.2
@@ -50,6 +55,7 @@ class Fleet:
         reserving: bool = True,
         times: Times | None = None,
         now: Callable[[], float] = time.monotonic,
+        wall: Callable[[], int] = now_us,
     ) -> None:
         self.lock = threading.RLock()
         self.counts: Counter[str] = Counter()
@@ -59,7 +65,7 @@ class Fleet:
         self.known: dict[str, Known] = {}
         self.connected_s: float | None = None
         self._lost_s: float | None = None
-        self._send, self._tell, self._look, self._now = send, tell, look, now
+        self._send, self._tell, self._look, self._now, self._wall = send, tell, look, now, wall
         """`look` has the master asked what its agents have and others hold: the answer is for `looked`."""
         self._role, self._principal, self._reserving = role, principal, reserving
         self._times = times or Times()
@@ -78,6 +84,8 @@ class Fleet:
         """When the master is to be asked for all that it knows of ours."""
         self._suppressed = False
         self._looked_s = 0.0
+        self._curious = False
+        """Whether something has happened that may come of an operator's doing."""
         self._blind = False
         """Whether the master did not say what its agents have, when it was last asked."""
         self._reconcile_s = 0.0
@@ -95,6 +103,8 @@ class Fleet:
         """A stream begins: every offer of the last one is void, and what was sent on it is unsure."""
         with self.lock:
             self.connected_s, self._lost_s = self._now(), None
+            for agent in self.agents.values():
+                agent.inverse = []
             self._suppressed = False
             self._reconcile_s = self.connected_s + self._times.reconcile_s
             for known in self.known.values():
@@ -125,11 +135,15 @@ class Fleet:
                     self._asking.add(known.task)
 
     def _find_out(self, now: float) -> None:
-        self._looked_s = now
+        self._looked_s, self._curious = now, False
         self._look()
 
     def _wonders(self, now: float) -> bool:
         """Whether there is anything that only the master can tell."""
+        if self._curious:
+            return True
+        if any(one.draining or one.leaves_us for one in self.agents.values()) and now - self._looked_s >= AGAIN_S:
+            return True
         if any(one.up and (one.room.whole is None or self._doubts(one, now)) for one in self.agents.values()):
             return True
         since_s = now - self._times.room_s
@@ -147,6 +161,7 @@ class Fleet:
             agent = self._meet(offer.agent, offer.host, offer.port, dict(offer.attributes))
             agent.room.offered(offer)
             agent.settle_s, agent.offered_s = 0.0, self._now()
+            agent.leaves_us = offer.leaves_us
             if not agent.room.believed:
                 agent.doubt_s = None
             self._came(agent)
@@ -185,7 +200,9 @@ class Fleet:
             mine = [one for one in self.known.values() if one.agent == agent.id]
             self._ask([one for one in mine if one.phase is Phase.UNSURE])
             for one in mine:
-                if one.stopping and one.phase is not Phase.ENDED:  # what was sent while it was away is lost
+                if (
+                    one.stopping or one.leaving
+                ) and one.phase is not Phase.ENDED:  # what was sent while it was away is lost
                     self._send(calls.kill(one.task, one.agent, one.notice_s))
 
     def _rescind(self, id: str) -> None:
@@ -193,6 +210,7 @@ class Fleet:
             if agent.room.rescinded(id):
                 self.counts["rescinded"] += 1
                 agent.offered_s = self._now()
+                self._curious = True
                 self._soil(agent)
                 return
 
@@ -215,33 +233,39 @@ class Fleet:
         if not room.wanted or not room.offers or self.connected_s is None:
             return
         order = sorted(room.wanted, key=lambda task: standing(self.known[task]))
-        served, rest = room.fill(order)
+        fresh: dict[int, Piece] = {}
+        """Pieces that nobody has kept for us, by what they are once that is done."""
+        served, rest = room.fill(order, lambda piece: self._kept(piece, fresh))
         if not served:
             return
         operations = []
-        if self._reserving:
-            fresh = [piece for pieces in served.values() for piece in pieces if not piece.reserved]
-            if fresh:
-                operations.append(
-                    calls.operation("RESERVE", [reserve(piece, self._role, self._principal) for piece in merged(fresh)])
-                )
-            served = {
-                task: tuple(reserve(piece, self._role, self._principal) for piece in pieces)
-                for task, pieces in served.items()
-            }
-        infos = []
+        if fresh:
+            kept = [piece for pieces in served.values() for piece in pieces if id(piece.template) in fresh]
+            if kept:
+                operations.append(calls.operation("RESERVE", merged(kept)))
+        launches = []
+        now = self._now()
         for task, pieces in served.items():
             known = self.known[task]
             assert known.launch is not None
-            infos.append(calls.task_info(known.launch, agent.id, pieces))
-            known.phase, known.since_s = Phase.SENT, self._now()
-            room.hold(task, known.request)
+            launches.append((known.launch, pieces))
+            known.phase, known.since_s = Phase.SENT, now
+        room.hold_all({task: self.known[task].request for task in served})
+        infos = calls.task_infos(agent.id, launches)
         operations.append(calls.launch_operation(infos))
         self._waiting -= len(served)
         self.counts["launched"] += len(served)
         self._send(calls.accept(agent.id, room.used(rest), operations, 0.0))
         if room.believed and agent.doubt_s is None:
             self._doubt(agent)
+
+    def _kept(self, piece: Piece, fresh: dict[int, Piece]) -> Piece:
+        """As it is given to a task: kept for our role, where that is wanted."""
+        if not self._reserving or piece.reserved:
+            return piece
+        made = reserve(piece, self._role, self._principal)
+        fresh[id(made.template)] = made
+        return made
 
     def _is_up(self, node: str) -> bool:
         agent = self.nodes.get(node)
@@ -284,8 +308,19 @@ class Fleet:
             agent.told_silent = True
             self._tell(NodeSilent(node=agent.node, at_us=now_us()), None)
 
+    def _node(self, agent: Agent) -> Node:
+        attributes = dict(agent.attributes)
+        if agent.leaves_us is not None:
+            attributes[MAINTENANCE] = datetime.fromtimestamp(agent.leaves_us / 1e6, UTC).isoformat()
+        state = NodeState.DRAINING if self._goes(agent) else NodeState.UP
+        return Node(agent.node, agent.room.capacity(), attributes, state)
+
+    def _goes(self, agent: Agent) -> bool:
+        """Whether it takes no new task, since it is drained or about to go down."""
+        return agent.draining or (agent.leaves_us is not None and agent.leaves_us - self._wall() <= SOON_S * 1e6)
+
     def _say_node(self, agent: Agent) -> None:
-        node = Node(agent.node, agent.room.capacity(), agent.attributes, NodeState.UP)
+        node = self._node(agent)
         tasks = frozenset(one.task for one in self.known.values() if one.node == agent.node)
         agent.told, agent.told_s = node, self._now()
         self._tell(NodeSeen(node=node, agent=agent.id, tasks=tasks, at_us=now_us()), None)
@@ -305,7 +340,7 @@ class Fleet:
             if agent.room.whole is None and not self._blind:
                 left.add(id)
                 continue
-            node = Node(agent.node, agent.room.capacity(), agent.attributes, NodeState.UP)
+            node = self._node(agent)
             if node != agent.told:
                 self._say_node(agent)
         self._dirty = left

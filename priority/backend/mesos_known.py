@@ -20,6 +20,9 @@ Send = Callable[[dict[str, Any]], None]
 Tell = Callable[[Report, Ack | None], None]
 
 
+UNSAID = -1
+
+
 class Phase(Enum):
     """How far we know a task to be."""
 
@@ -53,13 +56,17 @@ class Known:
     stopping: bool = False
     """We have asked for its end."""
     notice_s: float = 0.0
-    """Of the kill that asked for it."""
+    """Of the kill that asks for it."""
     resendable: bool = True
     """Whether it may be sent again under its name, once the master says that it does not have it."""
     reached: bool = False
     """Its executor has been told so, and said it (TASK_KILLING)."""
     replace_s: float | None = None
     """So long after its agent was lost its job waits for no proof."""
+    runtime_s: float | None = None
+    """It runs no longer than this."""
+    leaving: bool = False
+    """It was told to go, since its agent goes down."""
     answered: Status | None = None
     """The master says that it has ended; the agent has not said how."""
 
@@ -92,6 +99,12 @@ class Agent:
     """When its last offer came or went."""
     idle_s: float | None = None
     """Since when its offers are of no use."""
+    draining: bool = False
+    """Mesos drains it: it ends all tasks there and offers it to nobody."""
+    leaves_us: int | None = None
+    """When it goes down for maintenance."""
+    inverse: list[str] = field(default_factory=list)
+    """Offers to leave it that we have not answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +118,9 @@ class Facts:
     whole: Resources
     others: Resources
     """What is held by, offered to, or kept for roles that are not ours."""
+    draining: bool = False
+    leaves_us: int | None = None
+    """When it goes down for maintenance; `UNSAID`: the master does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,12 +16,16 @@ import httpx
 import orjson
 
 from priority.backend.mesos_line import REDIRECTS, Lost, Masters, client, redirected
-from priority.offers import Piece, amounts_of, at_most, read_pieces, take, unreservable
+from priority.offers import Piece, Pot, amounts_of, at_most, read_pieces, read_start, unreservable
 from priority.resources import AMOUNT_MAX, NAME, THOUSANDTHS, Resources, total
 
 ANSWER_S = 10.0
 KEEP_S = 2.0
 """What the master said of its agents is not asked for again so soon."""
+
+
+Machine = tuple[str, str]
+"""A host's name and its address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +44,15 @@ class AgentFacts:
     offered: Resources
     roles: dict[str, Resources]
     """By role, what is held by it, offered to it or kept for it."""
+    draining: bool
+    """Mesos ends all tasks there, or has done so, and offers it to nobody."""
     idle: dict[str, list[Piece]]
     """By role, what a framework has kept for it and no task holds."""
+
+    @property
+    def machine(self) -> Machine:
+        """As maintenance names it."""
+        return self.host, httpx.URL(self.address).host
 
     def others(self, role: str) -> Resources:
         """What roles other than this have of it."""
@@ -100,6 +111,24 @@ class Operator:
             self._agents_s = time.monotonic()
         return self._agents
 
+    def maintenance(self) -> dict[Machine, int] | None:
+        """When which machine is to go down; None: the master does not say. `Lost` if none answers."""
+        try:
+            found = {}
+            for window in self.windows():
+                for machine in window["machine_ids"]:
+                    start_us = read_start(window["unavailability"])
+                    if start_us is not None:
+                        found[machine.get("hostname", ""), machine.get("ip", "")] = start_us
+            return found
+        except (Lost, KeyError, TypeError, ValueError, AttributeError):
+            return None
+
+    def windows(self) -> list[Any]:
+        """Of the schedule of maintenance, as Mesos writes them. `Lost` if no master answers, or it may not say."""
+        found = self.call({"type": "GET_MAINTENANCE_SCHEDULE"}) or {}
+        return list(found.get("get_maintenance_schedule", {}).get("schedule", {}).get("windows", []))
+
     def read_file(self, agent: AgentFacts, path: str, offset: int, limit: int) -> tuple[int, bytes] | None:
         """(how long it is, data) of a file on an agent; None if there is none. `Lost` if the agent does not answer."""
         body = {"type": "READ_FILE", "read_file": {"path": path, "offset": offset, "length": limit}}
@@ -130,6 +159,7 @@ def _agent(document: Any) -> AgentFacts:
         used=_amounts(document.get("used_resources", {}).items()),
         offered=_amounts(document.get("offered_resources", {}).items()),
         roles=_roles(document),
+        draining=bool(document.get("deactivated") or document.get("drain_info")),
         idle=_idle(document),
     )
 
@@ -140,9 +170,10 @@ def _idle(document: Any) -> dict[str, list[Piece]]:
     for role, kept in document.get("reserved_resources_full", {}).items():
         held = [piece for piece in used if piece.role == role]
         pieces = [piece for piece in read_pieces(kept) if unreservable(piece)]
-        left = take(pieces, at_most(amounts_of(held), amounts_of(pieces)))
+        pot = Pot(pieces)
+        pot.take(at_most(amounts_of(held), pot.left))
         # Of what is numbered, such as ports, nobody says here which ones are free: it goes with the framework's offers.
-        found[role] = [piece for piece in (left.rest if left is not None else ()) if piece.ranges is None]
+        found[role] = [piece for piece in pot.rest if piece.ranges is None]
     return found
 
 

@@ -40,13 +40,58 @@ def framework(
 
 def task_info(launch: Launch, agent: str, pieces: Sequence[Piece]) -> dict[str, Any]:
     """TaskInfo with these resources, on the agent that offered them."""
+    return task_infos(agent, [(launch, pieces)])[0]
+
+
+def task_infos(agent: str, launches: Iterable[tuple[Launch, Sequence[Piece]]]) -> list[dict[str, Any]]:
+    """Many at once: what tasks have in common is made once, and is one object in all of them."""
+    where = {"value": agent}
+    drafts: dict[tuple[str, int], dict[str, Any]] = {}
+    amounts: dict[tuple[str, int, int], dict[str, Any]] = {}
+    infos = []
+    for launch, pieces in launches:
+        key = launch.job, id(launch.spec)
+        draft = drafts.get(key)
+        if draft is None:
+            draft = drafts[key] = _draft(launch)
+        info = {
+            **draft,
+            "task_id": {"value": launch.task},
+            "agent_id": where,
+            "resources": [_plain(piece, amounts) for piece in pieces],
+        }
+        environment = {"variables": draft["command"]["environment"]["variables"] + _variables(launch, pieces)}
+        info["command"] = {**draft["command"], "environment": environment}
+        if "health_check" in info:
+            command = {**info["health_check"]["command"], "environment": environment}
+            info["health_check"] = {**info["health_check"], "command": command}
+        infos.append(info)
+    return infos
+
+
+def _plain(piece: Piece, amounts: dict[tuple[str, int, int], dict[str, Any]]) -> dict[str, Any]:
+    if piece.ranges is not None:
+        return piece.plain()
+    key = piece.name, piece.amount, id(piece.template)
+    found = amounts.get(key)
+    if found is None:
+        found = amounts[key] = piece.plain()
+    return found
+
+
+def _draft(launch: Launch) -> dict[str, Any]:
+    """What all tasks of a job have in common."""
     spec = launch.spec
+    own = {"PRIORITY_JOB": launch.job}
+    env = {name: value for name, value in (BASE_ENV | dict(spec.env)).items() if not _ours(name)} | own
     info: dict[str, Any] = {
         "name": launch.job,
-        "task_id": {"value": launch.task},
-        "agent_id": {"value": agent},
-        "resources": [piece.plain() for piece in pieces],
-        "command": _command(launch, pieces),
+        "command": {
+            "shell": False,
+            "value": "/bin/sh",
+            "arguments": ["sh", "-c", _BEGIN + 'exec "$@"', "priority", *spec.argv],
+            "environment": {"variables": [{"name": name, "value": value} for name, value in env.items()]},
+        },
         "kill_policy": {"grace_period": duration(spec.kill_grace)},
         "labels": {"labels": [{"key": "priority.job", "value": launch.job}]},
     }
@@ -55,6 +100,14 @@ def task_info(launch: Launch, agent: str, pieces: Sequence[Piece]) -> dict[str, 
     if spec.mesos is not None:
         _add_extras(info, spec.mesos)
     return info
+
+
+_OURS = frozenset(("PRIORITY_JOB", "PRIORITY_TASK_ID", "PRIORITY_INSTANCE", "PRIORITY_ATTEMPT", "PRIORITY_PORTS"))
+
+
+def _ours(name: str) -> bool:
+    """Whether only we say what this variable is."""
+    return name in _OURS or name.startswith("PRIORITY_PORT_")
 
 
 def _add_extras(info: dict[str, Any], extras: OnMesos) -> None:
@@ -73,7 +126,7 @@ def _add_extras(info: dict[str, Any], extras: OnMesos) -> None:
     if check is not None:
         info["health_check"] = {
             "type": "COMMAND",
-            "command": {"shell": True, "value": check.command, "environment": info["command"]["environment"]},
+            "command": {"shell": True, "value": check.command},
             "delay_seconds": check.delay,
             "interval_seconds": check.interval,
             "timeout_seconds": check.within,
@@ -87,26 +140,18 @@ def duration(seconds: float) -> dict[str, int]:
     return {"nanoseconds": round(seconds * 1e9)}
 
 
-def _command(launch: Launch, pieces: Sequence[Piece]) -> dict[str, Any]:
-    ports = numbers(pieces)
-    env = {
-        **BASE_ENV,
-        **launch.spec.env,
-        **{f"PRIORITY_PORT_{index}": str(port) for index, port in enumerate(ports)},
-        "PRIORITY_JOB": launch.job,
-        "PRIORITY_TASK_ID": launch.task,
-        "PRIORITY_INSTANCE": str(launch.instance),
-        "PRIORITY_ATTEMPT": str(launch.attempt),
-    }
+def _variables(launch: Launch, pieces: Sequence[Piece]) -> list[dict[str, str]]:
+    """What one task is told of itself."""
+    found = [
+        {"name": "PRIORITY_TASK_ID", "value": launch.task},
+        {"name": "PRIORITY_INSTANCE", "value": str(launch.instance)},
+        {"name": "PRIORITY_ATTEMPT", "value": str(launch.attempt)},
+    ]
+    ports = [str(port) for port in numbers(pieces)]
     if ports:
-        env["PRIORITY_PORTS"] = ",".join(map(str, ports))
-    script = _BEGIN + 'exec "$@"'
-    return {
-        "shell": False,
-        "value": "/bin/sh",
-        "arguments": ["sh", "-c", script, "priority", *launch.spec.argv],
-        "environment": {"variables": [{"name": name, "value": value} for name, value in env.items()]},
-    }
+        found += [{"name": f"PRIORITY_PORT_{index}", "value": port} for index, port in enumerate(ports)]
+        found.append({"name": "PRIORITY_PORTS", "value": ",".join(ports)})
+    return found
 
 
 # --- calls -------------------------------------------------------------------------------------------------
@@ -143,6 +188,12 @@ def accept(agent: str, offers: Sequence[str], operations: Sequence[dict[str, Any
         "filters": {"refuse_seconds": refuse_s},
     }
     return {"type": "ACCEPT", "accept": body, AGENT: agent}
+
+
+def answer(kind: str, inverse: Sequence[str], refuse_s: float) -> dict[str, Any]:
+    """ACCEPT_INVERSE_OFFERS or DECLINE_INVERSE_OFFERS."""
+    body = {"inverse_offer_ids": [{"value": id} for id in inverse], "filters": {"refuse_seconds": refuse_s}}
+    return {"type": kind, kind.lower(): body}
 
 
 def operation(kind: str, resources: Iterable[Piece]) -> dict[str, Any]:

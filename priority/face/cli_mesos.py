@@ -68,12 +68,7 @@ def drain(
     json: Json = False,
 ) -> None:
     """Have Mesos end all tasks on an agent, of every framework, and offer it to nobody. Ours begin anew elsewhere."""
-    from priority.job import duration_s
-
-    try:
-        grace_s = duration_s(grace)
-    except ValueError as error:
-        raise Invalid("--grace", str(error)) from None
+    grace_s = _duration("--grace", grace)
     with _cluster(master) as cluster:
         cluster.drain(node, grace_s)
     _done(node, "draining", json, f"Mesos drains {node}; take it back with: priority mesos reactivate {node}")
@@ -85,6 +80,86 @@ def reactivate(node: NodeArgument, master: MasterOption = None, json: Json = Fal
     with _cluster(master) as cluster:
         cluster.reactivate(node)
     _done(node, "active", json, f"{node} takes part again")
+
+
+@mesos.command("maintenance")
+def maintenance(master: MasterOption = None, json: Json = False) -> None:
+    """List the machines that are to go down, or are down, and which frameworks have said that they have left."""
+    with _cluster(master) as cluster:
+        found = cluster.maintenance()
+    if json:
+        return shell.write_json([{**one, "start": _moment(one.pop("start_us"))} for one in found])
+    from priority.face import show
+
+    rows = [
+        (
+            one["host"],
+            one["state"],
+            _moment(one["start_us"]),
+            "" if one["duration_s"] is None else f"{one['duration_s']:g}s",
+            ", ".join(f"{name} {said}" for name, said in sorted(one["frameworks"].items())),
+        )
+        for one in found
+    ]
+    return show.out(show.table(("HOST", "STATE", "FROM", "FOR", "FRAMEWORKS"), rows, "nothing is announced"))
+
+
+def _moment(at_us: int) -> str:
+    from priority.face.plain import moment
+
+    return moment(at_us)
+
+
+@mesos.command("announce")
+def announce(
+    node: NodeArgument,
+    start: Annotated[str, typer.Option("--in", help="It goes down after so long.")] = "1h",
+    duration: Annotated[str | None, typer.Option("--for", help="It is down for so long.", metavar="TIME")] = None,
+    master: MasterOption = None,
+    json: Json = False,
+) -> None:
+    """Announce that a machine goes down. Tasks that would run then are not placed there, and what still runs shortly
+    before gets its notice and begins anew elsewhere.
+    """
+    import time
+
+    start_us = time.time_ns() // 1000 + round(_duration("--in", start) * 1e6)
+    with _cluster(master) as cluster:
+        cluster.announce(node, start_us, None if duration is None else _duration("--for", duration))
+    _done(node, "announced", json, f"{node} goes down at {_moment(start_us)}; then: priority mesos down {node}")
+
+
+@mesos.command("call-off")
+def call_off(node: NodeArgument, master: MasterOption = None, json: Json = False) -> None:
+    """Take back what was announced: the machine stays."""
+    with _cluster(master) as cluster:
+        cluster.call_off(node)
+    _done(node, "called off", json, f"{node} stays")
+
+
+@mesos.command("down")
+def down(node: NodeArgument, master: MasterOption = None, json: Json = False) -> None:
+    """Take a machine down that was announced to be: Mesos ends its agent and all that still runs there."""
+    with _cluster(master) as cluster:
+        cluster.down(node)
+    _done(node, "down", json, f"{node} is down; when it is to come back: priority mesos up {node}")
+
+
+@mesos.command("up")
+def up(node: NodeArgument, master: MasterOption = None, json: Json = False) -> None:
+    """After `down`: a machine may take part again, as soon as its agent is started."""
+    with _cluster(master) as cluster:
+        cluster.up(node)
+    _done(node, "up", json, f"{node} may come back: start its agent")
+
+
+def _duration(option: str, text: str) -> float:
+    from priority.job import duration_s
+
+    try:
+        return duration_s(text)
+    except ValueError as error:
+        raise Invalid(option, str(error)) from None
 
 
 @mesos.command("gone")

@@ -142,6 +142,7 @@ NODE: dict[str, Any] = {
     "free": {"cpus": 2, "mem": 4096},
     "tasks": 1,
     "attributes": {"rack": "r1"},
+    "shared": None,
     "seen": "2026-11-23T10:00:01.000000Z",
 }
 AUDIT: dict[str, Any] = {

@@ -181,7 +181,19 @@ def node(view: NodeView) -> views.NodeView:
         "free": resources.plain(view.free),
         "tasks": view.tasks,
         "attributes": dict(record.node.attributes),
+        "shared": _shared(view),
         "seen": moment(record.seen_us),
+    }
+
+
+def _shared(view: NodeView) -> views.Shared | None:
+    if view.shares is None:
+        return None
+    return {
+        "capacity": resources.plain(view.shares.whole),
+        "offered": resources.plain(view.shares.offered),
+        "ours": resources.plain(view.held),
+        "others": resources.plain(view.others),
     }
 
 

@@ -226,6 +226,17 @@ class TokenCreated(TokenView):
     secret: str
 
 
+class Shared(TypedDict):
+    """Who has what of a machine that other frameworks use too, such as an agent of Mesos: all that it has, what is
+    offered to anybody, what our tasks hold, what others' hold.
+    """
+
+    capacity: Amounts
+    offered: Amounts
+    ours: Amounts
+    others: Amounts
+
+
 class NodeView(TypedDict):
     """A node: what it has, what tasks hold of it and when it was last heard of. `state`: up, silent (not heard of for
     `silent_s`: it takes nothing new), draining or down.
@@ -239,6 +250,7 @@ class NodeView(TypedDict):
     free: Amounts
     tasks: int
     attributes: dict[str, str]
+    shared: Shared | None
     seen: str
 
 

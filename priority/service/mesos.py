@@ -90,6 +90,77 @@ class MesosCluster:
         """After a drain: it takes part again."""
         self._call("REACTIVATE_AGENT", agent_id={"value": self._agent(node)})
 
+    def maintenance(self) -> list[Any]:
+        """Of each machine with a window: when it begins (microseconds), how long it is, how far it is, and who has said
+        that it has left.
+        """
+        status = (
+            (self._ask({"type": "GET_MAINTENANCE_STATUS"}) or {}).get("get_maintenance_status", {}).get("status", {})
+        )
+        down = [one.get("hostname") for one in status.get("down_machines", [])]
+        said = {one["id"].get("hostname"): one.get("statuses", []) for one in status.get("draining_machines", [])}
+        found = []
+        for window, machine in self._windows():
+            host = machine.get("hostname", machine.get("ip", ""))
+            length = window["unavailability"].get("duration")
+            found.append({
+                "host": host,
+                "start_us": int(window["unavailability"]["start"]["nanoseconds"]) // 1000,
+                "duration_s": None if length is None else int(length["nanoseconds"]) / 1e9,
+                "state": "down" if host in down else "announced",
+                "frameworks": {one["framework_id"]["value"]: one["status"].lower() for one in said.get(host, [])},
+            })  # fmt: skip
+        return found
+
+    def announce(self, node: str, start_us: int, duration_s: float | None) -> None:
+        """A machine goes down then: Mesos tells all frameworks, and ours leave it in time. Other windows stay."""
+        machine = self._machine(node)
+        unavailability: dict[str, Any] = {"start": {"nanoseconds": start_us * 1000}}
+        if duration_s is not None:
+            unavailability["duration"] = duration(duration_s)
+        self._schedule([*self._others(machine), {"machine_ids": [machine], "unavailability": unavailability}])
+
+    def call_off(self, node: str) -> None:
+        """It does not go down after all."""
+        self._schedule(self._others(self._machine(node)))
+
+    def down(self, node: str) -> None:
+        """Now it goes down, and its agent with it. `Unavailable` if no window was announced for it."""
+        self._call("START_MAINTENANCE", machines=[self._machine(node)])
+
+    def up(self, node: str) -> None:
+        """It may come back: its agent is taken again when it is started. The window is over."""
+        self._call("STOP_MAINTENANCE", machines=[self._machine(node)])
+
+    def _windows(self) -> list[tuple[Any, Any]]:
+        try:
+            return [(window, machine) for window in self._operator.windows() for machine in window["machine_ids"]]
+        except Lost as error:
+            raise Unavailable(f"Mesos refuses, or does not answer: {error}") from None
+
+    def _others(self, machine: Any) -> list[Any]:
+        """Every window, of a machine each, but for this one's."""
+        return [{**window, "machine_ids": [one]} for window, one in self._windows() if one != machine]
+
+    def _schedule(self, windows: list[Any]) -> None:
+        self._call("UPDATE_MAINTENANCE_SCHEDULE", schedule={"windows": windows})
+
+    def _machine(self, node: str) -> Any:
+        """Of a node, a host or an agent's id; one that is down is known by its window alone."""
+        agents = self._agents()
+        with self._store.read() as reader:
+            ids = {record.node.name: record.agent for record in reader.nodes()}
+        mine = {one.machine for one in agents.values() if node in (one.id, one.host) or one.id == ids.get(node)}
+        if len(mine) == 1:
+            ((host, ip),) = mine
+            return {"hostname": host, "ip": ip}
+        named = [machine for _, machine in self._windows() if machine.get("hostname") == node]
+        if mine or len(named) != 1:
+            raise NotFound(
+                f"{'several machines are' if mine else 'no machine is'} called {node}; `priority mesos agents`"
+            )
+        return named[0]
+
     def gone(self, node: str) -> None:
         """It will never come back: Mesos then says so of each task that was there, which is the proof we wait for."""
         self._call("MARK_AGENT_GONE", agent_id={"value": self._agent(node)})

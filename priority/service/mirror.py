@@ -20,6 +20,7 @@ from priority.policy import NONE, Policy
 from priority.ports import NodeRecord, PreemptionRecord, Reader
 from priority.reason import Reason
 from priority.role import RoleSpec
+from priority.service.edges import Edges
 from priority.service.recent import Recent, read_gone, read_recent
 from priority.service.window import WINDOW, Window, kind_of
 from priority.snapshot import Claim, Snapshot
@@ -84,6 +85,7 @@ class Mirror:
         """Whether a task came into the Snapshot for another that has left it: one that the last plan has not seen."""
         self.untold = False
         """Whether somebody has come to wait of whom no plan says why: see `untold_reasons`."""
+        self._edges = Edges(tiers)
         self._present: set[str] = set()
         """Nodes whose agent was heard by this leader and has not fallen silent since."""
         self._of_job: dict[str, set[str]] = {}
@@ -232,6 +234,17 @@ class Mirror:
             task = self.tasks.get(heapq.heappop(self._later)[1])
             if task is not None and task.state is State.PENDING:
                 self._admit(task)
+        if self._edges.due(now_us):
+            self._keep_away()
+
+    def _keep_away(self) -> None:
+        """Time has passed, or a node is to go down, or is not any more: who keeps away from where."""
+        for claim in list(self.snapshot.pending()):
+            task = self.tasks.get(claim.id)
+            made = claim if task is None else self.claim_of(task)
+            if set(made.constraints) != set(claim.constraints):
+                self.snapshot.put_task(made)
+                self.changed = True
 
     def next_us(self) -> int | None:
         """When the next back-off is over."""
@@ -292,12 +305,14 @@ class Mirror:
     def put_node(self, record: NodeRecord) -> None:
         """A node as it is now in the truth."""
         self.nodes[record.node.name] = record
+        self._edges.put(record.node)
         self._show_node(record.node.name)
 
     def drop_node(self, name: str) -> None:
         """A node was forgotten."""
         if self.nodes.pop(name, None) is not None:
             self._present.discard(name)
+            self._edges.drop(name)
             self.snapshot.drop_node(name)
             self.changed = True
 
@@ -357,7 +372,7 @@ class Mirror:
     def _admit_alone(self, task: Task, window: Window) -> None:
         if not window.enter(task):
             self.untold |= task.id in window.hidden
-        elif window.hopeless(task):
+        elif window.hopeless(task) and not self._edges:  # who is alike may keep away from other nodes
             # The next plan sees it, but it needs none of its own: that was 1 ms for each job sent to a full cluster.
             self.snapshot.put_task(self.claim_of(task))
             window.untold.append(task.id)
@@ -438,7 +453,8 @@ class Mirror:
             state=task.state.value,
             node=task.node if task.state in PLACED else None,
             since_us=task.since_us,
-            constraints=spec.constraints,
+            constraints=spec.constraints
+            + (() if task.state in PLACED else self._edges.avoided(spec, self.snapshot.now_us)),
             gang=job.uid if spec.gang else None,
             kept_for=task.kept_for,
             preempted_us=self._recent.times(task, self.snapshot.now_us) if task.preemptions else (),

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from priority.errors import Conflict
-from priority.node import NodeState
+from priority.node import NodeState, Shares
 from priority.ports import Audit, NodeRecord, User, Writer
-from priority.resources import Resources, minus
+from priority.resources import Resources, minus, positive
 from priority.service.access import must_admin, no_such
 from priority.service.guard import DAY_US, refusals
 from priority.service.parts import Parts
@@ -25,6 +25,13 @@ class NodeView:
     tasks: int
     silent: bool = False
     """Up, but not heard of for `silent_s`: nothing new is placed there. Its tasks are given up with its lease."""
+    shares: Shares | None = None
+    """Who has what of it, where it is not ours alone."""
+
+    @property
+    def others(self) -> Resources:
+        """What others' tasks hold there."""
+        return {} if self.shares is None else positive(minus(self.shares.used, self.held))
 
 
 NodeViews = list[NodeView]
@@ -46,6 +53,7 @@ class Nodes:
         records, silent = self._heard(known)
         held: dict[str, Resources] = {record.node.name: {} for record in records}
         count = dict.fromkeys(held, 0)
+        shares = self._parts.backend.shares()
         for task in placed:
             if task.node in held:
                 count[task.node] += 1
@@ -59,6 +67,7 @@ class Nodes:
                 minus(record.node.capacity, held[record.node.name]),
                 count[record.node.name],
                 record.node.name in silent,
+                shares.get(record.node.name),
             )
             for record in records
         ]

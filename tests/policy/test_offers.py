@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from priority.offers import Offer, Room, numbers, read_offer, reserve, take, unreservable
+from priority.offers import Offer, Pot, Room, numbers, read_offer, reserve, unreservable
 
 
 def scalar(name: str, value: float, **more: Any) -> dict[str, Any]:
@@ -82,12 +82,14 @@ def test_attributes_are_strings() -> None:
 
 def test_reserved_room_is_taken_first_and_what_is_taken_is_what_was_asked() -> None:
     pieces = offer(scalar("cpus", 3), scalar("cpus", 2, **RESERVED), ranges((5, 6), (9, 9))).pieces
-    found = take(pieces, {"cpus": 2500, "ports": 2})
+    pot = Pot(pieces)
+    found = pot.take({"cpus": 2500, "ports": 2})
     assert found is not None
-    assert [(one.amount, one.reserved) for one in found.pieces if one.name == "cpus"] == [(2000, True), (500, False)]
-    assert numbers(found.pieces) == [5, 6]
-    assert numbers(found.rest) == [9]
-    assert take(pieces, {"cpus": 5001}) is None and take(pieces, {"gpus": 1}) is None
+    assert [(one.amount, one.reserved) for one in found if one.name == "cpus"] == [(2000, True), (500, False)]
+    assert numbers(found) == [5, 6]
+    assert numbers(pot.rest) == [9]
+    assert pot.take({"cpus": 2501}) is None and pot.take({"gpus": 1}) is None
+    assert pot.left == {"cpus": 2500, "ports": 1}
 
 
 def test_a_piece_is_written_as_it_was_offered() -> None:
