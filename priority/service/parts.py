@@ -40,9 +40,10 @@ class Parts:
         One call for all, by the highest tier among them: what was committed together is decided together. Told apart,
         a lower tier might start, only to give way to a higher one of the same request a moment later.
         """
-        ranked = sorted(jobs, key=lambda job: -self.tiers[job.spec.tier].rank)
-        if ranked:
-            self.queue.ring(ranked[0].spec.tier, [job.uid for job in ranked], last_event)
+        named = [(job.spec.tier, job.uid) for job in jobs]
+        if named:
+            first = max({tier for tier, _ in named}, key=lambda tier: self.tiers[tier].rank)
+            self.queue.ring(first, [uid for _, uid in named], last_event)
         elif last_event is not None:
             self.queue.publish(last_event)
 

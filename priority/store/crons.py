@@ -28,7 +28,7 @@ def cron_of(row: Row) -> Cron:
     values["missed"] = rows.made(Missed, values["missed"])
     return Cron(
         uid=uid,
-        spec=rows.spec_of(CronSpec, values),
+        spec=rows.made(CronSpec, rows.fields_of(values)),
         user=user,
         created_us=created_us,
         changed_us=changed_us,

@@ -21,7 +21,6 @@ from priority.store.session import Row
 from priority.task import State, Task
 
 _Model = TypeVar("_Model", bound=Document)
-_Spec = TypeVar("_Spec", bound=JobSpec)
 
 # --- JSON --------------------------------------------------------------------------------------------------
 
@@ -47,17 +46,28 @@ def _plain(value: Any) -> Any:
 
 
 def dump_spec(spec: JobSpec) -> str:
-    """Every field as it is held (not as users write it), so that a later change of defaults changes no old job."""
-    return dumps(spec.__dict__)
+    """Every field as it is held (not as users write it), so that a later change of defaults changes no old job; but for
+    the name, which has a column of its own: what is left is the same text for all jobs that are alike.
+    """
+    values = spec.__dict__.copy()
+    del values["name"]
+    return dumps(values)
 
 
-def load_spec(text: str) -> JobSpec:
+def load_spec(text: str, name: str) -> JobSpec:
     """Without checking again: it was checked at the door, and a check costs as much as the rest of a transaction."""
-    return spec_of(JobSpec, orjson.loads(text))
+    return document.made(JobSpec, {**_alike(text), "name": name})
 
 
-def spec_of(model: type[_Spec], values: dict[str, Any]) -> _Spec:
-    """A job or a cron job from the fields that `dump_spec` has written."""
+@lru_cache(maxsize=256)
+def _alike(text: str) -> dict[str, Any]:
+    """The fields of jobs that are alike, read once: that is most of what a job sent in thousands costs its reader."""
+    fields = made(JobSpec, {**fields_of(orjson.loads(text)), "name": ""}).__dict__
+    return {name: fields[name] for name in document.names_of(JobSpec)}
+
+
+def fields_of(values: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a job or a cron job as it holds them, from what `dumps` has made of them."""
     if isinstance(values["command"], list):
         values["command"] = tuple(values["command"])
     values["constraints"] = tuple(map(_constraint, values["constraints"]))
@@ -65,7 +75,7 @@ def spec_of(model: type[_Spec], values: dict[str, Any]) -> _Spec:
     values["backoff"] = made(Backoff, values["backoff"])
     if values.get("mesos") is not None:
         values["mesos"] = OnMesos.model_validate(values["mesos"])
-    return made(model, values)
+    return values
 
 
 def made(model: type[_Model], values: dict[str, Any]) -> _Model:
@@ -154,8 +164,8 @@ def task_cell(name: str, value: Any) -> tuple[str, Any]:
 
 JOB = (
     *("uid", "member", "state", "submitted_us", "ended_us", "active", "finished", "failed", "killed"),
-    *("tick_us", "spec"),
-    *("role", "tier", "name", "request", "seq"),
+    *("tick_us", "name", "spec"),
+    *("role", "tier", "request", "seq"),
 )
 """The columns of a job; those after `spec` are there for queries."""
 
@@ -166,8 +176,8 @@ def job_row(job: Job, seq: int) -> Row:
     """A job as a row of `JOB`."""
     spec = job.spec
     counts = (job.active, job.finished, job.failed, job.killed)
-    head = (job.uid, job.user, job.state.value, job.submitted_us, job.ended_us, *counts, job.tick_us, dump_spec(spec))
-    return (*head, spec.role, spec.tier, spec.name, _dump_amounts(tuple(spec.resources.items())), seq)
+    head = (job.uid, job.user, job.state.value, job.submitted_us, job.ended_us, *counts, job.tick_us, spec.name)
+    return (*head, dump_spec(spec), spec.role, spec.tier, _dump_amounts(tuple(spec.resources.items())), seq)
 
 
 @lru_cache(maxsize=1024)  # many jobs ask for the same
@@ -177,10 +187,10 @@ def _dump_amounts(amounts: tuple[tuple[str, int], ...]) -> str:
 
 def job_of(row: Row) -> Job:
     """From a row of `JOB_READ`."""
-    uid, user, state, submitted_us, ended_us, active, finished, failed, killed, tick_us, spec = row
+    uid, user, state, submitted_us, ended_us, active, finished, failed, killed, tick_us, name, spec = row
     return Job(
         uid=uid,
-        spec=load_spec(spec),
+        spec=load_spec(spec, name),
         user=user,
         submitted_us=submitted_us,
         state=JobState(state),

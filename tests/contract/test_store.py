@@ -754,7 +754,7 @@ def test_text_is_only_text(store: Store, text: str) -> None:
 def test_a_field_that_is_newer_than_a_job_has_its_default() -> None:
     values = rows.loads(rows.dump_spec(spec()))
     del values["kill_grace"], values["preempt"]["notice"]
-    read = rows.load_spec(rows.dumps(values))
+    read = rows.load_spec(rows.dumps(values), spec().name)
     assert read == spec()
     assert read.model_dump() == spec().model_dump()
 
