@@ -221,6 +221,9 @@ class Reader(CronReader, Protocol):
     def holding(self, role: str | None = None) -> dict[tuple[str, str, str], Resources]:
         """(role, tier, user) -> what their tasks that are on a node hold right now, summed from the tasks."""
 
+    def waiting(self, roles: Collection[str] | None = None) -> list[tuple[str, str, int, int, Reason | None]]:
+        """Of these roles: (job uid, tier, how many of its instances wait for room, since when, why one of them)."""
+
     def job(self, uid: str) -> Job | None:
         """By uid."""
 
@@ -334,9 +337,7 @@ class Writer(Reader, CronWriter, Protocol):
         """
 
     def remember(self, answers: Mapping[tuple[str, str], tuple[str, Any]]) -> None:
-        """For idempotency keys, each (role, key): digest and answer, kept with the jobs they made. `Conflict` if one is
-        there already.
-        """
+        """(role, idempotency key) -> digest and answer, kept with the jobs it made. `Conflict` if one is there."""
 
     def add_first_tasks(self, jobs: Iterable[Job], now_us: int) -> None:
         """The first attempt of every instance of these jobs, pending since `now_us`: what `add_tasks` does with

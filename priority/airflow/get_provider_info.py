@@ -59,7 +59,7 @@ _CONNECTION: dict[str, Any] = {
         },
         "page": {
             "label": "Page of a job",
-            "description": "URL that the task's link leads to, with {uid} in it; empty: what the API says of the job",
+            "description": "URL that the task's link leads to, with {uid} in it; empty: the service's own page",
             "schema": _TEXT,
         },
     },

@@ -46,7 +46,7 @@ class Access(NamedTuple):
 
     def page_of(self, uid: str) -> str:
         """What a person is shown of a job."""
-        return self.page.replace("{uid}", uid) if self.page else f"{self.url}/v1/jobs/{uid}"
+        return self.page.replace("{uid}", uid) if self.page else f"{self.url}/jobs/{uid}"
 
 
 class PriorityHook(BaseHook):

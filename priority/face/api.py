@@ -36,6 +36,7 @@ from priority.face.batch import Submitter
 from priority.face.events import Bell
 from priority.face.listen import announce, bind, url_of, withdraw
 from priority.face.routing import Gate, check_app, invalid_request
+from priority.face.web import cron_pages, door, pages, signing
 from priority.service.build import Service
 from priority.service.settings import Settings
 
@@ -62,7 +63,9 @@ def create(service: Service, settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    for part in (routes_jobs, routes_cron, routes_plan, routes_tasks, routes_roles, routes_cluster):
+    # Pages last: a route is looked for in this order.
+    faces = (pages, cron_pages, signing)
+    for part in (routes_jobs, routes_cron, routes_plan, routes_tasks, routes_roles, routes_cluster, *faces):
         app.include_router(part.routes)
     app.add_exception_handler(PriorityError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_request)
@@ -124,6 +127,8 @@ async def _refuse_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = request.scope["path"]
     if error.status_code == 404:
+        if not path.startswith("/v1/") and "text/html" in request.headers.get("accept", ""):
+            return door.not_found(request)
         return problem_response(NotFound(f"there is no {path}, or you have no grant for it"))
     if error.status_code == 405:
         allowed = ", ".join(_methods(request))

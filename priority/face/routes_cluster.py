@@ -27,13 +27,14 @@ routes = router()
 @needs(Permission.ANYONE)
 def health(service: Verbs) -> Response:
     """Part by part, without a token. 503 only when nothing can be accepted: a degraded service answers 200."""
-    parts = _parts(service)
+    parts = standing(service)
     status = "ok" if set(parts.values()) == {"ok"} else "degraded"
     document = {"status": status, "version": version("priority"), "parts": parts}
     return answer(document, 200 if parts["database"] == "ok" else 503, {"cache-control": "no-store"})
 
 
-def _parts(service: Service) -> dict[str, str]:
+def standing(service: Service) -> dict[str, str]:
+    """Of each part: `ok`, or what is wrong with it."""
     redis = {"redis": "ok" if service.parts.queue.alive() else "does not answer: slower, but nothing is lost"}
     try:
         (nodes, up, silent), led = service.nodes.standing(), service.nodes.led()

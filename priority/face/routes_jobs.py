@@ -128,7 +128,8 @@ def _parse_lines(body: bytes) -> tuple[JobSpec, ...]:
     return tuple(specs)
 
 
-def _label(text: str | None) -> tuple[str, str] | None:
+def label_of(text: str | None) -> tuple[str, str] | None:
+    """`name=value` as a pair; `Invalid` if it is none."""
     if text is None:
         return None
     name, equals, value = text.partition("=")
@@ -161,7 +162,7 @@ def list_jobs(
     ] = None,
 ) -> Response:
     """Newest first, of the roles in which one may submit."""
-    query = JobQuery(roles=role, tier=tier, name=name, user=user, state=state, label=_label(label))
+    query = JobQuery(roles=role, tier=tier, name=name, user=user, state=state, label=label_of(label))
     jobs, after = service.jobs.look(actor, query, page)
     return answer({"items": [plain.job_summary(one.job, one.states) for one in jobs], "next": after})
 
@@ -193,7 +194,7 @@ def _end_many(service: Service, actor: User, body: Choice, event: lifecycle.Even
         if body.instances is not None:
             raise Invalid("instances", "goes with jobs that are named: jobs that are selected are changed whole")
         roles = None if body.role is None else [body.role]
-        query = JobQuery(roles, body.tier, body.name, body.user, None, _label(body.label))
+        query = JobQuery(roles, body.tier, body.name, body.user, None, label_of(body.label))
         page = Page(service.parts.settings.bulk_limit, body.after)
         found, after = service.jobs.end_selected(actor, query, page, order)
     return answer({"items": [plain.job_summary(one.job, one.states) for one in found], "next": after})

@@ -36,6 +36,9 @@ from priority.service import access
 BODY_WAIT_S = 30.0
 """The whole body of a request has to be there within this time: a client that dribbles holds nothing for long."""
 
+OPEN = frozenset({"/v1/health", "/sign-in", "/sign-out", "/page.css", "/page.js"})
+"""What is answered without a token: whether the service works, and the form that asks for one."""
+
 T = TypeVar("T")
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
@@ -44,7 +47,7 @@ class Permission(StrEnum):
     """Who may use a route."""
 
     ANYONE = "anyone"
-    """No token: health only."""
+    """No token: only what is in `OPEN`."""
     USER = "user"
     """Any valid token; what it is answered holds only what its user has a grant for."""
     SUBMIT = "submit"
@@ -91,8 +94,8 @@ def check(routes: Iterable[Any]) -> None:
         path = getattr(route, "path", repr(route))
         if permission is None:
             raise RuntimeError(f"the route {path} declares no permission: put @needs(...) on it")
-        if permission is Permission.ANYONE and path != "/v1/health":
-            raise RuntimeError(f"the route {path} is open to anyone: only health may be")
+        if permission is Permission.ANYONE and path not in OPEN:
+            raise RuntimeError(f"the route {path} is open to anyone: only {', '.join(sorted(OPEN))} may be")
 
 
 class Guarded(APIRoute):
@@ -103,6 +106,11 @@ class Guarded(APIRoute):
         if getattr(endpoint, "__direct__", False):
             # Without FastAPI's exit stacks around it: they are for dependencies, of which a direct route has none.
             self.app = _bare(self.get_route_handler())
+
+    def secret(self, request: Request) -> str:
+        """The token that it carries; empty if none."""
+        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+        return secret if scheme.lower() == "bearer" else ""
 
     def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
         """Authenticate, authorize, and only then do what FastAPI does."""
@@ -117,7 +125,7 @@ class Guarded(APIRoute):
         async def handle(request: Request) -> Response:
             if permission is not Permission.ANYONE:
                 gate: Gate = request.app.state.gate
-                request.state.user = user = await gate.user(request)
+                request.state.user = user = await gate.user(request, self.secret(request))
                 _authorize(user, permission, request)
             if request.scope["query_string"]:
                 _check_query(request, known)
@@ -179,10 +187,9 @@ class Gate:
         self._recall = recall
         self._authenticate = authenticate
 
-    async def user(self, request: Request) -> User:
+    async def user(self, request: Request, secret: str) -> User:
         """`Unauthenticated` says what is missing, never why a token is not good."""
-        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not secret:
+        if not secret:
             raise Unauthenticated("send a token: Authorization: Bearer TOKEN")
         request.state.secret = secret
         known = self._recall(secret)

@@ -20,6 +20,7 @@ from priority.ports import (
     Token,
     User,
 )
+from priority.reason import Reason
 from priority.resources import Resources, times, total
 from priority.role import MemberSpec, Quotas, RoleSpec
 from priority.store import rows
@@ -102,6 +103,18 @@ class SqlReader(CronReads):
         for tenant, tier, member, request, many in found:
             parts.setdefault((tenant, tier, member), []).append(times(rows.loads(request), many))
         return {holder: total(vectors) for holder, vectors in parts.items()}
+
+    def waiting(self, roles: Collection[str] | None = None) -> list[tuple[str, str, int, int, Reason | None]]:
+        """See `Reader`."""
+        tallied = "job, count(*) AS many, min(since_us) AS since, max(reason) AS why"
+        wait = f"{IS_ACTIVE} AND state = '{State.PENDING}' AND after IS NULL"
+        rest = f"(SELECT {tallied} FROM tasks WHERE {wait} GROUP BY job) AS idle JOIN jobs ON jobs.uid = idle.job"
+        params: tuple[Any, ...] = ()
+        if roles is not None:
+            among, param = self._session.among("jobs.role", roles)
+            rest, params = f"{rest} WHERE {among}", (param,)
+        found = self._session.fetch(("idle.job", "jobs.tier", "many", "since", "why"), rest, *params)
+        return [(*row[:4], None if row[4] is None else Reason.of(rows.loads(row[4]))) for row in found]
 
     # --- jobs
 
