@@ -40,10 +40,12 @@ class Parts:
         One call for all, by the highest tier among them: what was committed together is decided together. Told apart,
         a lower tier might start, only to give way to a higher one of the same request a moment later.
         """
-        named = [(job.spec.tier, job.uid) for job in jobs]
-        if named:
-            first = max({tier for tier, _ in named}, key=lambda tier: self.tiers[tier].rank)
-            self.queue.ring(first, [uid for _, uid in named], last_event)
+        of_tier: dict[str, list[str]] = {}
+        for job in jobs:
+            of_tier.setdefault(job.spec.tier, []).append(job.uid)
+        if of_tier:
+            ranked = sorted(of_tier, key=lambda tier: -self.tiers[tier].rank)
+            self.queue.ring(ranked[0], [uid for tier in ranked for uid in of_tier[tier]], last_event)
         elif last_event is not None:
             self.queue.publish(last_event)
 
