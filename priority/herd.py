@@ -136,6 +136,11 @@ class Herd:
         """See `Stock.of_levels`."""
         return self._stock.of_levels(levels)
 
+    def front(self, levels: Collection[tuple[int, int]], *, anew: bool = False) -> tuple[Picks, int]:
+        """Those of these levels with whom the least work is lost, and how much at least with any other."""
+        fronts = [self._stock.front(level, self._now_us, anew=anew) for level in levels]
+        return np.concatenate([places for places, _ in fronts]), min(least for _, least in fronts)
+
     def largest(self, column: int) -> int:
         """The most of one resource that any of them asks for."""
         if column not in self._largest:

@@ -31,6 +31,9 @@ ROWS_MIN = 5
 ROWS_MAX = 200
 """Where more nodes than this have changed, all are priced anew."""
 
+NEAR = 64
+"""A single victim on no more nodes than this is looked for there, else among all of its level."""
+
 KINDS_MAX = 24
 """So many kinds are remembered at a time."""
 
@@ -228,34 +231,45 @@ class Prices:
 
     def _first_single(self, nodes: Mask, level: Level) -> tuple[int, tuple[int, ...]] | None:
         herd, total = self.board.herd, self.board.total
-        needs = []
+        needs, could = [], nodes
         for column, size in zip(self.shape.columns, self.shape.sizes, strict=True):
             needs.append(size - total[:, column])
-            if needs[-1].min(initial=HARD) > herd.largest(column):
-                return None
-        works = herd.works()
-        assert works is not None
-        picks = self._picks(level)
-        costs = works.take(picks)
-        if self.board.killed:
-            costs[~herd.alive.take(picks)] = NONE
-        least = int(costs.min(initial=NONE))
-        if least == NONE:
+            could = could & (needs[-1] <= herd.largest(column))
+        rows = np.flatnonzero(could)
+        if not len(rows):
             return None
-        asks = [*zip(self.shape.columns, needs, strict=True)]
-        best = int(picks[costs.argmin()])  # mostly that one will do, and is the only one
-        row = herd.node.item(best)
-        alone = nodes[row] and all(herd.request.item(best, column) >= need.item(row) for column, need in asks)
-        if not alone or np.count_nonzero(costs == least) > 1:
-            where = herd.node.take(picks)
-            mine = nodes.take(where)
-            for column, need in asks:
-                mine &= herd.request[:, column].take(picks) >= need.take(where)
-            costs, picks = costs[mine], picks[mine]
-            least = int(costs.min(initial=NONE))
-            if least == NONE:
-                return None
-            best = min(picks[costs == least].tolist(), key=lambda one: (herd.node[one], herd.key(one)))
+        if len(rows) <= NEAR:
+            return self._least(
+                np.concatenate([self.board.places_on(row) for row in rows.tolist()]), level, could, needs
+            )
+        if self.board.mercy is None and self._own is None:
+            places, beyond = herd.front(self._levels_up_to(level))
+            found = self._least(places, level, could, needs)
+            if found is not None and herd.work(found[1][0]) < beyond:
+                return found
+            if found is not None:
+                herd.front(self._levels_up_to(level), anew=True)  # for the next one
+        return self._least(self._picks(level), None, could, needs)
+
+    def _least(
+        self, picks: Picks, level: Level | None, nodes: Mask, needs: Sequence[Plane]
+    ) -> tuple[int, tuple[int, ...]] | None:
+        """Of some that are enough alone the one with the least work lost; None as a level: they are all within it."""
+        herd = self.board.herd
+        where = herd.node.take(picks)
+        mine = nodes.take(where)
+        for column, need in zip(self.shape.columns, needs, strict=True):
+            mine &= herd.request[:, column].take(picks) >= need.take(where)
+        picks = picks[mine]
+        picks = picks[herd.alive.take(picks)]
+        if level is not None:
+            lawful = herd.lawful(self.claim).take(picks)
+            picks = picks[lawful & (herd.rank.take(picks) <= level[0]) & (herd.priority.take(picks) <= level[1])]
+        if not len(picks):
+            return None
+        works = herd.works_of(picks)
+        equal = picks[works == works.min()].tolist()
+        best = equal[0] if len(equal) == 1 else min(equal, key=lambda one: (herd.node[one], herd.key(one)))
         return herd.node.item(best), (best,)
 
     def _picks(self, level: Level) -> Picks:
