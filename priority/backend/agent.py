@@ -4,7 +4,7 @@ Threads, each with its own connection: the main one beats (a sign of life in Red
 that got through the lease of the tasks); one carries parcels (`belt`); one passes reports on; one answers asks
 (acknowledgements, requests for all that it has, pieces of output).
 
-Each start is a new *incarnation*, a random id: launches that were sent to another one are refused, so that what a
+Each start is a new *incarnation*, with a name of its own (see `starts`): launches that were sent to another one are refused, so that what a
 `NodeSeen` does not name is proved not to run. An incarnation also ends when the lease runs out.
 
 SIGTERM ends the agent and leaves the tasks with the warden until the lease runs out: an agent started before that
@@ -46,6 +46,7 @@ from priority.backend.bond import Bond
 from priority.backend.custody import now_s
 from priority.backend.messages import NODE, is_task, read_parcel
 from priority.backend.output import Reader
+from priority.backend.starts import Starts
 from priority.errors import Conflict, Invalid
 from priority.resources import Resources
 from priority.wire.connection import Line, Lost
@@ -122,7 +123,8 @@ class Agent:
         self._lease_s = lease_s
         self._bond = bond
         self._socket_path = unquote(urlsplit(url).path) if url.startswith("unix:") else None
-        self._incarnation = uuid.uuid4().hex
+        self._starts = Starts(folder)
+        self._incarnation = self._starts.next()
         self._lease_until_s = 0.0
         self._sure = threading.Event()
         """A beat of this incarnation got through: from then on it has a lease."""
@@ -262,7 +264,7 @@ class Agent:
     def _renew(self) -> None:
         """The lease ran out: whatever was sent to the former incarnation may by now run elsewhere."""
         self._sure.clear()
-        self._incarnation = uuid.uuid4().hex
+        self._incarnation = self._starts.next()
         log.warning("node %s: the lease ran out; agent %s begins", self.name, self._incarnation)
 
     def _heed(self, message: dict[str, Any]) -> None:

@@ -29,7 +29,8 @@ from priority.backend.simulated import (
     refusal,
 )
 from priority.errors import NotFound, Unavailable
-from priority.node import Node, Shares
+from priority.incarnation import name_of
+from priority.node import Node
 from priority.ports import (
     Clock,
     Delivery,
@@ -81,6 +82,8 @@ class MemoryBackend:
         self._nodes: dict[str, SimulatedNode] = {}
         self._contacts: Counter[str] = Counter()
         """How often contact with a node was made or lost: what was due after an earlier loss is void."""
+        self._homes: Counter[str] = Counter()
+        """How often a machine of this name began anew."""
         self._due: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
         self._line = Line()
@@ -136,10 +139,6 @@ class MemoryBackend:
         """See `ports.Backend`. Who can be reached is heard of all the time."""
         with self._lock:
             return {name: self._clock.now_us() for name, node in self._nodes.items() if node.reachable}
-
-    def shares(self) -> dict[str, Shares]:
-        """See `ports.Backend`. Every node is ours alone."""
-        return {}
 
     def logs(self, request: LogRequest) -> LogChunk:
         """See `ports.Backend`; never waits."""
@@ -200,6 +199,7 @@ class MemoryBackend:
         """A machine begins, or begins anew with nothing left of what it had."""
         with self._lock:
             self._contacts[node.name] += 1
+            self._homes[node.name] += 1  # nothing is left of its disk either
             self._nodes[node.name] = started = SimulatedNode(node, self._incarnation(node.name))
             self._say_all(started)
 
@@ -390,4 +390,5 @@ class MemoryBackend:
 
     def _incarnation(self, name: str) -> str:
         self._count += 1
-        return f"{name}-{self._count}"
+        home = f"{name.encode().hex()}x{self._homes[name]}"
+        return name_of(home, self._count, "0")

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from priority.incarnation import began_later
 from priority.job import Job
 from priority.lifecycle import Event
 from priority.node import NodeState
@@ -48,6 +49,8 @@ class Outcome:
     """Tasks whose node does not have them yet: send the launch again."""
     restop: list[str] = field(default_factory=list)
     """Tasks whose node still has them although they are to end: send the stop again."""
+    doubted: list[str] = field(default_factory=list)
+    """Tasks that were refused as sent to another incarnation than the node's agent is."""
     strays: list[tuple[str, str]] = field(default_factory=list)
     """(task, node): runs there against the truth; to be stopped at once."""
 
@@ -129,6 +132,8 @@ def _task_seen(outcome: Outcome, seen: TaskSeen) -> None:
         outcome.ledger.move(task.id, event, **facts, **_why(task, event, reason))
     elif seen.cause is None or seen.cause.code not in _UNPROVEN:
         reason = seen.cause or Reason("refused", f"node {seen.node} refused it")
+        if reason.code == "incarnation":
+            outcome.doubted.append(task.id)
         outcome.ledger.move(task.id, Event.GONE, **_why(task, Event.GONE, reason))
 
 
@@ -178,11 +183,11 @@ def _node_seen(outcome: Outcome, seen: NodeSeen, nodes: dict[str, NodeRecord]) -
     name = seen.node.name
     before = nodes.get(name)
     set_back = before is not None and _was_set_back(seen.at_us, before.seen_us, outcome.ledger.now_us)
-    if before is not None and _is_stale(seen, before) and not set_back:
+    if before is not None and _is_stale(seen, before, set_back):
         return
     outcome.heard.append(name)
     record = NodeRecord(
-        node=seen.node if seen.node.state is NodeState.DRAINING else replace(seen.node, state=NodeState.UP),
+        node=replace(seen.node, state=NodeState.UP),
         agent=seen.agent,
         seen_us=seen.at_us,
         drained=before.drained if before else False,
@@ -201,9 +206,14 @@ def _node_seen(outcome: Outcome, seen: NodeSeen, nodes: dict[str, NodeRecord]) -
             outcome.strays.append((id, name))
 
 
-def _is_stale(seen: NodeSeen, before: NodeRecord) -> bool:
-    """Said by an incarnation that a later one has followed: it proves nothing of what was sent to the later one."""
-    return seen.agent != before.agent and seen.at_us < before.seen_us and before.node.state is not NodeState.DOWN
+def _is_stale(seen: NodeSeen, before: NodeRecord, set_back: bool) -> bool:
+    """Said by an incarnation that a later one has followed: it proves nothing of what was sent to the later one. Of a
+    node that is down there is no later one that holds anything.
+    """
+    if seen.agent == before.agent or before.node.state is NodeState.DOWN:
+        return False
+    later = began_later(seen.agent, before.agent)
+    return (seen.at_us < before.seen_us and not set_back) if later is None else not later
 
 
 def _was_set_back(at_us: int, before_us: int, now_us: int) -> bool:

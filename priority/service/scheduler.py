@@ -100,6 +100,8 @@ class Scheduler:
         self._nothing_new = Plan((), (), (), ())
         self.guard = Guard(parts.settings.state, parts.settings.certify)
         self._undecided = True
+        self._doubted: set[str] = set()
+        """Nodes whose agent is another than we know, as far as we know."""
         self._policy_us: int | None = None
         """When policy alone may change what a plan would be."""
         self._left = False
@@ -236,11 +238,23 @@ class Scheduler:
             mirror.hear(name)
         for name in outcome.silent:
             mirror.miss(name)
+        self._doubt([outcome.ledger.tasks[id] for id in outcome.doubted])
+        self._doubted -= set(outcome.heard)
         mirror.take(outcome.ledger.changed.values(), outcome.ledger.jobs)
         self._acts.launch(outcome.relaunch, now_us)
         self._acts.stop(outcome.restop, now_us)
         self._acts.stop_strays(outcome.strays, now_us)
         return outcome.last_event
+
+    def _doubt(self, refused: Iterable[Task]) -> None:
+        """A node whose agent is another than we know gets nothing until that one was heard: it would refuse all."""
+        known = self.mirror.nodes
+        doubted = {task.node for task in refused if task.node in known and known[task.node].agent == task.agent}
+        for name in doubted:
+            self.mirror.miss(name)
+        self._doubted |= doubted
+        if doubted:
+            self._parts.backend.inquire(list(doubted))
 
     def _new_mirror(self) -> Mirror:
         tiers, policy = self._parts.tiers, self._parts.settings.policy
@@ -259,6 +273,7 @@ class Scheduler:
         now_us = self._parts.clock.now_us()
         self.mirror = self._new_mirror()
         self._acts = self._new_acts()
+        self._doubted.clear()
         self._sweep(now_us, self.mirror.snapshot.terms)
         self._parts.backend.inquire(list(self.mirror.nodes))
 
@@ -278,6 +293,8 @@ class Scheduler:
         # whichever way it came into memory: what is not confirmed is awaited, and so sent again at last
         self._acts.expect([task for task in truth.tasks if task.state in UNCONFIRMED], now_us)
         self._acts.forget(now_us)
+        if self._doubted:
+            self._parts.backend.inquire(list(self._doubted))
         self._telling.forget(mirror)
         took_us = self._parts.clock.now_us() - began_us
         self._sweep_us = now_us + max(round(self._parts.settings.sweep_s * 1e6), _SWEEP_SHARE * took_us)

@@ -13,6 +13,7 @@ from cluster import Cluster, kill, lives
 
 from priority.backend import belt, proc
 from priority.errors import Unavailable
+from priority.incarnation import began_later
 from priority.ports import LogRequest, NodeGone, NodeSeen, NodeSilent, TaskSeen
 from priority.queue.embedded import Server, serve
 from priority.wire.connection import connect
@@ -258,6 +259,7 @@ class TestNeverTwice:
         cluster.backend.launch([old])
         refused = cluster.seen(old.task, "refused")
         assert refused.cause is not None and refused.cause.code == "incarnation"
+        assert began_later(cluster.incarnation(), old.agent)
         assert ran(cluster) == []
 
     def test_a_deposed_leader_is_not_obeyed(self, cluster: Cluster) -> None:

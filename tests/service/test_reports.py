@@ -122,6 +122,40 @@ def test_an_old_incarnation_s_words_prove_nothing_about_the_new_one_s_tasks() ->
     assert world.states(job) == ["0.1 running"]
 
 
+def test_after_a_clock_was_set_back_an_old_incarnation_s_words_prove_nothing_either() -> None:
+    world = World([node("n1")])
+    world.settle()
+    old = world.service.nodes.list(ROOT)[0].record
+    world.move(3600.0)
+    world.backend.restart_agent("n1")
+    job = world.submit(spec("physics/prod/a"))
+    world.settle()
+    world.set_clock(-3590.0)
+    for at_us in (old.seen_us, world.clock.now_us()):
+        late = NodeSeen(node=old.node, agent=old.agent, tasks=frozenset(), at_us=at_us)
+        world.scheduler.report(Delivery((late,)))
+        world.scheduler.step()
+    world.settle()
+    assert world.states(job) == ["0.1 running"]
+
+
+def test_a_node_that_refuses_as_another_incarnation_gets_nothing_until_it_is_heard() -> None:
+    world = World([node("n1")])
+    world.settle()
+    world.set_clock(30.0)
+    world.move(20.0)
+    world.backend.lose_reports()
+    world.settle()
+    world.set_clock(-30.0)
+    world.backend.start_node(node("n1"))  # with nothing left of its disk: by the clock it was before what is known
+    job = world.submit(spec("physics/prod/a", max_failures=-1))
+    world.settle()
+    assert len(world.tasks(job)) <= 3
+    world.move(60.0)
+    assert world.states(job)[-1].endswith("running")
+    assert len(world.tasks(job)) <= 3
+
+
 def test_a_refusal_of_another_epoch_proves_nothing() -> None:
     world = World([node("n1")])
     job = world.submit(spec("physics/prod/a"))

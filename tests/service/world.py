@@ -105,6 +105,8 @@ class World:
         self.service.roles.apply(SYSTEM, desired)
         self.leaders = 0
         self.was_set_back = False
+        self.highest_us = 0
+        """What the clock showed before it was set back."""
         self.options: dict[str, Any] = {}
         """Of every scheduler that is made from now on."""
         self.scheduler = self.new_scheduler()
@@ -175,7 +177,9 @@ class World:
 
     def set_clock(self, seconds: float) -> None:
         """The clock is set forward, or back if negative; no time passes."""
-        self.was_set_back |= seconds < 0
+        if seconds < 0:
+            self.was_set_back = True
+            self.highest_us = max(self.highest_us, self.clock.now_us())
         self.clock.move(seconds)
         self.backend.set_clock(seconds)
 
