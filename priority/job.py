@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from operator import attrgetter
+from operator import attrgetter, gt
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -26,7 +26,7 @@ from pydantic_core import PydanticCustomError
 
 from priority import constraint, resources, unique
 from priority.constraint import Constraint
-from priority.document import NAME_PATTERN, VARIABLE_PATTERN, Document, invalid
+from priority.document import NAME_PATTERN, VARIABLE_PATTERN, Document, invalid, shown
 from priority.errors import Invalid, Malformed
 from priority.resources import Resources
 from priority.tier import DEFAULT_TIERS
@@ -49,7 +49,9 @@ def duration_s(value: Any) -> float:
         days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
         value = days * 86_400 + hours * 3_600 + minutes * 60 + seconds
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError('must be a number of seconds or a string such as "90s", "10m", "1h30m"')
+        raise ValueError(
+            f'must be a number of seconds or a string such as "90s", "10m", "1h30m", "2d", not {shown(value)}'
+        )
     if value < 0:
         raise ValueError("must not be negative")
     if not value <= _DURATION_MAX_S:  # false for NaN too
@@ -75,8 +77,10 @@ def _at(error: Invalid) -> PydanticCustomError:
 def _resources(value: Any) -> Resources:
     """What one instance holds: a core, unless it says how many; never none, or it would slip under every ceiling."""
     try:
-        if isinstance(value, dict) and all(type(amount) in _SIMPLE for amount in value.values()):
-            return dict(_held(tuple(value.items()), tuple(map(type, value.values()))))
+        if isinstance(value, dict):
+            types = tuple(map(type, value.values()))
+            if _SIMPLE.issuperset(types):
+                return dict(_held(tuple(value.items()), types))
         return _read(value)
     except Invalid as error:
         raise _at(error) from None
@@ -366,9 +370,10 @@ def check_limits(spec: JobSpec, limits: Limits) -> None:
         len(spec.constraints),
         len(spec.resources),
     )
-    for field, size, limit in zip(_LIMITED, sizes, _limits_of(limits), strict=True):
-        if size > limit:
-            raise Invalid(field, f"is too large: {size}, at most {limit} are allowed")
+    most = _limits_of(limits)
+    if any(map(gt, sizes, most)):
+        field, size, limit = next(over for over in zip(_LIMITED, sizes, most, strict=True) if over[1] > over[2])
+        raise Invalid(field, f"is too large: {size}, at most {limit} are allowed")
     if spec.mesos is not None and not limits.mesos:
         raise Invalid("mesos", "is for a Mesos cluster; this service runs its own agents, which have no images")
     if spec.preempt.at_once is not None and spec.tier not in limits.at_once:
@@ -388,7 +393,7 @@ def parse_spec(document: Any, prefix: str = "") -> JobSpec:
 
 def parse_file(text: str, parse: Callable[[Any, str], JobSpec] = parse_spec) -> list[JobSpec]:
     """Jobs from YAML or JSON: one document, several, or a list in one. `Malformed` names a line, `Invalid` a field."""
-    return [parse(document, f"jobs[{index}]") for index, document in enumerate(_documents(text))]
+    return [parse(document, f"jobs[{index}]") for index, document in enumerate(documents(text))]
 
 
 def at(jobs: int, path: str) -> str:
@@ -397,7 +402,8 @@ def at(jobs: int, path: str) -> str:
     return f"jobs[{jobs + int(inside[1])}]{path[inside.end() :]}" if inside else f"jobs[{jobs}].{path}"
 
 
-def _documents(text: str) -> Iterator[Any]:
+def documents(text: str) -> Iterator[Any]:
+    """What is to become jobs, as it comes; errors as of `parse_file`."""
     count = 0
     try:
         for document in unique.load_all(text):

@@ -64,6 +64,7 @@ SCHEMA: Mapping[str, Any] = {
 """Of a mapping of resources to amounts, as JSON schema."""
 
 _UNITS_KIB = {"KiB": 1, "MiB": 2**10, "GiB": 2**20, "TiB": 2**30}
+_NEARLY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s?([kmgt])(?:i?b)?", re.ASCII | re.IGNORECASE)
 _WITH_UNIT = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,9}))?\s?(KiB|MiB|GiB|TiB)", re.ASCII)
 
 
@@ -102,7 +103,8 @@ def parse_amount(name: str, amount: Any, field: str) -> int:
     value: int
     if isinstance(amount, str):
         if name not in MEBIBYTES:
-            raise Invalid(field, f"must be a number, not {_show(amount)}")
+            check_names([name], field.removesuffix(f".{name}"))
+            raise Invalid(field, f"must be a number, not {_show(amount)}{_as_number(amount)}")
         value = _parse_bytes(amount, field)
     elif isinstance(amount, float) and not math.isfinite(amount):
         raise Invalid(field, f"must be a finite number, not {amount}")
@@ -183,10 +185,23 @@ def shortfall(ask: Mapping[str, int], room: Mapping[str, int]) -> Resources:
     return {name: amount - room.get(name, 0) for name, amount in ask.items() if amount > room.get(name, 0)}
 
 
+def _as_number(text: str) -> str:
+    """What to write instead of a text that looks like a number. (YAML 1.1 wants a dot and a sign: `1.0e+3`.)"""
+    try:
+        number = float(text)
+    except ValueError:
+        return ""
+    if "e" not in text.lower() or not math.isfinite(number):
+        return ", which is text here: write it without quotes"
+    return f", which is text in YAML: write {number:.0f}" if abs(number) <= AMOUNT_MAX else ", which is text in YAML"
+
+
 def _parse_bytes(amount: str, field: str) -> int:
     match = _WITH_UNIT.fullmatch(amount.strip())
     if match is None:
-        raise Invalid(field, f'must be a number of MiB or a string such as "16GiB", not {_show(amount)}')
+        near = _NEARLY.fullmatch(amount.strip())
+        meant = f'; did you mean "{near[1]}{near[2].upper()}iB"?' if near else ""
+        raise Invalid(field, f'must be a number of MiB or a string such as "16GiB", not {_show(amount)}{meant}')
     whole, fraction, unit = match[1], match[2] or "", match[3]
     scaled = int(whole + fraction) * _UNITS_KIB[unit]
     whole_mib: int = 2**10 * int(10 ** len(fraction))

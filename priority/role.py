@@ -135,6 +135,7 @@ def _written(role: RoleSpec) -> dict[str, Any]:
     if role.quota:
         document["quota"] = _written_quotas(role.quota)
     for name, member in role.users.items():
+        document["users"][name]["grants"] = list(member.grants)  # whoever reads it need not know the default
         if member.quota:
             document["users"][name]["quota"] = _written_quotas(member.quota)
     return document

@@ -64,7 +64,10 @@ def _of_state() -> list[Path]:
     folder = shell.settings().state / FOLDER
     found = recorded(folder)
     if not found:
-        raise Invalid("FILE", f"nothing is recorded in {folder}; set record_mib, or name a file")
+        raise Invalid(
+            "FILE",
+            f"nothing is recorded in {folder}; start the service with PRIORITY_RECORD_MIB=100 or so, or name a file",
+        )
     return found
 
 

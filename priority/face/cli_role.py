@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +14,7 @@ from priority.face import complete, shell
 from priority.face.shell import Json, OnlyJson
 
 if TYPE_CHECKING:
+    from priority.face import views
     from priority.role import RoleSpec
 
 role = shell.group("Roles: who shares the cluster, and how.")
@@ -155,13 +158,16 @@ def set_quota(
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Take the quota away.")] = False,
     force: Force = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a limit is dropped.")] = False,
     json: Json = False,
 ) -> None:
-    """Replace a quota. A resource that is not named is not limited."""
+    """Replace a quota. A resource that is not named is not limited; if it was, that is said, and a terminal asked."""
     wanted = None if remove else _amounts(amounts or [])
     if remove and amounts:
         raise Invalid("--remove", "goes without amounts")
     with shell.client() as client:
+        if wanted is not None:
+            _say_dropped(client.role(name), tier, user, wanted, yes=yes)
         found = client.set_quota(name, tier, wanted, user=user, force=force)
         warnings = client.quota()["warnings"]
     if json:
@@ -172,6 +178,25 @@ def set_quota(
     for warning in warnings:
         shell.warn(f"priority: warning: {warning}")
     return None
+
+
+def _say_dropped(role: views.RoleView, tier: str, user: str | None, wanted: Mapping[str, Any], *, yes: bool) -> None:
+    """Whoever raises the cpus may not have meant to lift the limit of memory."""
+    users: Mapping[str, Any] = role["users"]
+    quotas: Any = role["quota"] if user is None else users.get(user, {}).get("quota", {})
+    dropped = {name: value for name, value in quotas.get(tier, {}).items() if name not in wanted}
+    if not dropped or yes:
+        return
+    from priority.face import terminal
+
+    names, limits = " and ".join(dropped), terminal.amounts(dropped)
+    shell.warn(f"priority: warning: {names} will not be limited any more ({limits} until now): name all that is to be")
+    if _asks():
+        typer.confirm("go on?", abort=True, err=True)
+
+
+def _asks() -> bool:
+    return sys.stdin.isatty()
 
 
 def _amounts(given: list[str]) -> dict[str, Any]:

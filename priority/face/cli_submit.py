@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 CHUNK_JOBS = 1000
 CHUNK_BYTES = 3 * 2**20
+ONLY = "jobs[0]."
+ALONE_MAX = 100_000
+"""Characters of a file that is read again to see whether it has one job only."""
 """So much goes into one request: below the service's default limits."""
 
 Pairs = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE")]
@@ -161,13 +166,35 @@ def specs_in(files: Sequence[str]) -> list[JobSpec]:
     for file in files:
         path = Path(file)
         try:
-            specs += _parse(shell.read_text(path))
+            specs += _read(shell.read_text(path))
         except PriorityError as error:
             raise error if error.message.startswith(f"{path}:") else shell.in_file(path, error) from None
     if not specs:
         names = ", ".join("standard input" if file == "-" else file for file in files)
         raise Invalid(names, "there is no job in it")
     return specs
+
+
+def _read(text: str) -> list[JobSpec]:
+    try:
+        return _parse(text)
+    except Invalid as error:
+        if error.field.startswith(ONLY) and _is_alone(text):
+            raise Invalid(error.field.removeprefix(ONLY), error.problem) from None
+        raise
+
+
+def _is_alone(text: str) -> bool:
+    """Whether a file has one job only: then its fields need no number before them."""
+    from priority.job import documents
+
+    if len(text) > ALONE_MAX:
+        return False
+    try:
+        return len(list(islice(documents(text), 2))) == 1
+    except PriorityError:  # a field that is there twice: of the only one, unless another begins somewhere
+        _, _, rest = text.partition("\n")
+        return not text.lstrip().startswith(("[", "- ")) and re.search(r"^(---|\{)", rest, re.MULTILINE) is None
 
 
 def _parse(text: str) -> list[JobSpec]:

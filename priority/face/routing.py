@@ -176,8 +176,8 @@ def _named(request: Request) -> str:
     if "role" in named:
         return f"role {named['role']}"
     path = str(request.scope["path"])
-    kind = {"nodes": "node", "users": "user"}.get(path.split("/")[2], "")
-    return f"{kind} {named['name']} that you may change" if kind and "name" in named else path
+    kind, act = {"nodes": ("node", "change"), "users": ("user", "make or change")}.get(path.split("/")[2], ("", ""))
+    return f"{kind} {named['name']} that you may {act}" if kind and "name" in named else path
 
 
 class Gate:
@@ -233,13 +233,18 @@ def refuse_repeated(body: bytes, prefix: str = "") -> None:
     that is known in some 2 us (an escaped colon would spoil the count); else it is looked at by the strict reader.
     """
     with suppress(ValueError):
-        if b"\\u003" not in body and body.count(b":") == orjson.dumps(orjson.loads(body)).count(b":"):
+        if not repeats(body, orjson.loads(body)):
             return
     try:
         strict.read(body.decode(), prefix or "body")
     except Invalid as error:
         dot = "." if prefix and not error.field.startswith("[") else ""
         raise Invalid(f"{prefix}{dot}{error.field}", error.problem) from None
+
+
+def repeats(body: bytes, read: Any) -> bool:
+    """Whether a field may be there twice in the body, which was `read` as this. See `refuse_repeated`."""
+    return b"\\u003" in body or body.count(b":") != orjson.dumps(read).count(b":")
 
 
 def unreadable(error: ValidationError, prefix: str = "") -> PriorityError:

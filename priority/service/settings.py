@@ -196,6 +196,13 @@ class Settings(BaseSettings):
     holds_at_once: ByTier = _policy("holds_at_once")
     backoff_s: ByTier = _policy("backoff_s")
 
+    @field_validator("state", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        if isinstance(value, str) and not value.strip():  # as a path it would be the folder one happens to be in
+            raise ValueError("must not be empty: name a folder, or leave it out")
+        return value
+
     @field_validator("state")
     @classmethod
     def _absolute(cls, value: Path) -> Path:

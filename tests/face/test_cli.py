@@ -228,17 +228,17 @@ def test_a_bad_file_is_named_with_its_field_or_line(run: Run, tmp_path: Path) ->
     field, line = tmp_path / "field.yaml", tmp_path / "line.yaml"
     field.write_text("role: physics\ntier: devel\nname: x\ncommand: 'true'\ncolour: red\n")
     line.write_text("role: physics\n  tier: [\n")
-    assert f"{field}: jobs[0].colour: is not known" in run("submit", str(field)).stderr
+    assert f"{field}: colour: is not known" in run("submit", str(field)).stderr
     assert f"{line}: line 2" in run("submit", str(line)).stderr
 
 
 JOB = "role: physics\ntier: devel\nname: x\ncommand: 'true'\n"
 TWICE = [
     # file, text, command, what it says
-    ("a.yaml", JOB + "env: {A: '1', B: '2', A: '3'}\n", ["submit"], "jobs[0].env.A: is there twice"),
+    ("a.yaml", JOB + "env: {A: '1', B: '2', A: '3'}\n", ["submit"], "env.A: is there twice"),
     ("b.yaml", "---\n".join((JOB, JOB + "role: chem\n")), ["submit"], "jobs[1].role: is there twice"),
     ("c.json", '[{"role": "a"}, {"env": {"A": "1", "A": "2"}}]', ["submit"], "jobs[1].env.A: is there twice"),
-    ("d.json", '{"role": "a", "role": "b"}', ["submit"], "jobs[0].role: is there twice"),
+    ("d.json", '{"role": "a", "role": "b"}', ["submit"], "role: is there twice"),
     ("e.jsonl", '{"role": "a"}\n{"name": "x", "name": "y"}\n', ["submit"], "jobs[1].name: is there twice"),
     (
         "f.yaml",
@@ -257,7 +257,18 @@ TWICE = [
     ("deep.json", "[" * 10_000, ["roles", "diff"], "not YAML: nested too deeply"),
     ("deep.yaml", "[" * 10_000, ["simulate", "t", "--nodes"], "not YAML: nested too deeply"),
     ("big.json", '{"jobs": [], "more": 1}', ["roles", "diff"], "jobs: is not known"),
-    ("i.yaml", JOB.replace("command", "comand"), ["submit"], "jobs[0].comand: is not known; did you mean command?"),
+    ("i.yaml", JOB.replace("command", "comand"), ["submit"], "comand: is not known; did you mean command?"),
+    ("k.yaml", "---\n".join((JOB.replace("name", "nam"), JOB)), ["submit"], "jobs[0].nam: is not known; did you mean"),
+    ("l.yaml", "- {role: a, tier: devel}\n- {}\n", ["submit"], "jobs[0].name: is missing"),
+    ("m.json", '{"role": "a", "tier": "devel"}', ["submit"], "name: is missing"),
+    ("n.jsonl", '{"role": "a", "role": "b"}\n{"name": "x"}\n', ["submit"], "jobs[0].role: is there twice"),
+    ("o.yaml", JOB.replace("tier: devel\n", ""), ["submit"], "tier: is missing: say prod, devel or opportunistic"),
+    (
+        "p.yaml",
+        JOB + "resources: {cpus: 1e3}\n",
+        ["submit"],
+        "resources.cpus: must be a number, not '1e3', which is text",
+    ),
     ("j.yaml", JOB.replace("devel", "gold"), ["submit"], "tier: 'gold' is not a tier"),
 ]
 
@@ -643,6 +654,31 @@ def test_roles_three_ways_that_agree(run: Run) -> None:
     assert "new" in run("role", "list").stdout and "new" in run("quota", "show").stdout
     assert any(row["subject"] == "role:new" for row in good(run("audit", "list", "--json")))
     assert "role:new" in run("audit", "list").stdout
+
+
+def test_a_quota_that_loses_a_limit_is_said_and_asked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = {"roles": {"both": {"quota": {"devel": {"cpus": 3, "mem": "2GiB"}}, "users": {"nora": {}}}}}
+    assert run("roles", "apply", "-", stdin=yaml.safe_dump(both)).exit_code == 0
+    said = "priority: warning: mem will not be limited any more (mem 2GiB until now)"
+    monkeypatch.setattr("priority.face.cli_role._asks", lambda: True)
+    no = run("quota", "set", "both", "devel", "cpus=5", stdin="n\n")
+    assert no.exit_code == 130 and no.stderr.startswith(said)
+    assert good(run("quota", "show", "both", "--json"))["items"][0]["quota"] == {"cpus": 3, "mem": 2048}
+    for args in (["cpus=5", "mem=2GiB"], ["cpus=5", "mem=1GiB", "--yes"], ["cpus=1", "--user", "nora"]):
+        assert run("quota", "set", "both", "devel", *args).stderr == ""
+    monkeypatch.setattr("priority.face.cli_role._asks", lambda: False)
+    assert run("quota", "set", "both", "devel", "cpus=5").stderr.startswith(
+        "priority: warning: mem will not be limited"
+    )
+    assert good(run("quota", "show", "both", "--json"))["items"][0]["quota"] == {"cpus": 5}
+
+
+def test_a_role_is_shown_with_every_grant(run: Run) -> None:
+    plain = {"roles": {"grants": {"users": {"nora": {}, "ned": {"quota": {"devel": {"cpus": 1}}}}}}}
+    assert run("roles", "apply", "-", stdin=yaml.safe_dump(plain)).exit_code == 0
+    users = yaml.safe_load(run("role", "show", "grants").stdout)["roles"]["grants"]["users"]
+    assert users == {"nora": {"grants": ["submit"]}, "ned": {"grants": ["submit"], "quota": {"devel": {"cpus": 1}}}}
+    assert run("roles", "diff", "-", stdin=run("role", "show").stdout).stdout.startswith("nothing to change")
 
 
 def test_a_diff_says_that_apply_would_refuse_and_why(run: Run) -> None:

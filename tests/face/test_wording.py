@@ -119,6 +119,13 @@ def test_a_quota(value: Any) -> None:
         ({"max_runtime": -3}, "jobs[0].max_runtime: must not be negative"),
         ({"max_runtime": 0}, "jobs[0].max_runtime: must be more than 0, not 0"),
         ({"max_runtime": 10**10}, "jobs[0].max_runtime: must be a number of seconds, at most ten years"),
+        ({"max_runtime": "1 day"}, "jobs[0].max_runtime: must be a number of seconds or a string such as "),
+        ({"resources": {"cpus": "1e3"}}, "jobs[0].resources.cpus: must be a number, not '1e3', which is text in YAML"),
+        ({"resources": {"cpus": "1e300"}}, "jobs[0].resources.cpus: must be a number, not '1e300', which is text"),
+        ({"resources": {"cpus": "4"}}, "jobs[0].resources.cpus: must be a number, not '4', which is text here"),
+        ({"resources": {"cpus": "four"}}, "jobs[0].resources.cpus: must be a number, not 'four'"),
+        ({"resources": {"memory": "4GiB"}}, "jobs[0].resources.memory: is not a resource that any node has: write mem"),
+        ({"resources": {"mem": "4G"}}, "jobs[0].resources.mem: must be a number of MiB or a string such as "),
         ({"preempt": {"actoin": "end"}}, "jobs[0].preempt.actoin: is not known; did you mean preempt.action? See"),
     ],
 )  # fmt: skip
@@ -126,6 +133,22 @@ def test_what_a_user_reads_of_a_job(job: dict[str, Any], says: str) -> None:
     with pytest.raises(Invalid) as caught:
         parse_file(yaml.safe_dump({**LEAST, **job}))
     assert caught.value.message.startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("job", "ends"),
+    [
+        ({"max_runtime": "1 day"}, '"1h30m", "2d", not "1 day"'),
+        ({"resources": {"cpus": "1e3"}}, ": write 1000"),
+        ({"resources": {"mem": "4G"}}, """not '4G'; did you mean "4GiB"?"""),
+        ({"resources": {"disk": "1.5 tb"}}, """not '1.5 tb'; did you mean "1.5TiB"?"""),
+        ({"resources": {"mem": "4 gigs"}}, "not '4 gigs'"),
+    ],
+)
+def test_what_to_write_instead(job: dict[str, Any], ends: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        parse_file(yaml.safe_dump({**LEAST, **job}))
+    assert caught.value.message.endswith(ends)
 
 
 @pytest.mark.parametrize(
