@@ -665,11 +665,9 @@ def test_a_quota_that_loses_a_limit_is_said_and_asked(run: Run, monkeypatch: pyt
     assert no.exit_code == 130 and no.stderr.startswith(said)
     assert good(run("quota", "show", "both", "--json"))["items"][0]["quota"] == {"cpus": 3, "mem": 2048}
     for args in (["cpus=5", "mem=2GiB"], ["cpus=5", "mem=1GiB", "--yes"], ["cpus=1", "--user", "nora"]):
-        assert run("quota", "set", "both", "devel", *args).stderr == ""
+        assert "not be limited" not in run("quota", "set", "both", "devel", *args).stderr
     monkeypatch.setattr("priority.face.cli_role._asks", lambda: False)
-    assert run("quota", "set", "both", "devel", "cpus=5").stderr.startswith(
-        "priority: warning: mem will not be limited"
-    )
+    assert "warning: mem will not be limited" in run("quota", "set", "both", "devel", "cpus=5").stderr
     assert good(run("quota", "show", "both", "--json"))["items"][0]["quota"] == {"cpus": 5}
 
 
