@@ -14,6 +14,7 @@ from priority import lifecycle
 from priority.document import GLOB_PATTERN, shown
 from priority.errors import Invalid, TooLarge
 from priority.face import examples, plain, views
+from priority.face.alike import parse_jobs
 from priority.face.openapi import Choice, Scale, Which, body_of, page_of, says
 from priority.face.request import Actor, JobRef, NameQuery, Paging, Verbs, answer, with_key, with_uid
 from priority.face.routing import Permission, again, needs, parse, read_body, reads, router
@@ -28,7 +29,6 @@ from priority.task import State
 routes = router()
 
 _ONE: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
-_MANY: TypeAdapter[tuple[JobSpec, ...]] = TypeAdapter(tuple[JobSpec, ...])
 
 _KEY_HEADER: dict[str, Any] = {
     "name": "Idempotency-Key",
@@ -106,7 +106,7 @@ async def submit_jobs(request: Request) -> Response:
     key = _key(request)
     body = await read_body(request, state.settings.body_limit)
     lines = "ndjson" in request.headers.get("content-type", "") or "jsonl" in request.headers.get("content-type", "")
-    specs = _parse_lines(body) if lines else parse(_MANY, body, "jobs")
+    specs = _parse_lines(body) if lines else parse_jobs(body)
     if not specs:
         raise Invalid("jobs", "must hold at least one job")
     if len(specs) > state.settings.bulk_limit:
