@@ -21,6 +21,17 @@ def mesos_there() -> Path:
         pytest.skip(str(error))
 
 
+@pytest.fixture(scope="module")
+def mesos(
+    mesos_there: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mesos]:
+    """One for all tests of a module, which says in `MESOS` how it is to be: it takes seconds to start."""
+    del mesos_there
+    made = Mesos(tmp_path_factory.mktemp("mesos"), **request.module.MESOS)
+    yield made
+    made.close()
+
+
 @pytest.fixture
 def make_mesos(mesos_there: Path, tmp_path: Path) -> Iterator[Callable[..., Mesos]]:
     """Clusters that end with the test."""

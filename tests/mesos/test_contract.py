@@ -23,15 +23,11 @@ from priority.ports import NodeGone, NodeSeen, NodeSilent
 
 pytestmark = [pytest.mark.mesos, pytest.mark.timeout(200), pytest.mark.xdist_group("mesos")]
 
-
-@pytest.fixture(scope="module")
-def mesos(mesos_there: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesos]:
-    """One for all of these tests: it takes seconds to start."""
-    work = tmp_path_factory.mktemp("mesos")
-    agent = {"hostname": "n1", "attributes": "rack:r1", "executor_shutdown_grace_period": "1secs"}
-    made = Mesos(work, separate=True, resources="cpus:100;mem:0;disk:0;ports:[]", agent=agent)
-    yield made
-    made.close()
+MESOS = {
+    "separate": True,
+    "resources": "cpus:100;mem:0;disk:0;ports:[]",
+    "agent": {"hostname": "n1", "attributes": "rack:r1", "executor_shutdown_grace_period": "1secs"},
+}
 
 
 @pytest.fixture

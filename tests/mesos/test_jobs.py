@@ -18,15 +18,10 @@ pytestmark = [pytest.mark.mesos, pytest.mark.timeout(200)]
 
 TIMES = {"silent_s": 60.0, "lease_s": 3600.0, "lease_margin_s": 1.0}
 STAYS = "sleep 1000"
-
-
-@pytest.fixture(scope="module")
-def mesos(mesos_there: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesos]:
-    resources = "cpus:8;mem:4096;disk:1000;ports:[31000-31009]"
-    agent = {"hostname": "n1", "executor_shutdown_grace_period": "1secs"}
-    made = Mesos(tmp_path_factory.mktemp("mesos"), resources=resources, agent=agent)
-    yield made
-    made.close()
+MESOS = {
+    "resources": "cpus:8;mem:4096;disk:1000;ports:[31000-31009]",
+    "agent": {"hostname": "n1", "executor_shutdown_grace_period": "1secs"},
+}
 
 
 @pytest.fixture

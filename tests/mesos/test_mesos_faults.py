@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import threading
 import time
@@ -24,6 +25,11 @@ from priority.recordio import Records
 pytestmark = [pytest.mark.mesos, pytest.mark.timeout(250)]
 
 STAYS = "sleep 1000"
+MESOS = {
+    "separate": True,
+    "resources": "cpus:4;mem:1024;disk:0;ports:[]",
+    "agent": {"hostname": "n1", "recovery_timeout": "60secs", "executor_shutdown_grace_period": "1secs"},
+}
 CALM = {"silent_s": 60.0, "lease_s": 3600.0, "lease_margin_s": 1.0}
 
 
@@ -77,15 +83,6 @@ class Greedy:
             network.shutdown(socket.SHUT_RDWR)
         self._thread.join(10)
         self._client.close()
-
-
-@pytest.fixture(scope="module")
-def mesos(mesos_there: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesos]:
-    work = tmp_path_factory.mktemp("mesos")
-    agent = {"hostname": "n1", "recovery_timeout": "60secs", "executor_shutdown_grace_period": "1secs"}
-    made = Mesos(work, separate=True, resources="cpus:4;mem:1024;disk:0;ports:[]", agent=agent)
-    yield made
-    made.close()
 
 
 class Lines(MesosCluster):
@@ -219,13 +216,16 @@ def test_its_job_may_say_that_it_waits_for_no_proof(mesos: Mesos, join: Callable
 
 
 class Proxy:
-    """Between us and the master: it can go silent without closing anything, or drop every connection."""
+    """Between us and the master: it can be slow, go silent without closing anything, or drop every connection."""
 
     def __init__(self, port: int) -> None:
         self._target = ("127.0.0.1", port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.silent = False
+        self.late_s = 0.0
+        """Each piece of what is said, either way, is late by up to so long."""
+        self._chance = random.Random(4)
         self.connections = 0
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         threading.Thread(target=self._accept, daemon=True).start()
@@ -245,6 +245,8 @@ class Proxy:
             while data := source.recv(65536):
                 while self.silent:
                     time.sleep(0.02)
+                if self.late_s:
+                    time.sleep(self._chance.uniform(0, self.late_s))
                 target.sendall(data)
         self._end(source, target)
 
@@ -275,7 +277,7 @@ def proxy(mesos: Mesos) -> Iterator[Proxy]:
 
 @pytest.mark.parametrize("fault", ["drops", pytest.param("silent", marks=pytest.mark.slow)])
 def test_a_broken_line_is_healed_and_nothing_runs_twice(
-    proxy: Proxy, join: Callable[..., Lines], tmp_path: Path, fault: str
+    proxy: Proxy, join: Callable[..., Lines], tmp_path: Path, eventually: Callable[..., Any], fault: str
 ) -> None:
     cluster = join(url=proxy.url, silence_s=18.0)
     witness = tmp_path / "witness"
@@ -294,7 +296,37 @@ def test_a_broken_line_is_healed_and_nothing_runs_twice(
     tasks.append(cluster.launch(command))
     for task in tasks:
         cluster.seen(task, "started")
-    assert sorted(witness.read_text().split()) == sorted(tasks)
+    eventually(lambda: set(witness.read_text().split()) == set(tasks), "each to have written its line", 60.0)
     for task in tasks:
         cluster.stop(task, notice_s=1)
         assert cluster.ended(task).stopped
+    assert sorted(witness.read_text().split()) == sorted(tasks)
+
+
+def test_a_line_that_is_slow_either_way_loses_and_doubles_nothing(
+    proxy: Proxy,
+    join: Callable[..., Lines],
+    tmp_path: Path,
+    eventually: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Longer than a launch takes, and never the same: what was said first may come last."""
+    cluster = join(url=proxy.url)
+    witness = tmp_path / "witness"
+    proxy.late_s = 1.0
+    tasks = []
+    for _ in range(3):
+        mine = [cluster.launch(f"echo $PRIORITY_TASK_ID >> {witness}; {STAYS}") for _ in range(4)]
+        cluster.stop(mine[0], notice_s=0)  # which may be there before the launch is
+        for task in mine[1:]:
+            cluster.seen(task, "started")
+        eventually(lambda mine=mine: set(mine[1:]) <= set(witness.read_text().split()), "each to have written", 60.0)
+        for task in mine[1:]:
+            cluster.stop(task, notice_s=1)
+        for task in mine[1:]:
+            assert cluster.ended(task).stopped
+        cluster.wait(lambda one, task=mine[0]: isinstance(one, TaskSeen) and one.task == task and one.kind != "started")
+        tasks += mine
+    lines = witness.read_text().split()
+    assert len(lines) == len(set(lines)) and set(lines) <= set(tasks)
+    assert not [one for one in caplog.records if "no contact" in one.message], "nobody gave the line up"
