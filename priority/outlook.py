@@ -16,6 +16,8 @@ from priority.resources import Resources
 from priority.snapshot import Snapshot
 
 T = TypeVar("T")
+_Power = tuple[str, str, int]
+"""Tier, role, priority."""
 Turn = tuple[int, Share, int, int, str]
 """(-rank, share, -priority, since, id): the less, the earlier its turn."""
 
@@ -84,6 +86,37 @@ class Order:
         return -self._ranks[claim.tier], shares.of(claim.role), -claim.priority, claim.since_us, claim.id
 
 
+class Held:
+    """What is on a node and does not die there, added up by who may take it; until something changes there."""
+
+    __slots__ = ("free", "groups")
+
+    def __init__(self, snapshot: Snapshot, name: str) -> None:
+        node = snapshot.node(name)
+        assert node is not None
+        self.free: Resources = dict(node.capacity)
+        """Beside all that."""
+        self.groups: dict[_Power, tuple[Claim, Resources]] = {}
+        """One of each, and what all of them hold."""
+        for one in snapshot.tasks_on(name):
+            if one.state not in DYING:
+                _take(self.free, one.request, 1)
+                group = self.groups.setdefault((one.tier, one.role, one.priority), (one, {}))
+                _take(group[1], one.request, -1)
+
+    def without(self, victims: Collection[Claim]) -> Held:
+        """The same once these are gone."""
+        left = Held.__new__(Held)
+        left.free, left.groups = dict(self.free), dict(self.groups)
+        for one in victims:
+            power = one.tier, one.role, one.priority
+            some, held = left.groups[power]
+            left.groups[power] = some, dict(held)
+            _take(left.groups[power][1], one.request, 1)
+            _take(left.free, one.request, -1)
+        return left
+
+
 class Outlook:
     """Whether tasks have room on a node once these victims are gone, all that dies there, and all that each may take;
     beside that which is `coming` there and has its turn before it.
@@ -92,21 +125,20 @@ class Outlook:
     def __init__(
         self,
         snapshot: Snapshot,
-        name: str,
-        victims: Collection[str] = (),
+        held: Held,
+        victims: Collection[Claim] = (),
         coming: Sequence[Claim] = (),
         order: Order | None = None,
     ) -> None:
-        node = snapshot.node(name)
-        assert node is not None
+        there = held.without(victims) if victims else held
         self._tiers = snapshot.tiers
-        self._there = [one for one in snapshot.tasks_on(name) if one.state not in DYING and one.id not in victims]
+        self._there = there.groups.values()
         self._coming, self._order = coming, order
-        self._free = dict(node.capacity)
-        """Beside all that stays."""
-        for one in self._there:
-            _take(self._free, one.request, 1)
-        self._rooms: dict[tuple[str, str, int], Resources] = {}
+        self._free = there.free
+        """Beside all that stays; not to be changed."""
+        self._rooms: dict[_Power, Resources] = {}
+        self._equals: dict[int, list[Claim]] = {}
+        """By rank, of what is coming all that is not above it."""
 
     def fits(self, claim: Claim) -> bool:
         """Whether one has."""
@@ -131,6 +163,7 @@ class Outlook:
 
     def narrow(self) -> None:
         """From now on all that comes there is ahead of everybody: how it probably is."""
+        self._free = dict(self._free)
         for one in self._coming:
             _take(self._free, one.request, 1)
         self._coming = ()
@@ -142,6 +175,7 @@ class Outlook:
             return True
         if any(self._free.get(name, 0) < amount for name, amount in claim.request.items()):
             return False
+        self._free = dict(self._free)
         for room in (self._free, *self._rooms.values()):
             _take(room, claim.request, 1)
         return True
@@ -149,9 +183,9 @@ class Outlook:
     def _room(self, claim: Claim) -> Resources:
         """Of all that it may take, less what comes for those who are above it."""
         room, tiers = dict(self._free), self._tiers
-        for other in self._there:
+        for other, held in self._there:
             if rule(claim, other, tiers) is not None:
-                _take(room, other.request, -1)
+                _take(room, held, -1)
         rank = tiers[claim.tier].rank
         for other in self._coming:
             if tiers[other.tier].rank > rank:
@@ -162,7 +196,9 @@ class Outlook:
         """The same, less what comes for its equals whose turn is before its own."""
         tiers = self._tiers
         rank = tiers[claim.tier].rank
-        equals = [one for one in self._coming if tiers[one.tier].rank <= rank]
+        equals = self._equals.get(rank)
+        if equals is None:
+            equals = self._equals[rank] = [one for one in self._coming if tiers[one.tier].rank <= rank]
         if not equals:
             return True
         left = dict(room)

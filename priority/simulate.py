@@ -30,7 +30,7 @@ from priority.herd import rule, work_lost
 from priority.history import Attempt, Cluster, History, Loss, Outcome, Wait
 from priority.lately import Lately
 from priority.lifecycle import backoff_s
-from priority.outlook import Order, Outlook, Turn
+from priority.outlook import Held, Order, Outlook, Turn
 from priority.plan import Plan, make_plan
 from priority.policy import HOUR_US
 from priority.snapshot import Snapshot
@@ -102,6 +102,8 @@ class Simulation:
         self._number = count()
         self._lately = Lately()
         self._guarantees = Guarantees(cluster)
+        self._held: dict[str, Held] = {}
+        """By node, of those where nothing has changed since it was looked at."""
         self._present: set[str] = set()
         """Those of the crowd that are in the snapshot, waiting."""
         self._kept: dict[str, str] = {}
@@ -222,6 +224,7 @@ class Simulation:
         claim = self.snapshot.task(run.id)
         assert claim is not None and claim.node is not None
         self.snapshot.drop_task(run.id)
+        self._held.pop(claim.node, None)
         self._changed.add(claim.node)
         self._dirty = self._dirty or self._frees_by_rule(claim)
         self.history.attempts.append(Attempt(run.work, run.id, claim.node, run.started_us, now_us, outcome))
@@ -372,6 +375,7 @@ class Simulation:
         if work.max_runtime_us is not None and runtime_us > work.max_runtime_us:
             runtime_us, run.fails = work.max_runtime_us, True
         until_us = None if work.max_runtime_us is None else now_us + work.max_runtime_us
+        self._held.pop(node, None)
         self.snapshot.put_task(run.claim.moved("running", node, now_us, until_us=until_us))
         if run.gone:
             self._count_gone(run, -1)
@@ -380,7 +384,8 @@ class Simulation:
 
     def _preempt(self, run: _Run, preemptor: str, now_us: int) -> None:
         claim, taker = self.snapshot.task(run.id), self._runs[preemptor]
-        assert claim is not None
+        assert claim is not None and claim.node is not None
+        self._held.pop(claim.node, None)
         law = rule(taker.claim, claim, self._cluster.tiers) or 0
         self.history.losses.append(Loss(now_us, run.work, taker.work, law, work_lost(claim, now_us)))
         self.snapshot.move_task(run.id, state="preempting", kept_for=preemptor)
@@ -450,7 +455,13 @@ class Simulation:
 
     def _room_on(self, name: str) -> Outlook:
         kept = [self._runs[id].claim for id, node in self._kept.items() if node == name]
-        return Outlook(self.snapshot, name, coming=kept)
+        return Outlook(self.snapshot, self._held_on(name), coming=kept)
+
+    def _held_on(self, name: str) -> Held:
+        held = self._held.get(name)
+        if held is None:
+            held = self._held[name] = Held(self.snapshot, name)
+        return held
 
     def _missed(self, plan: Plan, waiting: set[str]) -> list[Key]:
         """The kinds that sleep and might find room although the plan is carried out, in the order of their turns.
@@ -463,17 +474,25 @@ class Simulation:
             return []
         arrivals = (*plan.launch, *plan.reserve)
         spots = {placed.task: placed.node for placed in arrivals}
-        nodes = {node for task, node in self._kept.items() if spots.get(task) != node}
-        nodes.update(self._open, (taken.node for taken in plan.preempt))
-        if not nodes:
+        opened = {node for task, node in self._kept.items() if spots.get(task) != node} | self._open
+        victims: dict[str, list[Claim]] = {}
+        for taken in plan.preempt:
+            claim = self.snapshot.task(taken.task)
+            assert claim is not None
+            victims.setdefault(taken.node, []).append(claim)
+        if not opened and not victims:
             return []
-        victims = {taken.task for taken in plan.preempt}
-        order = Order(self.snapshot, [self._runs[placed.task].claim for placed in arrivals])
+        coming: dict[str, list[Claim]] = {}
+        for placed in arrivals:
+            coming.setdefault(placed.node, []).append(self._runs[placed.task].claim)
+        order = Order(self.snapshot, [one for some in coming.values() for one in some])
         found: dict[Key, Turn] = {}
-        for name in sorted(nodes):
-            coming = [self._runs[placed.task].claim for placed in arrivals if placed.node == name]
-            outlook = Outlook(self.snapshot, name, victims, coming, order)
-            found.update((key, order.first(claim)) for key, claim in outlook.among(behind) if key not in found)
+        for name in sorted(opened | victims.keys()):
+            taken_there, arrives = victims.get(name, []), coming.get(name, [])
+            some = [pair for pair in behind if pair[0] not in found]
+            if some:
+                outlook = Outlook(self.snapshot, self._held_on(name), taken_there, arrives, order)
+                found.update((key, order.first(claim)) for key, claim in outlook.among(some))
         return sorted(found, key=lambda key: found[key])
 
 
