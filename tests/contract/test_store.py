@@ -483,6 +483,20 @@ def test_holding_is_summed_from_the_tasks_on_nodes(store: Store) -> None:
         assert reader.holding().keys() == {ada, bob, ("chem", "prod", "ada")}
 
 
+def test_who_waits_since_when_and_why(store: Store) -> None:
+    add(store, a_job("a"), a_job("b", tier="devel"), a_job("c", role="chem"), a_job("d"))
+    add(
+        store,
+        a_task("a", 0, since_us=7), a_task("a", 1, since_us=5, reason=Reason("no-room", "full", {"short": 2})),
+        a_task("a", 2, state=State.RUNNING, node="n"), a_task("b", 0, 1, state=State.PREEMPTING, node="n"),
+        a_task("b", 0, 2, after=task_id("b", 0, 1)), a_task("c", 0, since_us=9), a_task("d", 0, state=State.FINISHED),
+    )  # fmt: skip
+    a, c = ("a", "prod", 2, 5, Reason("no-room", "full", {"short": 2})), ("c", "prod", 1, 9, None)
+    with store.read() as reader:
+        assert sorted(reader.waiting()) == [a, c]
+        assert reader.waiting(["physics", "nobody"]) == [a] and reader.waiting([]) == []
+
+
 # --- history
 
 

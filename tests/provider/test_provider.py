@@ -102,3 +102,12 @@ def test_a_hand_over_is_taken_once(tmp_path: Path) -> None:
     path.write_text(json.dumps({"workload": "{}", "env": {}}))
     assert take(path) == {"workload": "{}", "env": {}}
     assert take(path) is None and list(tmp_path.iterdir()) == []
+
+
+def test_the_link_of_a_task_leads_to_the_page_of_its_job() -> None:
+    pytest.importorskip("airflow")
+    from priority.airflow.hook import Access
+
+    assert Access("http://priority.example:8330", "pri_x").page_of("0j") == "http://priority.example:8330/jobs/0j"
+    elsewhere = Access("http://inside:8330", "pri_x", page="https://jobs.example/jobs/{uid}")
+    assert elsewhere.page_of("0j") == "https://jobs.example/jobs/0j"
