@@ -109,6 +109,7 @@ def _first_words(settings: Any) -> str:
   priority {where}roles apply config/roles.yaml
   priority {where}submit --role ci --name hello --wait -- echo hello
   priority {where}logs ci/devel/hello
+or in a browser, at the address of the api; the admin's token is in {settings.state / "admin.token"}
 Ctrl-C stops it; tasks that run then go on for {stay_s:g} s, for the next `priority up` to take over."""
 
 
