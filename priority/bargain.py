@@ -132,11 +132,10 @@ def _at_home(
     here = np.array(looked, np.intp)
     slot = np.full(len(facts.names), -1, np.intp)
     slot[takers.at[here]] = np.arange(len(here))
-    free = prey.alive.copy()
     mine = prey.taken[np.isin(takers.owner, here)]
-    free[mine[mine >= 0]] = True
-    items = np.flatnonzero(free & (slot[prey.node] >= 0))
+    items = np.union1d(prey.on(slot >= 0), mine[mine >= 0])
     whose = slot[prey.node[items]]
+    items, whose = items[whose >= 0], whose[whose >= 0]
     may = prey.may_take([takers.claims[taker] for taker in looked], whose, items)
     items, whose = items[may], whose[may]
     asks = takers.brings[:, here] > 0
@@ -181,7 +180,7 @@ class _Level:
     def __init__(self, facts: Facts, prey: Prey, lawful: Flags, nodes: Flags, bound: Cost) -> None:
         self.facts, self.prey, self.nodes = facts, prey, nodes
         rank, priority = bound[:2]
-        lawful = lawful & prey.alive & nodes[prey.node] & (prey.rank <= rank)
+        lawful = lawful & prey.alive & nodes.take(prey.node, mode="clip") & (prey.rank <= rank)
         self.lower = [
             self._reach(np.flatnonzero(lawful & flags)) for flags in (prey.rank < rank, prey.priority < priority)
         ]

@@ -124,11 +124,13 @@ def legal(case: Case, plan: Decisions) -> Found:
 def fits(case: Case) -> Found:
     """Of what arrivals ask for: room is enough once the dying and victims are gone, and for launches even now."""
     facts = case.facts
+    rows = np.unique(facts.at)
     for room, asks, when in (
         (facts.after, facts.asks, "when all have come"),
         (facts.now_after, facts.now_asks, "by what is launched now"),
     ):
-        for resource, row in np.argwhere((room < 0) & (asks > 0)).tolist():
+        for resource, place in np.argwhere((room[:, rows] < 0) & (asks[:, rows] > 0)).tolist():
+            row = int(rows[place])
             name = facts.snapshot.axis()[resource]
             first = min(id for id, at in facts.placed.items() if at == row)
             yield first, f"{facts.names[row]} is over its {name} by {-int(room[resource, row])} {when}"

@@ -121,7 +121,7 @@ def make_plan(snapshot: Snapshot, *, reasons: bool = True) -> Plan:
     placed = straight(snapshot) if snapshot.waiting() < FEWEST else None
     if placed is not None:
         return _told(snapshot, placed)
-    if snapshot.waiting() >= FEWEST:
+    if snapshot.waiting() >= FEWEST and _all_fit(snapshot):
         swept = sweep(Board(snapshot), snapshot)
         if swept is not None:
             return Plan(launch=cast("tuple[Placement, ...]", Launches(swept)))
@@ -140,6 +140,13 @@ def make_plan(snapshot: Snapshot, *, reasons: bool = True) -> Plan:
         preempt=tuple(sorted(victims, key=lambda one: one.task)),
         wait=_reasons(decided, decided.waiting) if reasons else _untold(decided.waiting),
     )
+
+
+def _all_fit(snapshot: Snapshot) -> bool:
+    """A quick no: somebody asks for more than any node has free."""
+    planes = snapshot.settled()
+    free = {name: int(planes.free(column).max(initial=0)) for column, name in enumerate(snapshot.axis())}
+    return all(amount <= free[name] for request, _ in snapshot.kinds() for name, amount in request)
 
 
 def _told(snapshot: Snapshot, found: Straight) -> Plan:

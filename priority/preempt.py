@@ -73,10 +73,10 @@ def _by_law(board: Board, unit: Unit, only: Mask | None) -> Choice | None:
         return _cheapest_gang(board, unit)
     claim = unit.members[0]
     mask = board.allowed(claim) if only is None else board.allowed(claim) & only
-    rows = np.flatnonzero(mask)
-    known = None if len(rows) <= FEW else prices(board, claim)
-    if len(rows) <= FEW or known is not None:
-        found = few(board, claim, rows.tolist()) if known is None else known.choose(mask)
+    many = int(np.count_nonzero(mask))
+    known = None if many <= FEW else prices(board, claim)
+    if many <= FEW or known is not None:
+        found = few(board, claim, np.flatnonzero(mask).tolist()) if known is None else known.choose(mask)
         return None if found is None else Choice([(claim, found[0])], {found[0]: found[1]})
     return _unpriced(board, claim, mask)
 

@@ -58,6 +58,17 @@ class Prey:
         self._flags: dict[int, Flags] = {}
         self._base: dict[int, Plane] = {}
 
+    def on(self, nodes: Flags) -> Picks:
+        """Places of those that are alive on some nodes; where these are few, what runs elsewhere is not looked at."""
+        rows = np.flatnonzero(nodes)
+        if len(rows) > ROWS_MAX:
+            return np.flatnonzero(self.alive & nodes.take(self.node, mode="clip"))
+        snapshot, names = self.facts.snapshot, self.facts.names
+        stock = snapshot.settled().stock
+        there = [stock.place(id) for row in rows.tolist() for id in snapshot.ids_on(names[row])]
+        picks = np.array(sorted(place for place in there if place >= 0), np.intp)
+        return picks[self.alive[picks]]
+
     def _within(self, least: Mapping[str, int]) -> Flags:
         """`[K]`: has not yet run as long as its tier's."""
         by_owner = np.zeros(len(self.owners) + 1, np.int64)
