@@ -91,12 +91,15 @@ def _apply(file: Path, *, dry_run: bool, delete: bool, force: bool, json: bool) 
     with shell.client() as client:
         found = client.apply_roles(roles, dry_run=dry_run, delete=delete, force=force)
         warnings = [] if dry_run else client.quota()["warnings"]
+        unnamed = [] if delete or json else [one["name"] for one in client.roles()["items"] if one["name"] not in roles]
     if json:
         shell.write_json(found)
     else:
         from priority.face import show_admin
 
         show_admin.changes(found)
+        if unnamed:
+            shell.warn(f"priority: {file} does not name {', '.join(unnamed)}: unchanged (--delete deletes such roles)")
         for warning in warnings:
             shell.warn(f"priority: warning: {warning}")
     if found["refused"]:

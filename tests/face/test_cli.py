@@ -671,6 +671,19 @@ def test_a_quota_that_loses_a_limit_is_said_and_asked(run: Run, monkeypatch: pyt
     assert good(run("quota", "show", "both", "--json"))["items"][0]["quota"] == {"cpus": 5}
 
 
+def test_roles_that_a_file_does_not_name_are_said(run: Run) -> None:
+    for name in ("here", "gone"):
+        assert run("roles", "apply", "-", stdin=yaml.safe_dump({"roles": {name: {}}})).exit_code == 0
+    every = yaml.safe_load(run("role", "show").stdout)
+    for verb in ("diff", "apply"):
+        assert "does not name" not in run("roles", verb, "-", stdin=yaml.safe_dump(every)).stderr
+    del every["roles"]["gone"]
+    done = run("roles", "apply", "-", stdin=yaml.safe_dump(every))
+    assert done.stderr.splitlines()[0] == "priority: - does not name gone: unchanged (--delete deletes such roles)"
+    assert "does not name" not in run("roles", "diff", "-", "--delete", stdin=yaml.safe_dump(every)).stderr
+    assert run("role", "show", "gone").exit_code == 0
+
+
 def test_a_role_is_shown_with_every_grant(run: Run) -> None:
     plain = {"roles": {"grants": {"users": {"nora": {}, "ned": {"quota": {"devel": {"cpus": 1}}}}}}}
     assert run("roles", "apply", "-", stdin=yaml.safe_dump(plain)).exit_code == 0
