@@ -1,9 +1,9 @@
-# make setup | demo | airflow | test | test-all | bench | lint     (make help explains)
+# make setup | demo | airflow | test | test-components | test-all | bench | lint     (make help explains)
 SHELL := /bin/bash
 PY := .venv/bin/python
 STAMP := .venv/.stamp
 
-.PHONY: help setup demo airflow test test-all bench lint lock clean
+.PHONY: help setup demo airflow test test-components test-all bench lint lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,9 @@ airflow: setup ## the service and Airflow side by side, with the DAGs of dags/; 
 
 test: setup ## lint and the test suite
 	@tools/check
+
+test-components: setup ## Airflow's own api-server, scheduler, triggerer and dag-processor beside the service (minutes)
+	@.venv/bin/pytest -m components tests/provider
 
 test-all: setup ## the same, and what takes minutes: a real Mesos, Airflow's real components, twenty years of clocks
 	@PRIORITY_TEST_ALL=1 tools/check
