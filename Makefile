@@ -6,7 +6,7 @@ STAMP := .venv/.stamp
 .PHONY: help setup demo airflow test test-components test-all bench lint lock clean
 
 help: ## what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: $(STAMP) ## make .venv with the project and every extra (seconds when nothing changed)
 
