@@ -24,6 +24,7 @@ from priority.reason import Reason
 from priority.resources import Resources, times, total
 from priority.role import MemberSpec, Quotas, RoleSpec
 from priority.store import rows
+from priority.store.aged import AgedReads
 from priority.store.crons import CronReads
 from priority.store.session import Row, Session
 from priority.store.tables import IS_ACTIVE, IS_ACTIVE_JOB, IS_PLACED
@@ -32,7 +33,7 @@ from priority.task import State, Task
 _Noun = TypeVar("_Noun")
 
 
-class SqlReader(CronReads):
+class SqlReader(CronReads, AgedReads):
     """`ports.Reader` over one transaction."""
 
     def __init__(self, session: Session) -> None:
@@ -114,7 +115,8 @@ class SqlReader(CronReads):
             among, param = self._session.among("jobs.role", roles)
             rest, params = f"{rest} WHERE {among}", (param,)
         found = self._session.fetch(("idle.job", "jobs.tier", "many", "since", "why"), rest, *params)
-        return [(*row[:4], None if row[4] is None else Reason.of(rows.loads(row[4]))) for row in found]
+        whys = {why: Reason.of(rows.loads(why)) for why in {row[4] for row in found} if why is not None}
+        return [(*row[:4], whys.get(row[4])) for row in found]
 
     # --- jobs
 

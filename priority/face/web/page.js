@@ -4,7 +4,7 @@
 
 const main = document.getElementById("main");
 const live = document.getElementById("live");
-const GATHER_MS = 1000; // at most one look a second, however much happens
+const GATHER_MS = 1000, SHARE = 20; // however much happens: at most one look a second, and a twentieth of the time
 let last = main.dataset.live, due = null, looking = false, again = false;
 
 function show(word, on) {
@@ -30,6 +30,7 @@ async function look() {
   if (document.hidden || looking) { again = true; return; }
   looking = true;
   again = false;
+  const began = performance.now();
   try {
     const answer = await fetch(location.href, { headers: { accept: "text/html" } });
     if (answer.status === 401) return location.reload();
@@ -39,7 +40,7 @@ async function look() {
     again = true; // the server is away; its next event, or its return, brings us back
   } finally {
     looking = false;
-    due ??= setTimeout(() => { due = null; if (again) soon(); }, GATHER_MS);
+    due ??= setTimeout(() => { due = null; if (again) soon(); }, Math.max(GATHER_MS, SHARE * (performance.now() - began)));
   }
 }
 
