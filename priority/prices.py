@@ -357,13 +357,11 @@ class Prices:
         reach: Reach | None = self.board.within.get(key)
         if reach is None:
             board, herd = self.board, self.board.herd
-            works = herd.works()
-            assert works is not None
             flags = self._up_to_level(level)
-            reach = board.within[key] = Reach(herd.node, len(board.names), herd.request, flags, works.take)
+            reach = board.within[key] = Reach(herd.node, len(board.names), herd.request, flags, herd.works_of)
         room = self.board.total
         pairs = zip(self.shape.columns, self.shape.sizes, strict=True)
-        return reach.bounds(rows, self.shape.columns, [size - room[rows, column] for column, size in pairs])
+        return reach.bounds(rows, self.shape.columns, [size - room[:, column].take(rows) for column, size in pairs])
 
     def _cover(self, row: int, level: Level, bound: tuple[int, int] | None) -> Cover | None:
         """The least cover on a node, if it may cost at most `bound`."""

@@ -54,7 +54,7 @@ class Reach:
         fewest = np.ones(len(rows), np.int64)
         for block, mine in self._by_block(rows):
             for column, need in zip(columns, needs, strict=True):
-                many = block.fewest(column, self._slot[rows[mine]], need[mine])
+                many = block.fewest(column, self._slot.take(rows[mine]), need[mine])
                 fewest[mine] = np.maximum(fewest[mine], many)
         return Bounds(self, rows, fewest)
 
@@ -122,7 +122,7 @@ class _Block:
             lines = self._brings[column] = self._sorted(column)
         many = np.ones(len(slots), np.int64)
         for brings in lines:
-            short = brings[slots] < need
+            short = brings.take(slots) < need
             if not short.any():
                 break
             many += short
@@ -144,7 +144,7 @@ class _Block:
             self._there = np.full(self._shape[0] * self._shape[1], -1, np.intp)
             self._there[self._cells] = self._picks
             self._there = self._there.reshape(self._shape)
-        there = self._there[slots]
+        there = self._there.take(slots, axis=0)
         costs = works(there).astype(np.float64)
         costs[there < 0] = np.inf
         costs.sort(axis=1)
