@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from priority.aged import AgedReader, AgedWriter
 from priority.crontab import CronReader, CronWriter
 from priority.job import Job, JobSpec, JobState
 from priority.node import Node, Shares
@@ -197,7 +198,7 @@ class JobQuery:
     label: tuple[str, str] | None = None
 
 
-class Reader(CronReader, Protocol):
+class Reader(CronReader, AgedReader, Protocol):
     """One consistent view."""
 
     def roles(self, names: Collection[str] | None = None) -> dict[str, RoleSpec]:
@@ -268,11 +269,6 @@ class Reader(CronReader, Protocol):
     ) -> list[Event]:
         """In commit order. `roles` None: everybody's; else of these roles and of the cluster."""
 
-    def old_events(self, after: int, before_us: int, limit: int) -> tuple[list[int], int | None]:
-        """Of the next so many events after the event `after`, those that may be forgotten: earlier than `before_us` and
-        of no active job. And the last one that was looked at, None if one was reached that is not so old.
-        """
-
     def last_event(self) -> int:
         """The id of the newest event, 0 if there is none."""
 
@@ -308,7 +304,7 @@ class Reader(CronReader, Protocol):
         """Who leads (or led last and did not resign), its epoch, and when its lease runs out."""
 
 
-class Writer(Reader, CronWriter, Protocol):
+class Writer(Reader, CronWriter, AgedWriter, Protocol):
     """One transaction: everything or nothing. There is one writer at a time in the whole service, so what a
     writer reads stays true until it commits: a check and what it allows cannot race.
     """
@@ -360,9 +356,6 @@ class Writer(Reader, CronWriter, Protocol):
 
     def charge(self, deltas: Mapping[tuple[str, str, str], Mapping[str, int]]) -> None:
         """Add to (negative: take from) what (role, tier, user) hold of their quotas."""
-
-    def drop_events(self, ids: Sequence[int]) -> None:
-        """Forget these. The newest of all stays, whatever is asked: new ones are numbered from it."""
 
     def emit(self, events: Iterable[tuple[int, str, str | None, str | None, str | None, Mapping[str, Any]]]) -> int:
         """Append events (at_us, kind, role, job, task, data); the id of the last one."""

@@ -132,7 +132,7 @@ class Admission:
         """One request; a refusal leaves nothing behind."""
         role = request.specs[0].role
         digest = digest_of(request.specs) if request.key else ""
-        if request.key and (before := self.answers.get((role, request.key))):
+        if request.key and (before := self._answer(role, request.key)):
             return self._replay(request, request.key, digest, before)
         for index, spec in enumerate(request.specs):
             self._check_name(request, index, spec)
@@ -180,10 +180,27 @@ class Admission:
             raise Conflict(
                 f"the idempotency key {key!r} was used for another request; take a new key for a new request", key=key
             )
-        here = {job.uid: job for job in self.jobs}
-        there = self.writer.jobs_of([uid for uid in uids if uid not in here])
-        jobs = tuple((here | there)[uid] for uid in uids)
-        return Accepted(jobs, replayed=True, warnings=self._warnings(request))
+        there = self._jobs_of(uids)
+        if there.keys() < set(uids):
+            raise Conflict(
+                f"{len(uids) - len(there)} of the {len(uids)} jobs of the idempotency key {key!r} ended long ago "
+                "and are forgotten; take a new key",
+                key=key,
+            )
+        return Accepted(tuple(there[uid] for uid in uids), replayed=True, warnings=self._warnings(request))
+
+    def _answer(self, role: str, key: str) -> tuple[str, Any] | None:
+        """What was answered to it before, unless all of that is forgotten."""
+        before = self.answers.get((role, key))
+        if before is None or self._jobs_of(before[1]):
+            return before
+        self.writer.drop_answers([(role, key)])
+        del self.answers[role, key]
+        return None
+
+    def _jobs_of(self, uids: Collection[str]) -> dict[str, Job]:
+        here = {job.uid: job for job in self.jobs if job.uid in uids}
+        return here | self.writer.jobs_of([uid for uid in uids if uid not in here])
 
     def _warnings(self, request: Submission) -> tuple[str, ...]:
         ceilings = over_ceiling(request.specs, request.actor.name, self.roles, self.parts.tiers)

@@ -1,11 +1,13 @@
-"""What the leader forgets, under its epoch: old ticks of cron jobs with the runs that they made, and old events.
+"""What the leader forgets, under its epoch: old ticks of cron jobs with the runs that they made, old jobs that users
+submitted, and old events.
 
 Small pieces in transactions of their own, with pauses between, as each holds all other writers up. What may go is
 looked for in a transaction that only reads, and what it names stays so: what has ended does not become active again.
 Never forgotten: what is active or waits, the newest tick of a cron job and its run, what a preemption in the ledger was
-about, what users submitted themselves (a retry with its idempotency key must find it), audits, and the newest event,
-from which the next ones are numbered. Who dies in the middle has forgotten a piece more or less; nothing is remembered
-between two processes.
+about, audits, and the newest event, from which the next ones are numbered. An idempotency key is there for as long as
+one of its jobs, and so for the whole of their time at least; only then it may be used anew. Of a job with very many
+tasks the last ones go first, piece by piece, and it itself with the first of them. Who dies in the middle has forgotten
+a piece more or less; nothing is remembered between two processes.
 """
 
 from __future__ import annotations
@@ -24,33 +26,45 @@ BUSY_S = 1.0
 PIECE = 500
 """Ticks (each with its run) or events of one transaction."""
 
+TASKS_PIECE = 5_000
+"""Tasks of the jobs of one transaction."""
+
 CRONS_AT_ONCE = 200
 """Cron jobs of one look."""
 
 AGAIN_US = 86_400 * 10**6
-"""So often events are looked through from the first one: those of a job that was active are left behind."""
+"""So often events, jobs and answers are looked through from the first one: some are left behind."""
 
 
 class Forgetting:
     """`step` by hand or from a thread of its own."""
 
-    def __init__(self, parts: Parts, epoch: Callable[[], int | None], piece: int = PIECE) -> None:
+    def __init__(
+        self, parts: Parts, epoch: Callable[[], int | None], piece: int = PIECE, tasks: int = TASKS_PIECE
+    ) -> None:
         self._parts = parts
         self._epoch = epoch
         self._piece = piece
+        self._tasks = tasks
         self._cron = ""
         self._tick_us = -1
         self._event = 0
+        self._job = 0
+        self._answer: tuple[str, str] | None = ("", "")
         self._began_us = 0
 
     def step(self) -> float:
         """One piece of each; the seconds until the next. `Deposed`: another leads, and nothing has happened."""
         now_us, settings = self._parts.clock.now_us(), self._parts.settings
         busy = False
+        if not 0 <= now_us - self._began_us < AGAIN_US:
+            self._event, self._job, self._answer, self._began_us = 0, 0, ("", ""), now_us
+        if settings.jobs_keep_s:
+            busy = self._jobs(now_us - round(settings.jobs_keep_s * 1e6)) or self._answers()
         if settings.ticks_keep_s:
-            busy = self._ticks(now_us - round(settings.ticks_keep_s * 1e6))
+            busy = self._ticks(now_us - round(settings.ticks_keep_s * 1e6)) or busy
         if settings.events_keep_s:
-            busy = self._events(now_us, now_us - round(settings.events_keep_s * 1e6)) or busy
+            busy = self._events(now_us - round(settings.events_keep_s * 1e6)) or busy
         return BUSY_S if busy else PAUSE_S
 
     def _ticks(self, before_us: int) -> bool:
@@ -83,9 +97,44 @@ class Forgetting:
         self._cron = ""
         return found, False
 
-    def _events(self, now_us: int, before_us: int) -> bool:
-        if not 0 <= now_us - self._began_us < AGAIN_US:
-            self._event, self._began_us = 0, now_us
+    def _jobs(self, before_us: int) -> bool:
+        """Whether more is to be done at once."""
+        with self._parts.store.read() as reader:
+            old, last = reader.old_jobs(self._job, before_us, self._piece)
+            kept = reader.in_ledger({uid for uid, _ in old})
+        gone = [(uid, tasks) for uid, tasks in old if uid not in kept]
+        some: list[str] = []
+        left = self._tasks
+        for uid, tasks in gone:
+            if tasks > left:
+                break
+            some.append(uid)
+            left -= tasks
+        if gone:
+            with self._parts.store.write(self._epoch()) as writer:
+                if some:
+                    writer.drop_jobs(some)
+                else:
+                    writer.drop_tasks(gone[0][0], self._tasks)
+        if len(some) < len(gone):
+            return True
+        if last is not None:
+            self._job = last
+        return last is not None
+
+    def _answers(self) -> bool:
+        """Whether more is to be done at once."""
+        if self._answer is None:
+            return False
+        with self._parts.store.read() as reader:
+            gone, last = reader.old_answers(self._answer, self._piece)
+        if gone:
+            with self._parts.store.write(self._epoch()) as writer:
+                writer.drop_answers(gone)
+        self._answer = last
+        return last is not None
+
+    def _events(self, before_us: int) -> bool:
         with self._parts.store.read() as reader:
             old, last = reader.old_events(self._event, before_us, self._piece)
         if old:

@@ -173,6 +173,12 @@ class Settings(BaseSettings):
         description="Seconds that ticks of cron jobs are kept, and their runs once ended; 0: for ever. "
         "The last tick of each, and runs that a preemption was about, stay",
     )
+    jobs_keep_s: float = Field(
+        90 * 86_400.0,
+        ge=0,
+        description="Seconds that ended jobs are kept, and with them the idempotency keys that they were submitted "
+        "with; 0: for ever. Those that a preemption was about stay",
+    )
     events_keep_s: float = Field(
         90 * 86_400.0, ge=0, description="Seconds that events are kept, those of active jobs longer; 0: for ever"
     )

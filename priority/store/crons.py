@@ -12,6 +12,7 @@ from priority.quota import beyond
 from priority.reason import Reason
 from priority.resources import Resources, times, total
 from priority.store import rows
+from priority.store.aged import AgedWrites
 from priority.store.session import Row, Session
 from priority.store.tables import IS_ACTIVE_JOB, IS_TO_COME, IS_WAITING
 
@@ -212,7 +213,7 @@ class CronReads:
         return [noun(row[:-1]) for row in found[:limit]], following
 
 
-class CronWrites(CronReads):
+class CronWrites(CronReads, AgedWrites):
     """`crontab.CronWriter` over one transaction."""
 
     def put_crons(self, crons: Sequence[Cron]) -> None:
@@ -241,14 +242,7 @@ class CronWrites(CronReads):
         """See `CronWriter`."""
         among, param = self._session.among("id", [tick.id for tick in ticks])
         self._session.run(f"DELETE FROM ticks WHERE {among}", param)
-        runs = [tick.job for tick in ticks if tick.job is not None]
-        if not runs:
-            return
-        among, param = self._session.among("uid", runs)
-        ended = f"{among} AND NOT {IS_ACTIVE_JOB}"
-        self._session.run(f"DELETE FROM labels WHERE seq IN (SELECT seq FROM jobs WHERE {ended})", param)
-        self._session.run(f"DELETE FROM tasks WHERE job IN (SELECT uid FROM jobs WHERE {ended})", param)
-        self._session.run(f"DELETE FROM jobs WHERE {ended}", param)
+        self.drop_jobs([tick.job for tick in ticks if tick.job is not None])
 
 
 def _cursor(text: str) -> int:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from priority.errors import Deposed
-from priority.ports import Page
+from priority.backend.memory import Play
+from priority.errors import Conflict, Deposed, NotFound
+from priority.job import Job
+from priority.ports import JobQuery, Page
 from priority.service.forgetting import BUSY_S, PAUSE_S, Forgetting
 
+from .checkers import Checkers
 from .test_crons import HOUR, KEY, Cronworld, cron
-from .world import ADA, ROOT, node, spec
+from .world import ADA, ROOT, Crash, World, node, spec
 
 
 def forget(world: Cronworld, piece: int = 3) -> int:
@@ -27,7 +30,7 @@ def test_ticks_and_their_runs_are_kept_for_a_while() -> None:
     world = Cronworld(ticks_keep_s=4.5 * HOUR)
     world.service.crons.submit(ADA, cron())
     world.service.crons.submit(ADA, cron("physics/devel/other"))
-    mine = world.submit(spec("physics/devel/mine"))
+    mine = world.submit(spec("physics/devel/mine"))  # and is kept for longer
     world.to(30)
     assert forget(world) == 1
     world.to(10 * 60 + 5)
@@ -49,7 +52,7 @@ def test_ticks_and_their_runs_are_kept_for_a_while() -> None:
 
 
 def test_for_ever_is_for_ever() -> None:
-    world = Cronworld(ticks_keep_s=0, events_keep_s=0)
+    world = Cronworld(ticks_keep_s=0, events_keep_s=0, jobs_keep_s=0)
     world.service.crons.submit(ADA, cron())
     world.to(3 * 60)
     before = world.ticks(), len(world.events("job.submitted"))
@@ -106,3 +109,131 @@ def test_events_go_and_new_ones_are_numbered_from_the_last() -> None:
     assert [event.id for event in world.service.jobs.events(ROOT, 0, 10_000)] == [last]
     world.submit(spec("physics/devel/next"))
     assert world.service.jobs.last_event() == last + 1
+
+
+def aged(world: World, tasks: int = 5000) -> Forgetting:
+    return Forgetting(world.parts, lambda: world.scheduler.epoch, 3, tasks)
+
+
+def later(world: World, seconds: float) -> None:
+    """In few steps: nothing is to happen at its exact time."""
+    for _ in range(round(seconds / (HOUR / 2))):
+        world.move(2.0)
+        world.clock.move(HOUR / 2 - 2.0)
+        world.settle()
+
+
+def names(world: World) -> list[str]:
+    return [job.spec.name for job in world.service.jobs.list(ROOT, JobQuery(), Page(1000))[0]][::-1]
+
+
+def sweep(forgetting: Forgetting, checkers: Checkers) -> int:
+    """Until there is nothing more; in how many pieces."""
+    pieces = 1
+    while forgetting.step() == BUSY_S:
+        checkers.check()
+        pieces += 1
+    checkers.check()
+    return pieces
+
+
+def test_jobs_are_kept_for_a_while_after_their_end() -> None:
+    world = World(
+        [node("n1")], jobs_keep_s=2 * HOUR, play=lambda launch: Play(3 * HOUR if launch.job.endswith("l") else 1)
+    )
+    checkers = Checkers(world)
+    long = world.submit(spec("physics/devel/l"))
+    short = [world.submit(spec(f"physics/devel/s{number}", labels={"a": "b"})) for number in range(7)]
+    later(world, HOUR)
+    assert sweep(aged(world), checkers) == 1
+    assert names(world) == ["l", *(f"s{number}" for number in range(7))]
+    later(world, 1.5 * HOUR)
+    late = world.submit(spec("physics/devel/late"))
+    world.move(10.0)
+    assert sweep(aged(world), checkers) > 2
+    assert names(world) == ["l", "late"]
+    for act in (world.service.jobs.get, world.service.jobs.kill):
+        with pytest.raises(NotFound):
+            act(ROOT, short[0].uid)
+    with pytest.raises(NotFound):
+        world.tasks(short[3])
+    assert world.service.jobs.list(ROOT, JobQuery(label=("a", "b")), Page(10))[0] == []
+    assert world.states(long) == ["0.1 running"]
+    later(world, 2 * HOUR)  # ended an hour and a half ago
+    assert world.states(long) == ["0.1 finished"]
+    sweep(aged(world), checkers)
+    assert names(world) == ["l"]
+    assert late.uid != long.uid
+    later(world, 2 * HOUR)
+    sweep(aged(world), checkers)
+    assert names(world) == []
+    # what comes is numbered on, and found
+    assert world.job(world.submit(spec("physics/devel/s1"))).spec.name == "s1"
+
+
+def test_a_job_of_very_many_tasks_goes_in_pieces_and_who_dies_leaves_the_rest_to_the_next() -> None:
+    world = World([node("n1", 50)], jobs_keep_s=HOUR, play=lambda _: Play(1.0))
+    checkers = Checkers(world)
+    world.submit(spec("physics/devel/small", instances=2))
+    large = world.submit(spec("physics/devel/large", instances=25))
+    world.submit(spec("physics/devel/last", instances=2))
+    later(world, 1.5 * HOUR)
+    first = aged(world, tasks=10)
+    assert first.step() == BUSY_S
+    assert names(world) == ["large", "last"]
+    assert first.step() == BUSY_S
+    assert [task.instance for task in world.tasks(large)] == list(range(15))
+    # dead in the middle of a transaction it has done nothing
+    with pytest.raises(Crash), world.store.write(world.scheduler.epoch) as writer:
+        writer.drop_tasks(large.uid, 10)
+        raise Crash
+    assert len(world.tasks(large)) == 15
+    world.die()
+    world.new_scheduler()
+    with pytest.raises(Deposed):
+        Forgetting(world.parts, lambda: (world.scheduler.epoch or 0) - 1).step()
+    assert sweep(aged(world, tasks=10), Checkers(world)) == 2
+    assert names(world) == []
+    checkers.check()
+
+
+def test_an_idempotency_key_is_there_as_long_as_one_of_its_jobs() -> None:
+    world = World([node("n1", 8)], jobs_keep_s=HOUR, play=lambda launch: Play(None if "stay" in launch.job else 1.0))
+    one, both = spec("physics/devel/one"), (spec("physics/devel/goes"), spec("physics/devel/stays"))
+
+    def send() -> list[Job]:
+        return [world.submit(one, actor=ADA, key="k1"), world.submit(*both, actor=ADA, key="k2")]
+
+    first = send()
+    later(world, 0.5 * HOUR)
+    sweep(aged(world), Checkers(world))
+    assert [job.uid for job in send()] == [job.uid for job in first]
+    later(world, HOUR)
+    assert world.submit(one, actor=ADA, key="k1").uid == first[0].uid  # old, but still there
+    sweep(aged(world), Checkers(world))
+    assert names(world) == ["stays"]
+    with pytest.raises(Conflict, match="1 of the 2 jobs of the idempotency key 'k2'"):
+        world.submit(*both, actor=ADA, key="k2")
+    again = world.submit(one, actor=ADA, key="k1")
+    assert again.uid != first[0].uid
+    assert world.submit(one, actor=ADA, key="k1").uid == again.uid
+    with world.store.read() as reader:
+        assert reader.answered([("physics", "k1"), ("physics", "k2")]).keys() == {("physics", "k1"), ("physics", "k2")}
+    for job in world.service.jobs.list(ROOT, JobQuery(), Page(10))[0]:
+        world.service.jobs.kill(ROOT, job.uid)
+    later(world, 25 * HOUR)
+    sweep(aged(world), Checkers(world))
+    with world.store.read() as reader:
+        assert reader.answered([("physics", "k1"), ("physics", "k2")]) == {}
+
+
+def test_a_job_that_the_ledger_is_about_stays() -> None:
+    world = World([node("n1", 4)], jobs_keep_s=HOUR, play=lambda _: Play(60.0))
+    world.submit(spec("physics/devel/victim", cpus=4))
+    world.settle()
+    world.submit(spec("physics/prod/urgent", cpus=4))
+    later(world, HOUR)
+    world.submit(spec("physics/prod/other"))
+    later(world, 30 * HOUR)
+    sweep(aged(world), Checkers(world))
+    assert names(world) == ["victim", "urgent"]
