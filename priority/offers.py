@@ -70,6 +70,8 @@ class Offer:
     port: int
     attributes: Mapping[str, str]
     pieces: tuple[Piece, ...]
+    revocable: tuple[Piece, ...] = ()
+    """What may be taken back at any time; not in `pieces`."""
     leaves_us: int | None = None
     """When its agent goes down for maintenance, if that is announced."""
 
@@ -231,6 +233,12 @@ class Room:
         """An offer is void: somebody else has its room, or nobody. Whether we held it."""
         return self.offers.pop(id, None) is not None
 
+    def went(self, ids: Iterable[str]) -> bool:
+        """Offers are gone, as other room of theirs was used: this room may come again. Whether there was any."""
+        gone = [offer for id in ids if (offer := self.offers.pop(id, None)) is not None]
+        self.believed = total([self.believed, *(offer.amounts for offer in gone)])
+        return bool(gone)
+
     def give_back(self) -> list[str]:
         """Every offer goes back, or is void because contact was lost, and may come again. Their ids."""
         ids = list(self.offers)
@@ -307,8 +315,8 @@ def at_most(amounts: Resources, room: Resources) -> Resources:
 
 
 def read_offer(document: Any) -> Offer:
-    """An offer as Mesos writes it. ValueError if it is none. What we cannot use of it is left out: volumes, shared and
-    revocable resources, and those of other kinds.
+    """An offer as Mesos writes it. ValueError if it is none. What we cannot use of it is left out: volumes, shared
+    resources, and those of other kinds.
     """
     try:
         address = document.get("url", {}).get("address", {})
@@ -319,16 +327,19 @@ def read_offer(document: Any) -> Offer:
             port=int(address.get("port", 0)),
             attributes=read_attributes(document.get("attributes", [])),
             pieces=tuple(read_pieces(document.get("resources", []))),
+            revocable=tuple(read_pieces(document.get("resources", []), revocable=True)),
             leaves_us=read_start(document.get("unavailability")),
         )
     except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"not an offer: {error!r}") from None
 
 
-def read_pieces(resources: Any) -> Iterable[Piece]:
-    """Of a list of Mesos' resources those that tasks can be given."""
+def read_pieces(resources: Any, *, revocable: bool = False) -> Iterable[Piece]:
+    """Of a list of Mesos' resources those that tasks can be given: those that may be taken back, or the others."""
     for one in resources:
-        if any(key in one for key in ("revocable", "shared", "provider_id")) or one.get("disk"):
+        if ("revocable" in one) != revocable:
+            continue
+        if any(key in one for key in ("shared", "provider_id")) or one.get("disk"):
             continue
         name, kind = one["name"], one["type"]
         if not isinstance(name, str) or NAME.fullmatch(name) is None:

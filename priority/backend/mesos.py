@@ -26,7 +26,7 @@ from zlib import crc32
 import orjson
 
 from priority.backend.mesos_driver import Driver
-from priority.backend.mesos_known import UNSAID, Ack, Facts, Known, Phase, Times
+from priority.backend.mesos_known import UNSAID, Ack, Facts, Known, Phase, Times, mesos_id
 from priority.backend.mesos_line import CALL_S, SILENCE_S, Call, Lost, Masters, Sender, Stream, backoff_s
 from priority.backend.mesos_operator import AgentFacts, Machine, Operator
 from priority.backend.mesos_tasks import AGENT, framework
@@ -125,7 +125,7 @@ class MesosBackend:
         except (Lost, PriorityError):
             return {}
         now_us = time.time_ns() // 1000
-        return {name: now_us for name, agent in nodes.items() if agent in active}
+        return {name: now_us for name, agent in nodes.items() if mesos_id(agent) in active}
 
     def shares(self) -> Mapping[str, Shares]:
         """See `ports.Backend`: as the master tells it."""
@@ -363,7 +363,7 @@ class MesosBackend:
                 if id is None:
                     records = {record.node.name: record.agent for record in reader.nodes()}
                     id = records.get(request.node)
-        agent = self._operator.agents().get(id or "")
+        agent = self._operator.agents().get(mesos_id(id or ""))
         if agent is None:
             raise Lost("the Mesos master does not know its agent")
         return agent

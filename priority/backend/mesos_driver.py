@@ -20,7 +20,7 @@ from typing import Any
 
 from priority.backend import mesos_tasks as calls
 from priority.backend.mesos_fleet import DOUBT_S, LIMIT, SPELL_S, standing
-from priority.backend.mesos_known import Agent, Facts, Known, Phase, value_of
+from priority.backend.mesos_known import Agent, Facts, Known, Phase, mesos_id, twin_of, value_of
 from priority.backend.mesos_updates import ASK_S, NEVER, Updates
 from priority.mesos_status import read_status
 from priority.ports import Launch, NodeRecord, Stop
@@ -130,7 +130,7 @@ class Driver(Updates):
             self._say_again(known)
         else:
             known.stopping, known.resendable, known.notice_s = True, False, one.notice_s
-            self._send(calls.kill(one.task, known.agent or None, one.notice_s))
+            self._send(calls.kill(one.task, mesos_id(known.agent) or None, one.notice_s))
             if known.phase is Phase.UNSURE:
                 self._ask([known])
 
@@ -188,9 +188,10 @@ class Driver(Updates):
         elif kind == "UPDATE":
             self._update(read_status(body.get("status")))
         elif kind == "FAILURE" and "executor_id" not in body:
-            agent = self.agents.get(value_of(body.get("agent_id")))
-            if agent is not None:
-                self._fell_silent(agent)
+            id = value_of(body.get("agent_id"))
+            for agent in (self.agents.get(id), self.agents.get(twin_of(id))):
+                if agent is not None:
+                    self._fell_silent(agent)
 
     def tick(self) -> float:
         """What time brings; the seconds until it should be called again."""
@@ -244,11 +245,24 @@ class Driver(Updates):
                 agent = self._meet(facts.id, facts.host, facts.port, facts.attributes)
                 agent.room.whole = facts.whole
                 self._heed(agent, facts)
+                twin = self.agents.get(twin_of(facts.id))
+                if twin is not None:
+                    self._heed(twin, facts)
+                    self._judge_twin(twin, asked_s)
                 if facts.id in ours and not facts.draining and not agent.up and (agent.silent_s or 0.0) < asked_s:
                     self._came(agent)
                 if agent.offered_s < asked_s:
                     self._judge(agent, asked_s, facts.others)
                 self._soil(agent)
+
+    def _judge_twin(self, agent: Agent, asked_s: float) -> None:
+        """Of revocable room that we believe in and is not offered nobody says who has it: it was taken back."""
+        if agent.offered_s >= asked_s or not self._doubts(agent, asked_s) or self._suppressed:
+            return
+        agent.room.believed, agent.doubt_s = {}, None
+        for known in [self.known[task] for task in agent.room.wanted]:
+            self._give_up(known, "revocable room was taken back")
+        self._soil(agent)
 
     def _judge(self, agent: Agent, asked_s: float, others: Resources) -> None:
         """What of its room that we wait for is another's."""

@@ -11,12 +11,13 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from priority.backend import mesos_tasks as calls
-from priority.backend.mesos_known import Agent, Known, Phase, Send, Tell, Times, now_us
-from priority.node import MAINTENANCE, Node, NodeState
+from priority.backend.mesos_known import Agent, Known, Phase, Send, Tell, Times, mesos_id, now_us, twin_of
+from priority.node import MAINTENANCE, REVOCABLE, Node, NodeState
 from priority.offers import Piece, merged, read_offer, reserve, unreservable
 from priority.ports import NodeGone, NodeSeen, NodeSilent
 from priority.tier import DEFAULT_TIERS
@@ -144,7 +145,10 @@ class Fleet:
             return True
         if any(one.draining or one.leaves_us for one in self.agents.values()) and now - self._looked_s >= AGAIN_S:
             return True
-        if any(one.up and (one.room.whole is None or self._doubts(one, now)) for one in self.agents.values()):
+        if any(
+            one.up and ((one.room.whole is None and not one.revocable) or self._doubts(one, now))
+            for one in self.agents.values()
+        ):
             return True
         since_s = now - self._times.room_s
         waiting = (one for one in self.known.values() if one.phase is Phase.WAITING) if self._waiting else ()
@@ -168,6 +172,13 @@ class Fleet:
             self._soil(agent)
             touched[agent.id] = agent
             self.counts["offers"] += 1
+            if offer.revocable:
+                twin = self._twin(agent)
+                twin.room.offered(replace(offer, pieces=offer.revocable))
+                twin.settle_s, twin.offered_s, twin.leaves_us = 0.0, agent.offered_s, agent.leaves_us
+                self._came(twin)
+                self._soil(twin)
+                touched[twin.id] = twin
         self._serve_all(touched.values())
 
     def _meet(self, id: str, host: str, port: int, attributes: dict[str, str]) -> Agent:
@@ -176,6 +187,14 @@ class Fleet:
             agent = self._new_agent(id, self._name(host, port))
         agent.host, agent.port, agent.attributes = host, port or agent.port, attributes
         return agent
+
+    def _twin(self, agent: Agent) -> Agent:
+        """The node that its revocable room is: for the least tier alone (see `node.avoided`)."""
+        id = twin_of(agent.id)
+        twin = self.agents.get(id) or self._new_agent(id, f"{agent.node}.revocable")
+        twin.host, twin.port, twin.revocable = agent.host, agent.port, True
+        twin.attributes = {**agent.attributes, REVOCABLE: "true"}
+        return twin
 
     def _name(self, host: str, port: int) -> str:
         """Of the node: the host's, unless another agent is there on the same host."""
@@ -203,7 +222,7 @@ class Fleet:
                 if (
                     one.stopping or one.leaving
                 ) and one.phase is not Phase.ENDED:  # what was sent while it was away is lost
-                    self._send(calls.kill(one.task, one.agent, one.notice_s))
+                    self._send(calls.kill(one.task, mesos_id(one.agent), one.notice_s))
 
     def _rescind(self, id: str) -> None:
         for agent in self.agents.values():
@@ -212,7 +231,6 @@ class Fleet:
                 agent.offered_s = self._now()
                 self._curious = True
                 self._soil(agent)
-                return
 
     def _serve_all(self, agents: Iterable[Agent]) -> None:
         short = False
@@ -236,6 +254,7 @@ class Fleet:
         fresh: dict[int, Piece] = {}
         """Pieces that nobody has kept for us, by what they are once that is done."""
         served, rest = room.fill(order, lambda piece: self._kept(piece, fresh))
+        rest += self._hold_gangs(room.wanted, served)
         if not served:
             return
         operations = []
@@ -251,17 +270,28 @@ class Fleet:
             launches.append((known.launch, pieces))
             known.phase, known.since_s = Phase.SENT, now
         room.hold_all({task: self.known[task].request for task in served})
-        infos = calls.task_infos(agent.id, launches)
+        infos = calls.task_infos(mesos_id(agent.id), launches)
         operations.append(calls.launch_operation(infos))
         self._waiting -= len(served)
         self.counts["launched"] += len(served)
-        self._send(calls.accept(agent.id, room.used(rest), operations, 0.0))
+        ids = room.used(rest)
+        twin = self.agents.get(twin_of(agent.id))
+        if twin is not None and twin.room.went(ids):
+            self._doubt(twin)
+        self._send(calls.accept(mesos_id(agent.id), ids, operations, 0.0))
         if room.believed and agent.doubt_s is None:
             self._doubt(agent)
 
+    def _hold_gangs(self, wanted: Iterable[str], served: dict[str, tuple[Piece, ...]]) -> list[Piece]:
+        """The members of a gang that wait here go in one call or not yet: what those were given whom it now lacks."""
+        gangs = {task: one.job for task in wanted if (one := self.known[task].launch) is not None and one.spec.gang}
+        short = {job for task, job in gangs.items() if task not in served}
+        held = [task for task in served if gangs.get(task) in short] if short else []
+        return [piece for task in held for piece in served.pop(task)]
+
     def _kept(self, piece: Piece, fresh: dict[int, Piece]) -> Piece:
         """As it is given to a task: kept for our role, where that is wanted."""
-        if not self._reserving or piece.reserved:
+        if not self._reserving or piece.reserved or "revocable" in piece.template:
             return piece
         made = reserve(piece, self._role, self._principal)
         fresh[id(made.template)] = made
@@ -276,7 +306,7 @@ class Fleet:
         for known in tasks:
             known.asked_s = now
         if tasks and self.connected_s is not None:
-            self._send(calls.reconcile([(one.task, one.agent or None) for one in tasks]))
+            self._send(calls.reconcile([(one.task, mesos_id(one.agent) or None) for one in tasks]))
 
     def _asking_now(self) -> list[Known]:
         return [self.known[task] for task in self._asking if task in self.known]
@@ -337,7 +367,7 @@ class Fleet:
             if now < agent.settle_s or (agent.told is not None and now - agent.told_s < SPELL_S):
                 left.add(id)
                 continue
-            if agent.room.whole is None and not self._blind:
+            if agent.room.whole is None and not self._blind and not agent.revocable:
                 left.add(id)
                 continue
             node = self._node(agent)
@@ -380,7 +410,7 @@ class Fleet:
 
     def _tick_hold(self, agent: Agent, now: float) -> None:
         """Offers of no use go back, reservations with them, so that other frameworks have the room."""
-        room = agent.room
+        room, twin = agent.room, self.agents.get(twin_of(agent.id))
         if not room.offers or room.wanted or self._waiting:
             agent.idle_s = None
             return
@@ -391,6 +421,8 @@ class Fleet:
         kept = [piece for piece in room.pieces if unreservable(piece)]
         operations = [calls.operation("UNRESERVE", kept)] if kept else []
         ids = room.give_back()
+        if twin is not None:
+            twin.room.went(ids)
         self.counts["declined"] += len(ids)
         self._send(calls.accept(agent.id, ids, operations, 0.0 if kept else REFUSE_S))
         if not any(other.room.offers for other in self.agents.values()) and not kept:

@@ -22,6 +22,18 @@ Tell = Callable[[Report, Ack | None], None]
 
 UNSAID = -1
 
+_REVOCABLE = "/revocable"
+
+
+def twin_of(id: str) -> str:
+    """An agent's room that may be taken back is a node of its own, as of an agent with this id; and back again."""
+    return id.removesuffix(_REVOCABLE) if id.endswith(_REVOCABLE) else id + _REVOCABLE
+
+
+def mesos_id(id: str) -> str:
+    """As Mesos calls it."""
+    return id.removesuffix(_REVOCABLE)
+
 
 class Phase(Enum):
     """How far we know a task to be."""
@@ -99,6 +111,8 @@ class Agent:
     """When its last offer came or went."""
     idle_s: float | None = None
     """Since when its offers are of no use."""
+    revocable: bool = False
+    """Its room may be taken back at any time."""
     draining: bool = False
     """Mesos drains it: it ends all tasks there and offers it to nobody."""
     leaves_us: int | None = None

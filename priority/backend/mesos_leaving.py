@@ -14,7 +14,7 @@ from typing import Any
 from priority.backend import mesos_tasks as calls
 from priority.backend.mesos_book import Book
 from priority.backend.mesos_fleet import SOON_S
-from priority.backend.mesos_known import UNSAID, Agent, Facts, Known, Phase, value_of
+from priority.backend.mesos_known import UNSAID, Agent, Facts, Known, Phase, mesos_id, value_of
 from priority.node import NodeState
 from priority.offers import read_start
 from priority.reason import Reason
@@ -56,16 +56,19 @@ class Leaving(Book):
 
     def _tick_leaving(self) -> None:
         agents = [one for one in self.agents.values() if one.draining or one.leaves_us is not None or one.inverse]
+        # what runs on its revocable room is on the agent too
         if not agents:
             return
-        on: dict[str, list[Known]] = {agent.id: [] for agent in agents}
+        on: dict[str, list[Known]] = {mesos_id(agent.id): [] for agent in agents}
         for known in self.known.values():
-            if known.agent in on and known.phase is not Phase.ENDED:
-                on[known.agent].append(known)
+            id = mesos_id(known.agent)
+            if id in on and known.phase is not Phase.ENDED:
+                on[id].append(known)
         for agent in agents:
-            for known in on[agent.id]:
-                self._see_off(agent, known)
-            self._answer(agent, on[agent.id])
+            if not agent.revocable:
+                for known in on[agent.id]:
+                    self._see_off(agent, known)
+                self._answer(agent, on[agent.id])
             told = agent.told is not None and agent.told.state is NodeState.DRAINING
             if told != self._goes(agent):
                 self._soil(agent)
@@ -87,7 +90,7 @@ class Leaving(Book):
                 return
         known.leaving, known.resendable = True, False
         self.counts["sent_away"] += 1
-        self._send(calls.kill(known.task, known.agent or None, known.notice_s))
+        self._send(calls.kill(known.task, mesos_id(known.agent) or None, known.notice_s))
 
     def _answer(self, agent: Agent, tasks: Sequence[Known]) -> None:
         """Nothing is said while tasks are on their way out: the offer to leave stands."""

@@ -28,7 +28,7 @@ class Updates(Leaving):
     def _update(self, status: Status) -> None:
         ack = (status.task, status.agent, status.uuid) if status.agent and status.uuid else None
         known = self.known.get(status.task)
-        agent = self.agents.get(status.agent or (known.agent if known is not None else ""))
+        agent = self.agents.get((known.agent if known is not None else "") or status.agent or "")
         if agent is not None and status.means in _PRESENT and not agent.up:
             self._came(agent)
             self._soil(agent)

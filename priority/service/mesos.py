@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from priority.backend.mesos import STANDING
+from priority.backend.mesos_known import mesos_id
 from priority.backend.mesos_line import Lost, Masters
 from priority.backend.mesos_operator import AgentFacts, Operator
 from priority.backend.mesos_tasks import duration
@@ -66,11 +67,13 @@ class MesosCluster:
         found = self._agents()
         with self._store.read() as reader:
             names = {record.agent: record.node.name for record in reader.nodes()}
-            placed = [task for task in reader.active_tasks() if task.state in PLACED and task.agent in found]
+            placed = [
+                task for task in reader.active_tasks() if task.state in PLACED and mesos_id(task.agent or "") in found
+            ]
             jobs = reader.jobs_of({task.job for task in placed})
         held: dict[str, list[Resources]] = {}
         for task in placed:
-            held.setdefault(task.agent or "", []).append(dict(jobs[task.job].spec.resources))
+            held.setdefault(mesos_id(task.agent or ""), []).append(dict(jobs[task.job].spec.resources))
         views = [AgentView(names.get(id, one.host), one, total(held.get(id, []))) for id, one in found.items()]
         return sorted(views, key=lambda view: view.node)
 
@@ -214,7 +217,7 @@ class MesosCluster:
         with self._store.read() as reader:
             named = {record.node.name: record.agent for record in reader.nodes()}
         if node in named:
-            return named[node]
+            return mesos_id(named[node])
         found = [one.id for one in self._agents().values() if node in (one.id, one.host)]
         if len(found) != 1:
             raise NotFound(f"{'several agents are' if found else 'no agent is'} called {node}; `priority mesos agents`")

@@ -46,10 +46,13 @@ class World:
         }  # fmt: skip
         self.driver.event({"type": "OFFERS", "offers": {"offers": [offer]}})
 
-    def launch(self, task: str) -> None:
-        spec = JobSpec(role="r", tier="prod", name="x", command="true", resources={"cpus": 1})
-        launch = Launch(task=task, job="r/prod/x", node="n1", agent="a1", epoch=1, instance=0, attempt=1, spec=spec)
-        self.driver.launch([launch])
+    def launch(self, *tasks: str, gang: bool = False) -> None:
+        count = len(tasks)
+        spec = JobSpec(
+            role="r", tier="prod", name="x", command="true", resources={"cpus": 1}, gang=gang, instances=count
+        )
+        of: dict[str, Any] = {"job": "r/prod/x", "node": "n1", "agent": "a1", "epoch": 1, "attempt": 1, "spec": spec}
+        self.driver.launch([Launch(task=task, instance=number, **of) for number, task in enumerate(tasks)])
 
     def update(self, task: str, state: str) -> None:
         status = {"task_id": {"value": task}, "agent_id": {"value": "a1"}, "state": state, "uuid": "dQ=="}
@@ -168,3 +171,13 @@ def test_a_node_is_told_of_when_all_of_it_is_known() -> None:
     world.driver.looked(world.now_s, [facts])
     world.passes(1)
     assert [one.node.name for one in world.heard if isinstance(one, NodeSeen)] == ["n2"]
+
+
+def test_a_gang_on_one_agent_goes_in_one_call_or_not_yet() -> None:
+    world = World()
+    world.offer(1)
+    world.launch("g1", "g2", gang=True)
+    assert not world.launched() and world.capacity == 2000
+    world.offer(1)
+    assert world.launched() == ["g1", "g2"]
+    assert len([one for one in world.sent if one["type"] == "ACCEPT"]) == 1

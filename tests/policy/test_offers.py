@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from priority.offers import Offer, Pot, Room, numbers, read_offer, reserve, unreservable
+from priority.offers import Offer, Pot, Room, amounts_of, numbers, read_offer, reserve, unreservable
 
 
 def scalar(name: str, value: float, **more: Any) -> dict[str, Any]:
@@ -67,6 +67,12 @@ def test_what_an_offer_has_for_us(resource: dict[str, Any], amounts: dict[str, i
 def test_what_is_no_offer_is_refused(document: Any) -> None:
     with pytest.raises(ValueError):
         read_offer(document)
+
+
+def test_revocable_room_is_apart() -> None:
+    found = offer(scalar("cpus", 2), scalar("cpus", 3, revocable={}), scalar("mem", 5, revocable={}))
+    assert (found.amounts, amounts_of(found.revocable)) == ({"cpus": 2000}, {"cpus": 3000, "mem": 5})
+    assert found.revocable[0].plain() == scalar("cpus", 3, revocable={})
 
 
 def test_attributes_are_strings() -> None:
