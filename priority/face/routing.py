@@ -165,19 +165,20 @@ def _authorize(user: User, permission: Permission, request: Request) -> None:
     else:
         allowed = True
     if not allowed:
-        raise access.no_such(_named(request))
+        raise access.no_such(_named(request, permission))
 
 
-def _named(request: Request) -> str:
+def _named(request: Request, permission: Permission) -> str:
     """What the path is about, in the words of who asks; never whether it is there."""
     named = request.path_params
     if {"role", "tier", "name"} <= named.keys():
         return f"job {named['role']}/{named['tier']}/{named['name']}"
     if "role" in named:
-        return f"role {named['role']}"
+        change = f"{access.MAY}change (its admins may)" if permission is Permission.ROLE_ADMIN else ""
+        return f"role {named['role']}{change}"
     path = str(request.scope["path"])
     kind, act = {"nodes": ("node", "change"), "users": ("user", "make or change")}.get(path.split("/")[2], ("", ""))
-    return f"{kind} {named['name']} that you may {act}" if kind and "name" in named else path
+    return f"{kind} {named['name']}{access.MAY}{act} (a cluster admin may)" if kind and "name" in named else path
 
 
 class Gate:

@@ -33,6 +33,10 @@ def must_admin(actor: User, what: str = "this") -> None:
         raise no_such(what)
 
 
+MAY = " that you may "
+"""Who reads this knows already that it may only be the grant that is not there."""
+
+
 def no_such(what: str) -> NotFound:
     """The same words whether it does not exist or is hidden."""
-    return NotFound(f"there is no {what}, or you have no grant for it")
+    return NotFound(f"there is no {what}" if MAY in what else f"there is no {what}, or you have no grant for it")

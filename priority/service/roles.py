@@ -293,7 +293,7 @@ def _check_grants(actor: User, changes: Iterable[Change]) -> None:
     for change in changes:
         owns = change.path.startswith(f"{change.role}/users/") and may(actor, change.role, "admin")
         if not actor.admin and not owns:
-            raise no_such(f"role {change.role} that you may change so")
+            raise no_such(f"role {change.role} that you may change so (a cluster admin may)")
 
 
 def _check_use(

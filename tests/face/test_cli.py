@@ -554,7 +554,8 @@ def test_only_words_have_a_plural(run: Run) -> None:
 
 
 def test_of_several_instances_logs_say_which(run: Run) -> None:
-    good(run("submit", "--json", "--role", "physics", "--name", "three", "-n", "3", "--", "true"))
+    never = ("--cpus", "500")  # so it has no output, now and later
+    good(run("submit", "--json", "--role", "physics", "--name", "three", "-n", "3", *never, "--", "true"))
     asked = ("logs", "physics/devel/three")
     said = "priority: this is instance 0 of 3 of physics/devel/three; -i chooses another"
     assert said in run(*asked).stderr.splitlines()
@@ -562,6 +563,7 @@ def test_of_several_instances_logs_say_which(run: Run) -> None:
         done = run(*chosen)
         assert done.exit_code == 0 and "this is instance" not in done.stderr
     assert "there is no instance 7" in run("logs", "physics/devel/three[7]").stderr
+    run("kill", "physics/devel/three")
 
 
 @pytest.mark.parametrize(
@@ -740,7 +742,19 @@ def test_users_tokens_nodes(run: Run) -> None:
     assert "/4 " in run("node", "list").stdout  # what others hold, of 4 cpus
     assert run("node", "forget", "n2").exit_code == 5
     refused = run("node", "drain", "n1", user="ada")
-    assert refused.exit_code == 3 and "there is no node n1 that you may change, or you have no grant" in refused.stderr
+    assert refused.exit_code == 3 and "there is no node n1 that you may change (a cluster admin may)" in refused.stderr
+    for name in ("nora", "zoe"):  # who is there, and who is not
+        refused = run("user", "create", name, user="ada")
+        says = f"there is no user {name} that you may make or change (a cluster admin may)\n"
+        assert refused.exit_code == 3 and refused.stderr == f"priority: {says}"
+    for name, user, says in (
+        ("physics", "ada", "there is no role physics that you may change (its admins may)\n"),
+        ("physics", "ben", "there is no role physics that you may change so (a cluster admin may)\n"),
+        ("chem", "ada", "there is no role chem, or you have no grant for it\n"),
+        ("nowhere", "ada", "there is no role nowhere, or you have no grant for it\n"),
+    ):
+        refused = run("quota", "set", name, "devel", "cpus=1", user=user)
+        assert refused.exit_code == 3 and refused.stderr.endswith(f"priority: {says}")
 
 
 def test_health_config_schema_openapi(run: Run) -> None:
