@@ -98,7 +98,12 @@ def runs(dice: random.Random, id: str, node: str, size: int, priorities: int = 2
     state = dice.choice(["running"] * 9 + ["preempting"])
     tier = dice.choice(("prod", "devel", "devel", "devel", "opportunistic"))
     since = 10**12 - dice.randrange(ages)
-    more: dict[str, object] = {"state": state, "node": node, "role": f"r{dice.randrange(3)}", "priority": dice.randrange(priorities)}
+    more: dict[str, object] = {
+        "state": state,
+        "node": node,
+        "role": f"r{dice.randrange(3)}",
+        "priority": dice.randrange(priorities),
+    }
     return Claim(id, "j", user="u", tier=tier, request=request, since_us=since, **more)  # type: ignore[arg-type]
 
 
