@@ -4,8 +4,8 @@ Threads, each with its own connection: the main one beats (a sign of life in Red
 that got through the lease of the tasks); one carries parcels (`belt`); one passes reports on; one answers asks
 (acknowledgements, requests for all that it has, pieces of output).
 
-Each start is a new *incarnation*, with a name of its own (see `starts`): launches that were sent to another one are refused, so that what a
-`NodeSeen` does not name is proved not to run. An incarnation also ends when the lease runs out.
+Each start is a new *incarnation*, with a name of its own (see `starts`): launches that were sent to another one are
+refused, so that what a `NodeSeen` does not name is proved not to run. An incarnation also ends when the lease runs out.
 
 SIGTERM ends the agent and leaves the tasks with the warden until the lease runs out: an agent started before that
 takes them over. With `stop_tasks` they are stopped first and their ends reported.

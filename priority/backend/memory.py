@@ -30,7 +30,7 @@ from priority.backend.simulated import (
 )
 from priority.errors import NotFound, Unavailable
 from priority.incarnation import name_of
-from priority.node import Node
+from priority.node import Node, Shares
 from priority.ports import (
     Clock,
     Delivery,
@@ -139,6 +139,10 @@ class MemoryBackend:
         """See `ports.Backend`. Who can be reached is heard of all the time."""
         with self._lock:
             return {name: self._clock.now_us() for name, node in self._nodes.items() if node.reachable}
+
+    def shares(self) -> dict[str, Shares]:
+        """See `ports.Backend`. Every node is ours alone."""
+        return {}
 
     def logs(self, request: LogRequest) -> LogChunk:
         """See `ports.Backend`; never waits."""

@@ -187,7 +187,7 @@ def _node_seen(outcome: Outcome, seen: NodeSeen, nodes: dict[str, NodeRecord]) -
         return
     outcome.heard.append(name)
     record = NodeRecord(
-        node=replace(seen.node, state=NodeState.UP),
+        node=seen.node if seen.node.state is NodeState.DRAINING else replace(seen.node, state=NodeState.UP),
         agent=seen.agent,
         seen_us=seen.at_us,
         drained=before.drained if before else False,
