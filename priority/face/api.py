@@ -180,6 +180,7 @@ def serve(settings: Settings, listener: socket.socket | None = None, ready: Call
 
             async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
                 withdraw(settings.state)  # here, for uvicorn raises the signal anew as soon as it is done
+                app.state.bell.close()  # or it would wait in vain for those who listen
                 await super().shutdown(sockets)
 
         config = uvicorn.Config(

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
 
 import orjson
 from starlette.concurrency import run_in_threadpool
@@ -26,6 +26,8 @@ GATHER_S = 0.005
 """After a bell, so that a burst of events is one page."""
 
 _log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 
 class Bell:
@@ -42,6 +44,7 @@ class Bell:
         self._poll: asyncio.Task[None] | None = None
         self._thread: threading.Thread | None = None
         self.closed = False
+        self._closing = asyncio.Event()
 
     def start(self) -> None:
         """Call it on the event loop of the listeners."""
@@ -51,8 +54,9 @@ class Bell:
         self._thread.start()
 
     def close(self) -> None:
-        """Every listener's stream ends."""
+        """Every listener's stream ends, and every wait for output."""
         self.closed = True
+        self._closing.set()
         self._wanted.set()
         if self._poll is not None:
             self._poll.cancel()
@@ -74,6 +78,16 @@ class Bell:
         finally:
             self._waiting.discard(waiter)
         return True
+
+    async def unless_closed(self, work: Awaitable[_T]) -> _T | None:
+        """What comes of `work`; None if the bell is closed before: it is given up then."""
+        doing, closing = asyncio.ensure_future(work), asyncio.ensure_future(self._closing.wait())
+        try:
+            await asyncio.wait({doing, closing}, return_when=asyncio.FIRST_COMPLETED)
+            return doing.result() if doing.done() else None
+        finally:
+            closing.cancel()
+            doing.cancel()
 
     def _listen(self) -> None:
         try:

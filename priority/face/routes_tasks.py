@@ -82,17 +82,18 @@ async def show_logs(
     headers["log-started"] = str(chunk.started).lower()
     if not follow:
         return Response(chunk.data, 200, headers, "application/octet-stream")
-    return StreamingResponse(_follow(read, chunk), 200, headers, "application/octet-stream")
+    return StreamingResponse(_follow(request.app.state.bell, read, chunk), 200, headers, "application/octet-stream")
 
 
-async def _follow(read: Callable[[int, float], Any], chunk: LogChunk) -> AsyncIterator[bytes]:
-    while True:
+async def _follow(bell: events.Bell, read: Callable[[int, float], Any], first: LogChunk) -> AsyncIterator[bytes]:
+    chunk: LogChunk | None = first
+    while chunk is not None:  # None: we are about to end
         if chunk.data:
             yield chunk.data
         elif chunk.ended:
             return
         try:
-            chunk = await read(chunk.offset + len(chunk.data), 20.0)
+            chunk = await bell.unless_closed(read(chunk.offset + len(chunk.data), 20.0))
         except PriorityError:
             return  # the headers are out; the client sees where it stopped and asks again
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 
@@ -148,3 +149,14 @@ def test_wait_gives_up_in_time(live: Live) -> None:
     job = live.client().submit(spec("devel/never", cpus=1000))
     with pytest.raises(Unavailable, match="have not ended"):
         live.client().wait(job["uid"], timeout_s=0.2)
+
+
+def test_who_waits_for_output_is_let_go_when_the_service_ends() -> None:
+    async def ending() -> tuple[object, bool]:
+        bell, never = events.Bell(lambda _: None, lambda: 0), asyncio.get_running_loop().create_future()
+        waiting = asyncio.ensure_future(bell.unless_closed(never))
+        await asyncio.sleep(0)
+        bell.close()
+        return await waiting, never.cancelled()
+
+    assert asyncio.run(ending()) == (None, True)

@@ -141,13 +141,16 @@ async function follow(box) {
       if (from !== next) { put(box, `\n... ${from - next} bytes are gone ...\n`); next = from; decoder = new TextDecoder(); }
       for (const reader = answer.body.getReader(); ;) {
         const { done, value } = await reader.read();
-        if (done) { ended = true; break; }
+        if (done) break;
         next += value.length;
         const text = held + decoder.decode(value, { stream: true });
         const cut = /(?:\x1b[^\x07]{0,80}|\r)$/.exec(text); // an escape, or a line's end, may go on in the next piece
         held = cut ? cut[0] : "";
         put(box, cut ? text.slice(0, cut.index) : text);
       }
+      const end = await fetch(`${box.dataset.output}&offset=${next}&limit=1`);
+      ended = end.ok && end.headers.get("log-ended") === "true";
+      if (!ended) throw new Error("the stream stopped, not the task");
     } catch {
       await rest(1000); // the server is away, or the page hidden: on from where it stopped
     }
