@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -347,12 +348,16 @@ def test_an_address_where_nobody_is(monkeypatch: pytest.MonkeyPatch, url: str, t
         gone = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         monkeypatch.setattr(socket, "getaddrinfo", Mock(side_effect=gone))
     told: list[str] = []
+    slept = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: sum(slept), sleep=slept.append)
+    monkeypatch.setattr("priority.face.transport.time", clock)
     with Client(url, "x", retry_s=3600.0, refused_s=0.3, waits=told.append) as client:
         for _ in range(2):
             with pytest.raises(Unavailable) as error:
                 client.me()
             assert says in str(error.value)
     assert told == (["no answer from http://127.0.0.1:9 (Connection refused); trying for 0.3 s"] if tries else [])
+    assert (0.0 < sum(slept) <= 0.6) == tries, "twice"
 
 
 def test_a_service_that_was_there_is_waited_for_as_long_as_ever(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
