@@ -8,7 +8,11 @@ each mended, and the one with the fewest faults stands, the earlier of equals:
     - the same without holding room that was held in vain, if nobody loses a place by that
     - the same with tasks staying in room that is held for them, where a launch elsewhere would free it too late for one
       that came before
-    - mended after each turn, so that who comes later finds what by then nobody needs
+    - mended after each turn, so that who comes later finds what by then nobody needs; nobody moves if what it leaves
+      would serve a waiting task but goes to one behind that
+    - the same, whoever moves, without holding room that was held in vain
+
+Where victims and units are so many that this would take long, a round with a fault is mended where it stands.
 
 To mend: victims that nothing needs are given back, the most important first; units that have victims move to where
 they need none, or cheaper ones; what is reserved and fits in free room is launched; waiting units are looked at
@@ -64,23 +68,7 @@ def decide(snapshot: Snapshot) -> Round:
             best, least = done, faults
         if not any(faults):
             return best
-    _rename(snapshot, best, least)
     return best
-
-
-def _rename(snapshot: Snapshot, done: Round, least: tuple[int, int, int]) -> None:
-    """Victims for the last who may have them and not for the first, each where that leaves fewer faults."""
-    board = done.board
-    turns = {claim.id: done.turn[id(unit)] for unit in done.units for claim in unit.members}
-    for victim in sorted(board.killed, key=board.herd.key):
-        former = board.killed[victim]
-        heirs = [one for one in board.reserved[int(board.herd.node[victim])].values() if board.herd.may(one, victim)]
-        board.killed[victim] = max(heirs, key=lambda one: (turns[one.id], one.id))
-        found = _faults(snapshot, done, True)
-        if found < least:
-            least = found
-        else:
-            board.killed[victim] = former
 
 
 def _settled(snapshot: Snapshot, plain: Round) -> bool:
@@ -178,8 +166,7 @@ def _ways(snapshot: Snapshot, plain: Round) -> Iterator[Round]:
     if plain.lost or eager.lost:
         for spare in (False, True):
             yield mended(Way(spare=spare, stay=frozenset(id for id, _ in plain.lost | eager.lost)))
-    for way in (Way(spare=True, settle=True), Way(spare=True, polite=True), Way(spare=True, settle=True, polite=True)):
-        yield mended(way)
+    yield mended(Way(spare=True, settle=True, polite=True))
     if plain.lost or eager.lost:
         yield mended(Way(spare=True, settle=True, let_go=frozenset(plain.lost | eager.lost)))
 
