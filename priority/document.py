@@ -14,6 +14,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from priority.errors import Invalid
+from priority.printable import printable
 from priority.tier import DEFAULT_TIERS
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
@@ -154,17 +155,13 @@ def shown(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if not isinstance(value, str | int | float):
         return f"a {type(value).__name__}"  # YAML knows dates
-    text = f'"{_printable(value[: SHOWN_MAX + 1])}"' if isinstance(value, str) else _digits(value)
+    text = f'"{printable(value[: SHOWN_MAX + 1])}"' if isinstance(value, str) else _digits(value)
     return text if len(text) <= SHOWN_MAX + 2 else f"{text[:SHOWN_MAX]}..."
 
 
 def _digits(value: float) -> str:
     huge = isinstance(value, int) and abs(value) >= 10**SHOWN_MAX
     return "a huge number" if huge else str(value)
-
-
-def _printable(text: str) -> str:
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def _matches(context: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from priority.errors import Invalid
+from priority.printable import printable
 
 HOUR_US = 3_600_000_000
 """What "per hour" means: the hour before `now`."""
@@ -108,7 +109,7 @@ def _by_tier(name: str, value: Any, tiers: Mapping[str, Any], path: str) -> PerT
 
 def _short(key: Any) -> str:
     """A key of a user's in an error: on one line."""
-    return "".join(one if one.isprintable() else "?" for one in str(key)[:60])
+    return printable(str(key)[:60])
 
 
 def _amount(name: str, value: Any, path: str) -> int:

@@ -30,6 +30,7 @@ from priority.constraint import HOST
 from priority.errors import Invalid
 from priority.node import Node, NodeState
 from priority.policy import NOTHING, Past
+from priority.printable import printable
 from priority.resources import Resources
 from priority.tier import DEFAULT_TIERS, Tier
 
@@ -76,7 +77,7 @@ def read(document: Any) -> Reading:
     try:
         return _read(document)
     except Invalid as error:  # names in it are the user's, and the message is one line that any terminal can show
-        raise Invalid(_printable(error.field), _printable(error.problem)) from None
+        raise Invalid(printable(error.field), printable(error.problem)) from None
 
 
 def _read(document: Any) -> Reading:
@@ -325,10 +326,6 @@ def _integer(value: Any, path: str) -> int:
     if abs(value) > INTEGER_MAX:
         raise Invalid(path, f"must be from -{INTEGER_MAX} to {INTEGER_MAX}")
     return value
-
-
-def _printable(text: str) -> str:
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def _once(names: list[str], path: Callable[[int], str]) -> None:

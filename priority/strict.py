@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from priority.errors import Invalid, Malformed
+from priority.printable import printable
 
 DIGITS_MAX = 400
 """No number is written with more digits."""
@@ -79,5 +80,5 @@ def _marked(document: Any) -> Iterator[tuple[str, _Mark]]:
 
 
 def _join(path: str, name: str) -> str:
-    shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
+    shown = printable(name)
     return f"{path}.{shown}" if path else shown

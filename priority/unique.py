@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from priority.errors import Invalid
+from priority.printable import printable
 
 
 class _Loader(yaml.SafeLoader):
@@ -62,7 +63,7 @@ def load_all(text: str) -> Iterator[Any]:
 
 def _name(node: yaml.Node) -> str:
     text = str(node.value) if isinstance(node, yaml.ScalarNode) else "?"
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return printable(text)
 
 
 def _joined(parts: list[str]) -> str:

@@ -35,8 +35,9 @@ from priority.face import (
 from priority.face.batch import Submitter
 from priority.face.events import Bell
 from priority.face.listen import announce, bind, url_of, withdraw
-from priority.face.routing import Gate, check_app, invalid_request
+from priority.face.routing import Gate, asked, check_app, invalid_request
 from priority.face.web import cron_pages, door, pages, signing
+from priority.printable import printable
 from priority.service.build import Service
 from priority.service.settings import Settings
 
@@ -114,7 +115,7 @@ def problem_response(
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, PriorityError)
     if error.status >= 500:
-        _log.warning("%s %s: %s", request.method, request.scope["path"], error)
+        _log.warning("%s: %s", asked(request), printable(str(error)))
     return problem_response(error)
 
 
@@ -146,7 +147,7 @@ def _methods(request: Request) -> list[str]:
 
 
 async def _fault(request: Request, error: Exception) -> Response:
-    _log.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
+    _log.error("%s failed", asked(request), exc_info=error)
     return problem_response(PriorityError("a fault of ours; the server's log says more"))
 
 

@@ -31,6 +31,7 @@ from priority import strict
 from priority.document import invalid, wording
 from priority.errors import Invalid, Malformed, PriorityError, TooLarge, Unauthenticated
 from priority.ports import User
+from priority.printable import printable
 from priority.service import access
 
 BODY_WAIT_S = 30.0
@@ -277,6 +278,11 @@ def invalid_request(errors: Iterable[Any]) -> Invalid:
     """The first fault that FastAPI found in path, query or headers."""
     first = next(iter(errors))
     return Invalid(field_of(first.get("loc", ())) or "request", wording(first))
+
+
+def asked(request: Request) -> str:
+    """What was asked for, for the log: whoever asks must not be able to write a line of it."""
+    return printable(f"{request.method} {request.scope['path']}")
 
 
 def check_app(app: FastAPI) -> None:

@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from priority.errors import Malformed, PriorityError
+from priority.printable import printable_lines
 
 if TYPE_CHECKING:
     from priority.face.client import Client
@@ -111,7 +112,7 @@ def client(**options: Any) -> Client:
 
 def write(text: str) -> None:
     """A line on standard output."""
-    typer.echo(text)
+    typer.echo(printable_lines(text))
 
 
 def write_json(document: Any) -> None:
@@ -123,7 +124,7 @@ def write_json(document: Any) -> None:
 
 def warn(text: str) -> None:
     """A line on standard error."""
-    typer.echo(text, err=True)
+    typer.echo(printable_lines(text), err=True)
 
 
 def read_text(path: Path) -> str:

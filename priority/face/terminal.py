@@ -1,21 +1,24 @@
 """How things look on a terminal and in a pipe: tables that fit the window, times and amounts in few letters.
 
 On a terminal there are colours (unless NO_COLOR is set) and lines as wide as the window: a table that is wider leaves
-out the columns that matter least. In a pipe it has every column, and nothing is cut.
+out the columns that matter least. In a pipe it has every column, and nothing is cut. Only a task's own output is shown
+as it is; a user's text that is a terminal's escape does nothing.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.cells import cell_len
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from priority.face.words import age, amount, amounts, span
+from priority.printable import printable, printable_lines
 
 __all__ = [
     "age", "amount", "amounts", "console", "is_terminal", "many", "out", "prose", "span", "state", "table",
@@ -36,16 +39,23 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+class _Screen(Console):
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            yield segment if control or text.isprintable() else Segment(printable_lines(text), style)
+
+
 def console(*, error: bool = False) -> Console:
     """Standard output, or error; wide enough not to cut anything when nobody looks at it directly."""
     stream = sys.stderr if error else sys.stdout
-    return Console(file=stream, highlight=False, width=None if stream.isatty() else _PIPE_WIDTH)
+    return _Screen(file=stream, highlight=False, width=None if stream.isatty() else _PIPE_WIDTH)
 
 
 def out(what: RenderableType) -> None:
     """Show it. Text is never broken into lines, so that it can be copied as it is."""
     if isinstance(what, Lines):
-        sys.stdout.write(f"{what.plain}\n")
+        sys.stdout.write(f"{printable_lines(what.plain)}\n")
         return None
     screen = console()
     if is_terminal() or isinstance(what, str):
@@ -53,7 +63,7 @@ def out(what: RenderableType) -> None:
     with screen.capture() as captured:
         screen.print(what)
     for line in captured.get().splitlines():  # without the blanks that fill a table's last column
-        screen.print(Text(line.rstrip()), soft_wrap=True)
+        sys.stdout.write(f"{line.rstrip()}\n")
     return None
 
 
@@ -136,7 +146,7 @@ def _cell(value: Any) -> Text:
     if isinstance(value, Text):
         return value
     text = f"{value:g}" if isinstance(value, float) else "-" if value is None or value == "" else str(value)
-    return Text(" ".join(text.split("\n")))
+    return Text(printable(" ".join(text.split("\n"))))
 
 
 def state(name: str) -> Text:

@@ -17,7 +17,7 @@ from fakeredis import TcpFakeServer
 from priority.ports import Call, Queue
 from priority.queue import RedisQueue
 from priority.queue.memory import MemoryQueue
-from priority.queue.streams import stream
+from priority.queue.streams import EVENTS, stream
 from priority.wire.connection import connect
 
 TIERS = ("prod", "devel", "opportunistic")
@@ -79,7 +79,11 @@ def fakeredis() -> Iterator[str]:
     server = TcpFakeServer(("127.0.0.1", 0), server_type="redis")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
-    yield f"redis://127.0.0.1:{server.server_address[1]}"
+    url = f"redis://127.0.0.1:{server.server_address[1]}"
+    yield url
+    client = connect(url)
+    client.xadd(EVENTS, {"id": 0})  # it does not see that who waits at it has gone, and would wait for its own end
+    client.close()
     server.shutdown()
     server.server_close()
     thread.join()

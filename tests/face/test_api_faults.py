@@ -8,7 +8,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import Mock
 
+import httpx
 import pytest
 
 from priority.certify import Violation
@@ -98,6 +100,15 @@ def test_database_away_is_503_and_health_says_so(live: Live, monkeypatch: pytest
         root.nodes()
     health = root.health()
     assert (health["status"], health["parts"]["database"] != "ok") == ("degraded", True)
+
+
+def test_who_asks_cannot_write_lines_of_the_log(
+    live: Live, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(type(live.service.parts.store), "read", Mock(side_effect=Unavailable("away")))
+    answer = httpx.get(f"{live.url}/v1/roles/x%0Aall%20is%20well%1B", headers={"authorization": "Bearer pri_x"})
+    assert answer.status_code == 503
+    assert "GET /v1/roles/x\\nall is well\\x1b: away" in [record.getMessage() for record in caplog.records]
 
 
 def test_a_fault_of_ours_is_a_500_without_its_story(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:

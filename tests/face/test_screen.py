@@ -169,6 +169,16 @@ def test_a_table_in_a_pipe_is_laid_out_plainly(monkeypatch: pytest.MonkeyPatch) 
     ]
 
 
+def test_a_users_escapes_do_nothing(busy: Live) -> None:
+    """In what people write (reasons, labels): no title of a terminal, no whole screen, no line before is changed."""
+    hostile = "\x1b]0;own\x07\x1b[2J\x9b2Jover\r"
+    job = busy.client().submit(spec("devel/hostile", cpus=999, labels={"run": hostile}))
+    busy.client().kill(job["uid"], why=hostile)
+    for command in (("status", job["uid"]), ("explain", job["uid"]), ("status", job["uid"], "--all")):
+        for shown in ("\n".join(on_terminal(busy, 120, *command)), in_pipe(busy, *command)):
+            assert "\\x1b]0;own" in shown and not set("\x1b\x07\x9b") & set(shown), command
+
+
 def test_who_is_alike_is_named(busy: Live) -> None:
     lines = on_terminal(busy, 120, "explain", f"physics/opportunistic/{LONG}")
     assert any(re.match(r"\d+-\d+ .* pending ", line) for line in lines), lines

@@ -231,9 +231,9 @@ def work(ready):
     while True:
         signal.pause()
 
-from priority.service import up
-up.STOP_S = 0.3
-Part, Supervisor = up.Part, up.Supervisor
+from priority.service import supervisor as watch
+watch.STOP_S = 0.3
+Part, Supervisor = watch.Part, watch.Supervisor
 said = lambda line: (folder / "said").open("a").write(line + "\\n")
 supervisor = Supervisor(folder, said)
 supervisor.start(Part("work", work))

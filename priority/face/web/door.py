@@ -16,7 +16,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 
 from priority.errors import NotFound, PriorityError, Unauthenticated
-from priority.face.routing import Guarded, invalid_request
+from priority.face.routing import Guarded, asked, invalid_request
 from priority.face.web import draw
 
 _log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Leaf(Guarded):
             except (PriorityError, RequestValidationError) as error:
                 response = refused(request, error)
             except Exception:
-                _log.exception("%s %s failed", request.method, request.scope["path"])
+                _log.exception("%s failed", asked(request))
                 response = refused(request, PriorityError("a fault of ours; the server's log says more"))
             return hardened(response)
 
