@@ -25,7 +25,7 @@ from priority.face import shell
 from priority.face.cli import app
 from priority.face.client import Client
 from priority.face.listen import announce, withdraw
-from priority.ports import LogChunk, LogRequest
+from priority.orders import LogChunk, LogRequest
 from priority.service.settings import Settings
 from priority.service.up import first_token, hold
 
@@ -471,8 +471,7 @@ def test_logs_say_that_a_task_has_not_started(live: Live, run: Run, eventually: 
 
 def test_wait_and_its_exit_status(live: Live, run: Run) -> None:
     root = live.client()
-    for job in root.all_jobs(state="active"):  # what other tests left must not hold the room
-        root.kill(job["uid"])
+    list(root.kill_selected(role="physics"))  # what other tests left must not hold the room
 
     def end(name: str, exit_code: int, after: int) -> None:
         client = live.client()

@@ -6,7 +6,6 @@ Each seed is a snapshot (`Dice`), its plan, and the plan spoilt once, twice and 
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -93,5 +92,9 @@ def test_both_find_the_same_under_policy(block: int) -> None:
 
 
 def test_every_property_is_among_what_is_compared() -> None:
-    found = Counter(name for seed in range(400) for name in compare(seed, few if seed % 4 else rules))
-    assert set(CHECKS) <= set(found), found
+    missing = set(CHECKS)
+    for seed in range(400):
+        missing -= set(compare(seed, rules))
+        if not missing:
+            return
+    pytest.fail(f"no plan broke {missing}")

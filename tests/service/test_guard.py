@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from priority.plan import Placement, Plan, Preemption, Waiting, make_plan
-from priority.ports import Page
 from priority.reason import Reason
+from priority.records import Page
 from priority.service import guard
 from priority.service.access import SYSTEM
 from priority.snapshot import Snapshot
@@ -82,7 +82,7 @@ def test_a_refused_round_is_dropped_kept_told_and_tried_again(
     world.move(1.0)
     assert world.count(job, State.RUNNING) == 3
     assert world.scheduler.guard.row == 0
-    world.move(86_400.0, step_s=3_600)
+    world.clock.move(86_400.0)
     assert world.service.nodes.refused() == 0
 
 

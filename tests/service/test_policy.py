@@ -105,7 +105,7 @@ def test_one_task_is_preempted_only_so_often_an_hour(anew: bool) -> None:
     assert "may be preempted at most once an hour" in why(world, prod)
     found = world.service.whatif.ask(EVE, (spec("web/prod/other", cpus=4),))
     assert found.verdict == "waits"
-    world.move(3500.0, step_s=500.0)
+    world.move(3500.0)
     assert states(world, prod) == ["pending"]
     world.move(101.0)
     assert states(world, prod) == ["running"]

@@ -11,8 +11,9 @@ from priority.backend.memory import Faults, MemoryBackend, Play
 from priority.errors import PriorityError
 from priority.job import Job, JobSpec, parse_spec
 from priority.node import Node
-from priority.ports import Event, Launch, Page, User
+from priority.orders import Launch
 from priority.queue.memory import MemoryQueue
+from priority.records import Event, Page, User
 from priority.resources import parse as parse_amounts
 from priority.role import RoleSpec
 from priority.service.access import SYSTEM
@@ -161,7 +162,7 @@ class World:
                 return
         raise AssertionError("it does not come to rest")
 
-    def move(self, seconds: float, step_s: float | None = None) -> None:
+    def move(self, seconds: float) -> None:
         """Let time pass, in steps that miss nothing that is due."""
         end_us = self.clock.now_us() + round(seconds * 1e6)
         self.settle()
@@ -170,8 +171,6 @@ class World:
             if (next_us := self.backend.next_us()) is not None:
                 due.append(max(next_us, self.clock.now_us() + 1))
             due.append(self.clock.now_us() + max(1, round(self.scheduler._pause_s() * 1e6)))
-            if step_s is not None:
-                due.append(self.clock.now_us() + round(step_s * 1e6))
             self.clock.move((min(due) - self.clock.now_us()) / 1e6)
             self.settle()
 
