@@ -121,7 +121,7 @@ def read_status(document: Any) -> Status:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a task ended, in our words (see `ports.TaskSeen`)."""
+    """How a task ended, in our words (see `orders.TaskSeen`)."""
 
     exit_code: int | None = None
     signal: int | None = None

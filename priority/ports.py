@@ -1,21 +1,37 @@
 """The whole outside world on one screen or two: what the service needs of it, and nothing else.
 
-Each port is defined by its contract tests (`tests/contract`), which every implementation passes. Times
-are microseconds since the epoch; amounts are in held units (see `priority.resources`).
+Each port is defined by its contract tests (`tests/contract`), which every implementation passes. What goes through
+them are the values of `records` (the store) and `orders` (the backend). Times are microseconds since the epoch;
+amounts are in held units (see `priority.resources`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from priority.aged import AgedReader, AgedWriter
 from priority.crontab import CronReader, CronWriter
-from priority.job import Job, JobSpec, JobState
-from priority.node import Node, Shares
+from priority.job import Job
+from priority.node import Shares
+from priority.orders import Delivery, Launch, LogChunk, LogRequest, Stop
 from priority.reason import Reason
+from priority.records import (
+    Audit,
+    Event,
+    Fate,
+    JobQuery,
+    NodeRecord,
+    Page,
+    PreemptionQuery,
+    PreemptionRecord,
+    PreemptionSum,
+    TaskChange,
+    Token,
+    User,
+)
 from priority.resources import Resources
 from priority.role import RoleSpec
 from priority.task import State, Task
@@ -31,171 +47,6 @@ class Clock(Protocol):
 
 
 # --- the store: the truth ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One committed fact. `id` grows in commit order and is never visible out of order."""
-
-    id: int
-    at_us: int
-    kind: str
-    """`job.submitted`, `task.placed`, `task.running`, `task.finished`, `node.up`, `quota.changed`, ..."""
-    role: str | None
-    """Whose it is; None: the cluster's, which every user may see."""
-    job: str | None
-    task: str | None
-    data: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """Who changed what, and what it was before and after (plain JSON, secrets left out)."""
-
-    id: int
-    at_us: int
-    who: str
-    action: str
-    subject: str
-    """Such as `role:physics`, `job:physics/prod/reco`, `user:ada`."""
-    role: str | None
-    before: Any
-    after: Any
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """`admin` may do everything; `grants` is role -> what the user may do there (`submit`, `admin`)."""
-
-    name: str
-    admin: bool = False
-    grants: Mapping[str, frozenset[str]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A token as it is kept: never the secret, only its hash."""
-
-    id: str
-    user: str
-    digest: str
-    label: str
-    created_us: int
-    expires_us: int | None = None
-    revoked_us: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NodeRecord:
-    """A node as the truth knows it. `agent` is the incarnation of its agent that was last seen."""
-
-    node: Node
-    agent: str
-    seen_us: int
-    drained: bool = False
-    """An operator wants no new tasks there (the node's own state is up or down by its lease)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One of the two of a preemption, as it was then: a task, whose it is, and the name of its job."""
-
-    task: str
-    job: str
-    """The uid."""
-    role: str
-    tier: str
-    name: str
-    user: str
-
-    @property
-    def key(self) -> str:
-        """`role/tier/name`."""
-        return f"{self.role}/{self.tier}/{self.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class Fate:
-    """What became of a task that others made room for: it `started` (on which node), or a word and a line for why not:
-    `killed` by a user, `lost` with its node or refused by it, `stopped`, `preempted` itself, `failed` to begin.
-    """
-
-    code: Literal["started", "killed", "lost", "stopped", "preempted", "failed"]
-    at_us: int
-    node: str | None = None
-    cause: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PreemptionRecord:
-    """A row of the ledger of preemptions: who gave way, to whom, by which rule, what it cost, and what came of it."""
-
-    at_us: int
-    victim: Side
-    preemptor: Side
-    node: str
-    rule: Literal["tier", "priority"]
-    lost: int
-    """The victim's work, in milli-cores times microseconds: exact. None is lost if it finished after all."""
-    fate: Fate | None = None
-    """The preemptor's; None: it waits still, or is about to start."""
-    seq: int = 0
-    """In the order of the commits; made anew when it is added."""
-
-
-@dataclass(frozen=True, slots=True)
-class PreemptionQuery:
-    """Which preemptions: all that fit every field that is set. `roles`: one side is of any of these (None: all)."""
-
-    roles: Collection[str] | None = None
-    role: str | None = None
-    """One side is of this role."""
-    job: str | None = None
-    """One side is of this job: its uid."""
-    since_us: int | None = None
-    started: bool | None = None
-    """Whether the preemptor has started."""
-
-
-@dataclass(frozen=True, slots=True)
-class PreemptionSum:
-    """So many preemptions between two roles that came to the same; `fate` None: not yet known."""
-
-    preemptor: str
-    victim: str
-    fate: str | None
-    count: int
-    lost: int
-    """Milli-cores times microseconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskChange:
-    """A compare-and-set: applies only if the task is still in `expected`. `values` are fields of Task."""
-
-    id: str
-    expected: State
-    values: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """At most `limit` rows after the row with the cursor `after` (None: from the first)."""
-
-    limit: int = 100
-    after: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class JobQuery:
-    """Which jobs: all that fit every field that is set (`roles` None: every role). `name` may hold `*` and `?`."""
-
-    roles: Collection[str] | None = None
-    tier: str | None = None
-    name: str | None = None
-    user: str | None = None
-    state: JobState | None = None
-    label: tuple[str, str] | None = None
 
 
 class Reader(CronReader, AgedReader, Protocol):
@@ -442,120 +293,6 @@ class Queue(Protocol):
 
 
 # --- the backend: what runs tasks --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launch:
-    """Start this attempt. Sent again it changes nothing: an agent knows a task id for ever."""
-
-    task: str
-    job: str
-    """`role/tier/name`."""
-    node: str
-    agent: str
-    """Another incarnation refuses it."""
-    epoch: int
-    """Of the leader who sends it; an agent obeys none lower than the highest it has seen."""
-    instance: int
-    attempt: int
-    spec: JobSpec
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stop:
-    """End this attempt: `signal`, then `notice_s` seconds, then SIGKILL of everything it started. Idempotent."""
-
-    task: str
-    node: str
-    epoch: int
-    signal: str
-    notice_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeSeen:
-    """A node's agent began (or was found) and says all it has: what it does not name it does not run and never will,
-    if that was sent to another incarnation.
-    """
-
-    node: Node
-    agent: str
-    tasks: frozenset[str]
-    """Running or ended and not yet acknowledged."""
-    at_us: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeGone:
-    """A node's lease has run out, and its agent's own (shorter) one with it: nothing runs there any more."""
-
-    node: str
-    at_us: int
-    heard_us: int = 0
-    """When it was last heard of, by its own clock; 0: not known."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeSilent:
-    """No word from a node for a while: place nothing there, but believe nothing dead."""
-
-    node: str
-    at_us: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskSeen:
-    """What a node says of a task. May come twice, late and out of order."""
-
-    task: str
-    node: str
-    kind: Literal["started", "ended", "refused"]
-    at_us: int
-    exit_code: int | None = None
-    signal: int | None = None
-    stopped: bool = False
-    """Of `ended`: our signal had been sent before it ended."""
-    cause: Reason | None = None
-    """Of `ended` by a limit (codes `mem`, `disk`, `runtime`), by the agent itself (`lease`), a command that could not
-    be started (`exec`) or a death nobody saw (`vanished`: proved dead, exit status not known); of `refused`: why.
-    """
-    cpu_s: float | None = None
-    peak_mem_mib: int | None = None
-
-
-Report = NodeSeen | NodeGone | NodeSilent | TaskSeen
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """Reports and what `Backend.acknowledge` needs for them."""
-
-    reports: tuple[Report, ...]
-    token: Any = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogRequest:
-    """At most `limit` bytes from `offset` (negative: that many before the end), waiting up to `wait_s` for any."""
-
-    node: str
-    task: str
-    stream: Literal["stdout", "stderr"]
-    offset: int
-    limit: int
-    wait_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class LogChunk:
-    """A piece of a task's output. `offset` counts bytes since the task began, also those no longer kept."""
-
-    offset: int
-    data: bytes
-    ended: bool
-    """Whether nothing will follow."""
-    started: bool = True
-    """False: the task was never placed on a node, so there is no output, and none was lost."""
 
 
 class Backend(Protocol):

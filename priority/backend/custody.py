@@ -27,7 +27,7 @@ def now_s() -> float:
 
 
 def report(task: str, kind: str, **facts: Any) -> dict[str, Any]:
-    """As `ports.TaskSeen`, the node left out: it is the same for all that a warden says."""
+    """As `orders.TaskSeen`, the node left out: it is the same for all that a warden says."""
     return {"task": task, "kind": kind, "at_us": time.time_ns() // 1000, **facts}
 
 

@@ -6,7 +6,7 @@ from collections import deque
 from itertools import count
 from threading import Condition
 
-from priority.ports import Delivery, Report
+from priority.orders import Delivery, Report
 
 
 class Line:

@@ -24,7 +24,7 @@ from priority.backend.messages import SIGNALS
 from priority.backend.reports import read_entry
 from priority.errors import NotFound, Unavailable
 from priority.node import Shares
-from priority.ports import Delivery, Launch, LogChunk, LogRequest, NodeGone, NodeSilent, Report, Stop, TaskSeen
+from priority.orders import Delivery, Launch, LogChunk, LogRequest, NodeGone, NodeSilent, Report, Stop, TaskSeen
 from priority.wire.connection import Line, Lost, connect
 from priority.wire.names import ASK, BEATS, REPLY, REPORTS
 from priority.wire.stream import Inlet

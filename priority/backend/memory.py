@@ -31,18 +31,8 @@ from priority.backend.simulated import (
 from priority.errors import NotFound, Unavailable
 from priority.incarnation import name_of
 from priority.node import Node, Shares
-from priority.ports import (
-    Clock,
-    Delivery,
-    Launch,
-    LogChunk,
-    LogRequest,
-    NodeGone,
-    NodeSeen,
-    NodeSilent,
-    Stop,
-    TaskSeen,
-)
+from priority.orders import Delivery, Launch, LogChunk, LogRequest, NodeGone, NodeSeen, NodeSilent, Stop, TaskSeen
+from priority.ports import Clock
 from priority.reason import Reason
 from priority.resources import shortfall, total
 

@@ -34,7 +34,8 @@ from priority.backend.mesos_tasks import acknowledge as acknowledge_call
 from priority.errors import NotFound, PriorityError, Unavailable
 from priority.job import JobSpec
 from priority.node import NodeState, Shares
-from priority.ports import Delivery, Launch, LogChunk, LogRequest, Report, Stop, Store, TaskSeen
+from priority.orders import Delivery, Launch, LogChunk, LogRequest, Report, Stop, TaskSeen
+from priority.ports import Store
 from priority.task import ACTIVE, PLACED, Task
 
 NOTE = "mesos.framework"

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from priority.backend.mesos_fleet import Fleet
 from priority.backend.mesos_known import Ack, Agent, Known, Phase, now_us
-from priority.ports import TaskSeen
+from priority.orders import TaskSeen
 from priority.reason import Reason
 
 REMEMBERED = 100_000

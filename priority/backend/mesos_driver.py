@@ -23,8 +23,9 @@ from priority.backend.mesos_fleet import DOUBT_S, LIMIT, SPELL_S, standing
 from priority.backend.mesos_known import Agent, Facts, Known, Phase, mesos_id, twin_of, value_of
 from priority.backend.mesos_updates import ASK_S, NEVER, Updates
 from priority.mesos_status import read_status
-from priority.ports import Launch, NodeRecord, Stop
+from priority.orders import Launch, Stop
 from priority.reason import Reason
+from priority.records import NodeRecord
 from priority.resources import Resources, minus, positive, shortfall, total
 
 LATE_S = 30.0

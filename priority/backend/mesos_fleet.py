@@ -19,7 +19,7 @@ from priority.backend import mesos_tasks as calls
 from priority.backend.mesos_known import Agent, Known, Phase, Send, Tell, Times, mesos_id, now_us, twin_of
 from priority.node import MAINTENANCE, REVOCABLE, Node, NodeState
 from priority.offers import Piece, merged, read_offer, reserve, unreservable
-from priority.ports import NodeGone, NodeSeen, NodeSilent
+from priority.orders import NodeGone, NodeSeen, NodeSilent
 from priority.tier import DEFAULT_TIERS
 
 DOUBT_S = 15.0

@@ -11,7 +11,7 @@ from typing import Any
 from priority.mesos_status import Status
 from priority.node import Node
 from priority.offers import Room
-from priority.ports import Launch, Report, TaskSeen
+from priority.orders import Launch, Report, TaskSeen
 from priority.resources import Resources
 
 Ack = tuple[str, str, str]

@@ -7,7 +7,7 @@ from typing import Any
 
 from priority.job import OnMesos
 from priority.offers import Piece, numbers
-from priority.ports import Launch
+from priority.orders import Launch
 
 BASE_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 _BEGIN = (

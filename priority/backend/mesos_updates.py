@@ -12,7 +12,7 @@ from priority.backend import mesos_tasks as calls
 from priority.backend.mesos_known import Ack, Agent, Known, Phase, now_us
 from priority.backend.mesos_leaving import Leaving
 from priority.mesos_status import Means, Status, how_it_ended
-from priority.ports import TaskSeen
+from priority.orders import TaskSeen
 from priority.reason import Reason
 
 ASK_S = 5.0

@@ -8,7 +8,7 @@ from typing import Any
 
 from priority.backend.messages import NODE, is_task
 from priority.node import Node
-from priority.ports import NodeSeen, Report, TaskSeen
+from priority.orders import NodeSeen, Report, TaskSeen
 from priority.reason import Reason
 from priority.resources import AMOUNT_MAX, NAME
 

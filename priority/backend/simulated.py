@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from priority.node import Node
-from priority.ports import Launch, TaskSeen
+from priority.orders import Launch, TaskSeen
 from priority.reason import Reason
 
 

@@ -36,7 +36,7 @@ from priority.face import bench_agents
 from priority.face.bench import TIMEOUT_S, Figure, figure, wait_for, world
 from priority.job import JobSpec
 from priority.offers import Piece
-from priority.ports import Delivery, Launch, NodeSeen, TaskSeen
+from priority.orders import Delivery, Launch, NodeSeen, TaskSeen
 from priority.recordio import Records
 from priority.store import open_store
 

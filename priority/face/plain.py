@@ -10,7 +10,7 @@ from typing import Any
 from priority import resources
 from priority.face import views
 from priority.job import Job
-from priority.ports import Audit, Event, Token, User
+from priority.records import Audit, Event, Token, User
 from priority.role import Change, RoleSpec
 from priority.schedule import show_moment
 from priority.service.explain import Explanation

@@ -9,7 +9,7 @@ from fastapi import Depends, Path, Query, Request, Response
 
 from priority.document import NAME_PATTERN, UID_PATTERN
 from priority.errors import Invalid
-from priority.ports import Page, User
+from priority.records import Page, User
 from priority.service.build import Service
 from priority.service.settings import Settings
 

@@ -19,7 +19,7 @@ from priority.face.openapi import Choice, Scale, Which, body_of, page_of, says
 from priority.face.request import Actor, JobRef, NameQuery, Paging, Verbs, answer, with_key, with_uid
 from priority.face.routing import Permission, again, needs, parse, read_body, reads, router
 from priority.job import Job, JobSpec, JobState, Name
-from priority.ports import JobQuery, Page, User
+from priority.records import JobQuery, Page, User
 from priority.service.build import Service
 from priority.service.ending import Order
 from priority.service.jobs import Submission

@@ -17,7 +17,7 @@ from priority.face import events, examples, plain, views
 from priority.face.openapi import says
 from priority.face.request import Actor, JobRef, Set, UidPath, Verbs, answer, page_size, with_key, with_uid
 from priority.face.routing import Permission, again, needs, router
-from priority.ports import LogChunk
+from priority.orders import LogChunk
 
 routes = router()
 

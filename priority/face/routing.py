@@ -30,8 +30,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from priority import strict
 from priority.document import invalid, wording
 from priority.errors import Invalid, Malformed, PriorityError, TooLarge, Unauthenticated
-from priority.ports import User
 from priority.printable import printable
+from priority.records import User
 from priority.service import access
 
 BODY_WAIT_S = 30.0

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Literal
 
 from priority.errors import NotFound
-from priority.ports import User
+from priority.records import User
 
 Grant = Literal["submit", "admin"]
 

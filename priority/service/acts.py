@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Sequence
 
-from priority.ports import Launch, Stop
+from priority.orders import Launch, Stop
 from priority.service.mirror import Mirror
 from priority.service.parts import Parts
 from priority.task import DYING, UNCONFIRMED, State, Task

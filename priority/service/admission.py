@@ -18,8 +18,9 @@ import orjson
 from priority.document import Document
 from priority.errors import Conflict, Invalid, PriorityError, QuotaExceeded
 from priority.job import Job, JobSpec, check_limits
-from priority.ports import Audit, User, Writer
+from priority.ports import Writer
 from priority.quota import Refused, admit
+from priority.records import Audit, User
 from priority.resources import Resources, plain, show
 from priority.role import RoleSpec
 from priority.service.access import may, no_such

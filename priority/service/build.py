@@ -8,8 +8,9 @@ import signal
 from dataclasses import dataclass
 
 from priority.errors import Deposed
-from priority.ports import Backend, Store, User
+from priority.ports import Backend, Store
 from priority.queue import embedded
+from priority.records import User
 from priority.service import explain, overview, risk
 from priority.service.crons import Crons
 from priority.service.jobs import Jobs

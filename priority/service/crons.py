@@ -15,8 +15,9 @@ from priority.cron import CronSpec, Outcome, check_fires
 from priority.crontab import Cron, CronQuery, CronState, Run, Tick
 from priority.errors import Conflict, Invalid, Unavailable
 from priority.job import JobSpec, check_limits
-from priority.ports import Audit, Page, Reader, User, Writer
+from priority.ports import Reader, Writer
 from priority.reason import Reason
+from priority.records import Audit, Page, User
 from priority.schedule import show_moment
 from priority.service.access import may, no_such, visible_roles
 from priority.service.firing import Firing

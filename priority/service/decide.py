@@ -15,8 +15,9 @@ from typing import Any, Literal
 from priority.job import Job
 from priority.lifecycle import Event
 from priority.plan import Plan
-from priority.ports import PreemptionRecord, Side, TaskChange, Writer
+from priority.ports import Writer
 from priority.reason import Reason
+from priority.records import PreemptionRecord, Side, TaskChange
 from priority.service.ledger import Ledger
 from priority.service.mirror import Mirror
 from priority.task import DYING, State, Task

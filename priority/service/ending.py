@@ -13,8 +13,9 @@ from typing import Any
 from priority import lifecycle
 from priority.errors import Conflict, Invalid, TooLarge
 from priority.job import Job, JobState
-from priority.ports import Audit, JobQuery, Page, Reader, User, Writer
+from priority.ports import Reader, Writer
 from priority.reason import Reason
+from priority.records import Audit, JobQuery, Page, User
 from priority.service.finding import find_job
 from priority.service.ledger import Ledger
 from priority.service.parts import Parts

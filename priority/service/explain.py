@@ -14,8 +14,9 @@ from typing import Any
 from priority.borrow import borrowed
 from priority.job import Job, JobState
 from priority.node import NodeState
-from priority.ports import Page, Reader, User
+from priority.ports import Reader
 from priority.reason import Reason
+from priority.records import Page, User
 from priority.resources import Resources, show, total
 from priority.schedule import show_moment
 from priority.service.access import may

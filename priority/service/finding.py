@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from priority.errors import NotFound
 from priority.job import Job
-from priority.ports import Reader, User
+from priority.ports import Reader
+from priority.records import User
 from priority.service.access import may, no_such
 from priority.service.ids import is_id
 from priority.task import Task, task_id

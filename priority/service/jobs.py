@@ -10,7 +10,9 @@ from typing import Literal
 from priority import lifecycle
 from priority.errors import Conflict, Invalid, PriorityError
 from priority.job import Job, JobState
-from priority.ports import Event, JobQuery, LogChunk, LogRequest, Page, Reader, User, Writer
+from priority.orders import LogChunk, LogRequest
+from priority.ports import Reader, Writer
+from priority.records import Event, JobQuery, Page, User
 from priority.resources import times
 from priority.service.access import no_such, visible_roles
 from priority.service.admission import Accepted, Admission, Answer, Submission, check, check_quota, first_attempts

@@ -24,8 +24,9 @@ from typing import Any, Literal, NamedTuple
 from priority import lifecycle
 from priority.job import Job
 from priority.lifecycle import Effect, Event, Move
-from priority.ports import Fate, PreemptionRecord, TaskChange, Writer
+from priority.ports import Writer
 from priority.reason import Reason
+from priority.records import Fate, PreemptionRecord, TaskChange
 from priority.resources import Resources, times
 from priority.service.reserve import given_back
 from priority.task import ACTIVE, DYING, TERMINAL, State, Task, task_id

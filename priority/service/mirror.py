@@ -17,8 +17,9 @@ from priority import due
 from priority.job import Job
 from priority.node import NodeState
 from priority.policy import NONE, Policy
-from priority.ports import NodeRecord, PreemptionRecord, Reader
+from priority.ports import Reader
 from priority.reason import Reason
+from priority.records import NodeRecord, PreemptionRecord
 from priority.role import RoleSpec
 from priority.service.edges import Edges
 from priority.service.recent import Recent, read_gone, read_recent

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from priority.errors import Conflict
 from priority.node import NodeState, Shares
-from priority.ports import Audit, NodeRecord, User, Writer
+from priority.ports import Writer
+from priority.records import Audit, NodeRecord, User
 from priority.resources import Resources, minus, positive
 from priority.service.access import must_admin, no_such
 from priority.service.guard import DAY_US, refusals

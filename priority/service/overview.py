@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from priority.job import Job
 from priority.node import NodeState
-from priority.ports import User
 from priority.reason import Reason
+from priority.records import User
 from priority.resources import Resources, total
 from priority.service.access import visible_roles
 from priority.service.parts import Parts

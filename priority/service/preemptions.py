@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from priority.ports import Page, PreemptionQuery, PreemptionRecord, PreemptionSum, Reader, Side, User
+from priority.ports import Reader
+from priority.records import Page, PreemptionQuery, PreemptionRecord, PreemptionSum, Side, User
 from priority.service.access import may, visible_roles
 from priority.service.finding import find_job
 from priority.service.parts import Parts
@@ -33,7 +34,7 @@ class PreemptionView:
     victim: SideView
     preemptor: SideView
     outcome: str
-    """`started`, `waiting`, `starting`; or why it never did: see `ports.Fate`."""
+    """`started`, `waiting`, `starting`; or why it never did: see `records.Fate`."""
     message: str
 
 

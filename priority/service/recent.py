@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from priority.lately import Lately
 from priority.policy import HOUR_US, Past, Policy
-from priority.ports import Page, PreemptionQuery, PreemptionRecord, Reader
+from priority.ports import Reader
+from priority.records import Page, PreemptionQuery, PreemptionRecord
 from priority.service.ledger import parts_of
 from priority.task import State, Task, task_id
 

@@ -18,8 +18,10 @@ from priority.incarnation import began_later
 from priority.job import Job
 from priority.lifecycle import Event
 from priority.node import NodeState
-from priority.ports import NodeGone, NodeRecord, NodeSeen, NodeSilent, Report, TaskSeen, Writer
+from priority.orders import NodeGone, NodeSeen, NodeSilent, Report, TaskSeen
+from priority.ports import Writer
 from priority.reason import Reason
+from priority.records import NodeRecord
 from priority.service.ledger import Ledger, others_of
 from priority.task import ACTIVE, DYING, State, Task
 

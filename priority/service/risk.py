@@ -17,7 +17,7 @@ from priority.herd import Herd
 from priority.job import Job
 from priority.mercy import Mercy
 from priority.policy import read
-from priority.ports import User
+from priority.records import User
 from priority.service.finding import find_job
 from priority.service.mirror import Mirror, Truth, read_truth
 from priority.service.parts import Parts

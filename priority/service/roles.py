@@ -15,8 +15,9 @@ from priority.document import shown
 from priority.errors import Conflict, Invalid
 from priority.job import JobState
 from priority.node import NodeState
-from priority.ports import Audit, JobQuery, Page, Reader, User, Writer
+from priority.ports import Reader, Writer
 from priority.quota import lowered_below_use, oversold
+from priority.records import Audit, JobQuery, Page, User
 from priority.resources import Resources, minus, plain, show, total
 from priority.role import Change, MemberSpec, RoleSpec, check_tiers, diff
 from priority.service.access import may, no_such, visible_roles

@@ -26,11 +26,13 @@ from threading import Event, Lock
 
 from priority.errors import Deposed
 from priority.handover import hand_over
+from priority.orders import Delivery
 from priority.plan import Plan, make_plan
 from priority.policy import NONE, Policy
-from priority.ports import Audit, Call, Delivery
+from priority.ports import Call
 from priority.reason import Reason
 from priority.recording import Watched
+from priority.records import Audit
 from priority.service import decide as deciding
 from priority.service import reports as reporting
 from priority.service.access import SYSTEM

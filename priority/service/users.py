@@ -11,7 +11,8 @@ from pathlib import Path
 
 from priority.document import NAME_PATTERN
 from priority.errors import Conflict, Invalid, Unauthenticated
-from priority.ports import Audit, Token, User, Writer
+from priority.ports import Writer
+from priority.records import Audit, Token, User
 from priority.service.access import SYSTEM, no_such
 from priority.service.parts import Parts
 

@@ -18,8 +18,9 @@ from priority.herd import work_lost
 from priority.job import Job, JobSpec
 from priority.plan import Plan, Preemption, make_plan
 from priority.policy import read
-from priority.ports import User, Writer
+from priority.ports import Writer
 from priority.reason import Reason
+from priority.records import User
 from priority.resources import Resources, times, total
 from priority.service.access import may
 from priority.service.admission import Admission, Submission, check, first_attempts

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from priority.errors import Invalid
 from priority.job import Job, JobState
-from priority.ports import (
+from priority.reason import Reason
+from priority.records import (
     Audit,
     Event,
     JobQuery,
@@ -20,7 +21,6 @@ from priority.ports import (
     Token,
     User,
 )
-from priority.reason import Reason
 from priority.resources import Resources, times, total
 from priority.role import MemberSpec, Quotas, RoleSpec
 from priority.store import rows

@@ -14,8 +14,8 @@ from priority.constraint import Constraint
 from priority.document import Document
 from priority.job import Backoff, Job, JobSpec, JobState, OnMesos, Preempt
 from priority.node import Node, NodeState
-from priority.ports import Audit, Event, Fate, NodeRecord, PreemptionRecord, Side, Token
 from priority.reason import Reason
+from priority.records import Audit, Event, Fate, NodeRecord, PreemptionRecord, Side, Token
 from priority.role import MemberSpec, Quotas, RoleSpec
 from priority.store.session import Row
 from priority.task import State, Task

@@ -9,7 +9,7 @@ from typing import Any
 
 from priority.errors import Deposed
 from priority.job import Job, JobState
-from priority.ports import Audit, Fate, NodeRecord, PreemptionRecord, TaskChange, Token
+from priority.records import Audit, Fate, NodeRecord, PreemptionRecord, TaskChange, Token
 from priority.role import MemberSpec, RoleSpec
 from priority.store import rows
 from priority.store.crons import CronWrites

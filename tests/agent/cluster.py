@@ -17,7 +17,7 @@ from typing import Any
 from priority.backend import proc
 from priority.backend.local import LocalBackend
 from priority.job import JobSpec
-from priority.ports import Delivery, Launch, NodeSeen, Report, Stop, TaskSeen
+from priority.orders import Delivery, Launch, NodeSeen, Report, Stop, TaskSeen
 
 WAIT_S = 60.0
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from cluster import Cluster, kill
 
-from priority.ports import Launch, NodeGone, NodeSeen, TaskSeen
+from priority.orders import Launch, NodeGone, NodeSeen, TaskSeen
 from priority.queue.embedded import serve
 
 NODES = ("n1", "n2", "n3")

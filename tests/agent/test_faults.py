@@ -14,7 +14,7 @@ from cluster import Cluster, kill, lives
 from priority.backend import belt, proc
 from priority.errors import Unavailable
 from priority.incarnation import began_later
-from priority.ports import LogRequest, NodeGone, NodeSeen, NodeSilent, TaskSeen
+from priority.orders import LogRequest, NodeGone, NodeSeen, NodeSilent, TaskSeen
 from priority.queue.embedded import Server, serve
 from priority.wire.connection import connect
 from priority.wire.names import BEATS, REPORTS

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cluster import Cluster, lives
 
-from priority.ports import LogRequest
+from priority.orders import LogRequest
 from priority.queue.embedded import Server
 
 

@@ -20,7 +20,7 @@ from priority.backend.local import LocalBackend
 from priority.backend.memory import MemoryBackend, Play
 from priority.errors import NotFound, Unavailable
 from priority.node import Node
-from priority.ports import Delivery, Launch, LogRequest, NodeGone, NodeSeen, NodeSilent, TaskSeen
+from priority.orders import Delivery, Launch, LogRequest, NodeGone, NodeSeen, NodeSilent, TaskSeen
 
 TIMES = {"silent_s": 0.5, "lease_s": 3600.0, "lease_margin_s": 1.0}
 SHORT = {**TIMES, "lease_s": 3.0}

@@ -11,8 +11,9 @@ import pytest
 from priority.errors import Conflict, Deposed, Invalid
 from priority.job import Job, JobSpec, JobState, parse_spec
 from priority.node import Node, NodeState
-from priority.ports import Audit, JobQuery, NodeRecord, Page, Store, TaskChange, Token
+from priority.ports import Store
 from priority.reason import Reason
+from priority.records import Audit, JobQuery, NodeRecord, Page, TaskChange, Token
 from priority.role import RoleSpec, parse_file
 from priority.store import rows
 from priority.task import ACTIVE, State, Task, task_id

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from priority.job import Job, JobState, parse_spec
-from priority.ports import JobQuery, Page, Store
+from priority.ports import Store
+from priority.records import JobQuery, Page
 from priority.task import State, Task, task_id
 
 OLD, NEW = 1_000, 9_000

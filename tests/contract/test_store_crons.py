@@ -11,8 +11,9 @@ from priority.cron import CronSpec, Outcome, parse_spec, run_spec
 from priority.crontab import Cron, CronQuery, CronState, Run, Tick
 from priority.errors import Conflict, Invalid
 from priority.job import Job, JobState
-from priority.ports import JobQuery, Page, Store
+from priority.ports import Store
 from priority.reason import Reason
+from priority.records import JobQuery, Page
 from priority.task import State
 
 MINUTE = 60_000_000

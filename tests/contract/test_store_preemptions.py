@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from priority.errors import Invalid
-from priority.ports import Fate, Page, PreemptionQuery, PreemptionRecord, PreemptionSum, Side, Store
+from priority.ports import Store
+from priority.records import Fate, Page, PreemptionQuery, PreemptionRecord, PreemptionSum, Side
 from priority.store.sqlite import SqliteSession
 
 ALL = PreemptionQuery()

@@ -20,7 +20,7 @@ from fastapi.routing import APIRoute
 from priority.crontab import CronQuery
 from priority.face import routing
 from priority.face.routing import Permission, needs, permission_of
-from priority.ports import JobQuery, Page
+from priority.records import JobQuery, Page
 
 from .live import NOBODY, Live, parts_in, serving, spec
 

@@ -21,7 +21,7 @@ from priority.face.client import Client
 from priority.job import parse_spec
 from priority.node import Node
 from priority.plan import Plan
-from priority.ports import NodeRecord
+from priority.records import NodeRecord
 from priority.service.access import SYSTEM
 from priority.service.guard import Guard
 from priority.service.jobs import Accepted, Submission

@@ -17,7 +17,7 @@ from real import Mesos
 
 from priority.backend.mesos import NOTE, MesosBackend
 from priority.backend.mesos_known import Times
-from priority.ports import Delivery, LogRequest, TaskSeen
+from priority.orders import Delivery, LogRequest, TaskSeen
 from priority.store import open_store
 
 

@@ -19,7 +19,7 @@ from real import Mesos
 from test_backend import *  # noqa: F403  the tests themselves
 from test_backend import FOREVER, SHORT, TIMES
 
-from priority.ports import NodeGone, NodeSeen, NodeSilent
+from priority.orders import NodeGone, NodeSeen, NodeSilent
 
 pytestmark = [pytest.mark.mesos, pytest.mark.timeout(200), pytest.mark.xdist_group("mesos")]
 

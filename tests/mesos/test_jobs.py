@@ -10,7 +10,7 @@ import pytest
 from cluster_of_mesos import MesosCluster
 from real import Mesos
 
-from priority.ports import LogRequest, TaskSeen
+from priority.orders import LogRequest, TaskSeen
 from priority.service.mesos import mesos_cluster
 from priority.service.settings import Settings
 

@@ -9,7 +9,7 @@ from test_rooms import WHOLE, World
 
 from priority.backend.mesos_known import Facts, now_us
 from priority.node import NodeState
-from priority.ports import NodeSeen, TaskSeen
+from priority.orders import NodeSeen, TaskSeen
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from real import Mesos
 
 from priority.backend.mesos import MesosBackend
 from priority.backend.mesos_known import Times
-from priority.ports import NodeSeen, NodeSilent, Stop, TaskSeen
+from priority.orders import NodeSeen, NodeSilent, Stop, TaskSeen
 from priority.recordio import Records
 
 pytestmark = [pytest.mark.mesos, pytest.mark.timeout(250)]

@@ -13,7 +13,7 @@ from priority.backend.mesos_known import Facts
 from priority.backend.mesos_tasks import CAPABILITIES
 from priority.job import JobSpec
 from priority.node import NodeState
-from priority.ports import Launch, NodeSeen, NodeSilent, Stop
+from priority.orders import Launch, NodeSeen, NodeSilent, Stop
 
 TWIN = "n1.revocable"
 

@@ -10,7 +10,7 @@ from priority.backend.mesos_driver import Driver
 from priority.backend.mesos_fleet import DOUBT_S, LIMIT
 from priority.backend.mesos_known import Facts, Times
 from priority.job import JobSpec
-from priority.ports import Launch, NodeSeen, Report, Stop, TaskSeen
+from priority.orders import Launch, NodeSeen, Report, Stop, TaskSeen
 
 ROOM_S = 30.0
 WHOLE = {"cpus": 2000}

@@ -17,7 +17,7 @@ import pytest
 from priority.backend.mesos import NOTE, MesosBackend
 from priority.backend.mesos_known import Times
 from priority.job import JobSpec
-from priority.ports import Delivery, Launch, NodeSeen, Report, Stop, TaskSeen
+from priority.orders import Delivery, Launch, NodeSeen, Report, Stop, TaskSeen
 
 WAIT_S = 30.0
 

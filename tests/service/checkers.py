@@ -8,8 +8,8 @@ from priority.cron import Outcome
 from priority.crontab import Cron, CronQuery, Tick
 from priority.job import Job, JobState
 from priority.lifecycle import TABLE
-from priority.ports import Event, JobQuery, Page, PreemptionQuery, PreemptionRecord
 from priority.quota import largest
+from priority.records import Event, JobQuery, Page, PreemptionQuery, PreemptionRecord
 from priority.resources import shortfall, times, total
 from priority.service.ledger import KINDS, next_id
 from priority.task import ACTIVE, PLACED, TERMINAL, State, Task

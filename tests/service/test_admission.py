@@ -10,7 +10,7 @@ import pytest
 
 from priority.errors import Conflict, Invalid, NotFound, PriorityError, QuotaExceeded
 from priority.job import Job
-from priority.ports import JobQuery, Page, User
+from priority.records import JobQuery, Page, User
 from priority.service.jobs import Accepted, Submission
 from priority.task import State
 
@@ -45,7 +45,7 @@ def test_a_refusal_says_why_and_leaves_nothing(
 
 
 def everything() -> tuple[Any, Any]:
-    from priority.ports import JobQuery, Page
+    from priority.records import JobQuery, Page
 
     return JobQuery(), Page(100)
 
@@ -190,7 +190,7 @@ def test_each_accepted_request_leaves_an_audit_row() -> None:
     world.submit(spec("physics/devel/b"), spec("physics/devel/c"), actor=ADA)
     with pytest.raises(QuotaExceeded):
         world.submit(spec("physics/prod/d", cpus=99), actor=ADA)
-    from priority.ports import Page
+    from priority.records import Page
 
     rows, _ = world.service.roles.audits(BEN, Page(10))
     made = [(row.who, row.subject) for row in rows if row.action == "job.submit"]

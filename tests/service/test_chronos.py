@@ -20,7 +20,8 @@ from chronos import Row, Run, Target, complaints, targets, unmet
 from priority.backend.memory import Play
 from priority.cron import CronSpec, Outcome, parse_spec
 from priority.errors import Deposed, PriorityError, Unavailable
-from priority.ports import Launch, Page
+from priority.orders import Launch
+from priority.records import Page
 from priority.service.ticker import Ticker
 
 from .checkers import Checkers

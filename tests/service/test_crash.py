@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from priority.backend.memory import Play
-from priority.ports import Launch
+from priority.orders import Launch
 from priority.task import State
 
 from .checkers import Checkers

@@ -13,7 +13,7 @@ from priority.cron import CronSpec, Outcome, parse_spec
 from priority.crontab import CronQuery, CronState
 from priority.errors import Conflict, Deposed, Invalid, NotFound, PriorityError, QuotaExceeded
 from priority.job import JobState
-from priority.ports import JobQuery, Page, User
+from priority.records import JobQuery, Page, User
 from priority.schedule import show_moment
 from priority.service.crons import CronLook
 from priority.service.ticker import LOOK_S, Ticker

@@ -7,7 +7,7 @@ import pytest
 from priority.backend.memory import Play
 from priority.errors import Conflict, Deposed, NotFound
 from priority.job import Job
-from priority.ports import JobQuery, Page
+from priority.records import JobQuery, Page
 from priority.service.forgetting import BUSY_S, PAUSE_S, Forgetting
 
 from .checkers import Checkers

@@ -11,7 +11,7 @@ from priority.backend.memory import Play
 from priority.errors import Conflict, Invalid, NotFound, QuotaExceeded, TooLarge
 from priority.job import JobState
 from priority.lifecycle import Event
-from priority.ports import JobQuery, Page
+from priority.records import JobQuery, Page
 from priority.service.ending import Order
 from priority.task import State
 

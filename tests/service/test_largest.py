@@ -9,7 +9,7 @@ import pytest
 
 from priority.errors import Unavailable
 from priority.node import Node
-from priority.ports import User
+from priority.records import User
 from priority.resources import parse
 from priority.service import largest
 from priority.service.jobs import Accepted, Submission

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from priority.ports import NodeGone
+from priority.orders import NodeGone
 from priority.service import admission, reports
 from priority.service.acts import Acts
 from priority.service.ledger import Ledger

@@ -10,8 +10,8 @@ from priority import lifecycle
 from priority.backend.memory import Play
 from priority.errors import NotFound
 from priority.job import Job
-from priority.ports import Page, PreemptionQuery, PreemptionRecord, Side, User
 from priority.reason import Reason
+from priority.records import Page, PreemptionQuery, PreemptionRecord, Side, User
 from priority.service.ledger import Ledger
 from priority.service.preemptions import PreemptionView
 

@@ -11,7 +11,8 @@ from typing import Any
 from priority.backend.memory import MemoryBackend, Play
 from priority.errors import PriorityError
 from priority.job import JobState
-from priority.ports import JobQuery, Launch, Page
+from priority.orders import Launch
+from priority.records import JobQuery, Page
 from priority.service.access import SYSTEM
 from priority.service.clock import SystemClock
 from priority.service.loop import Loop

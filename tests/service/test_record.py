@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from priority.backend.memory import Play
-from priority.ports import Launch, Page
+from priority.orders import Launch
+from priority.records import Page
 from priority.replay import decide_again
 from priority.service.jobs import Submission
 from priority.service.record import FOLDER, Recorder, Torn, read_rounds, recorded

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from priority.ports import Delivery, NodeGone, NodeSeen, TaskSeen
+from priority.orders import Delivery, NodeGone, NodeSeen, TaskSeen
 from priority.reason import Reason
 from priority.service.ledger import next_id, parts_of
 from priority.task import TERMINAL, State

@@ -10,7 +10,7 @@ import pytest
 
 from priority import service
 from priority.errors import Conflict, Invalid, NotFound, PriorityError
-from priority.ports import Audit, Page, User
+from priority.records import Audit, Page, User
 from priority.role import RoleSpec
 from priority.service.roles import ACTIONS
 from priority.task import State

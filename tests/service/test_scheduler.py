@@ -7,7 +7,7 @@ import pytest
 from priority.backend.memory import Faults, Play
 from priority.errors import Deposed
 from priority.job import Job
-from priority.ports import Delivery, NodeSeen, Stop, TaskSeen
+from priority.orders import Delivery, NodeSeen, Stop, TaskSeen
 from priority.reason import Reason
 from priority.service.scheduler import Scheduler
 from priority.task import State

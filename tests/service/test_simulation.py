@@ -16,8 +16,9 @@ from priority.backend.memory import Faults, Play
 from priority.certify import certify
 from priority.errors import Deposed, PriorityError
 from priority.job import JobState
+from priority.orders import Launch
 from priority.plan import Plan
-from priority.ports import JobQuery, Launch, Page
+from priority.records import JobQuery, Page
 from priority.service.access import SYSTEM
 from priority.snapshot import Snapshot
 from priority.task import State

@@ -16,7 +16,7 @@ import pytest
 from priority.cron import CronSpec, parse_spec
 from priority.crontab import CronQuery, CronState
 from priority.errors import Deposed, PriorityError
-from priority.ports import Page
+from priority.records import Page
 from priority.service.forgetting import Forgetting
 from priority.service.ticker import Ticker
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from priority.errors import Conflict, Invalid, NotFound, Unauthenticated
-from priority.ports import Page, User
+from priority.records import Page, User
 from priority.service.users import digest_of
 
 from .world import ADA, ROOT, World

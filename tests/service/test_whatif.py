@@ -10,7 +10,7 @@ import pytest
 from priority.backend.memory import Play
 from priority.errors import Conflict, Invalid, NotFound, QuotaExceeded, TooLarge
 from priority.job import JobSpec
-from priority.ports import JobQuery, Page, PreemptionQuery, User
+from priority.records import JobQuery, Page, PreemptionQuery, User
 from priority.resources import plain
 from priority.service.whatif import Forecast
 from priority.task import State

@@ -12,7 +12,7 @@ from priority.face.routing import Permission, needs
 from priority.face.web import draw
 from priority.face.web.asked import chosen, one_of
 from priority.face.web.door import router
-from priority.ports import Page
+from priority.records import Page
 
 routes = router()
 

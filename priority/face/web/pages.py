@@ -17,7 +17,7 @@ from priority.face.web import draw
 from priority.face.web.asked import chosen, one_of
 from priority.face.web.door import router
 from priority.job import JobState
-from priority.ports import JobQuery, Page, User
+from priority.records import JobQuery, Page, User
 from priority.service.build import Service
 from priority.task import State
 
