@@ -59,6 +59,34 @@ def test_a_file_directly_in_the_package_is_pure(path: Path) -> None:
     assert imported & ACTS == set()
 
 
+def groups_of_pure_files() -> list[list[str]]:
+    """As ARCHITECTURE.md has them: below a heading a line for each file."""
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").split("## The pure files")[1].split("```")[1]
+    return [re.findall(r"^  (\w+)  +\S", group, re.MULTILINE) for group in text.strip().split("\n\n")]
+
+
+def imports(path: Path) -> set[str]:
+    """The files of the package that it takes something from."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "priority":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("priority."):
+            found.add(node.module.split(".")[1])
+    return found
+
+
+def test_the_map_of_pure_files_is_whole_and_each_group_stands_on_those_above() -> None:
+    groups = groups_of_pure_files()
+    named = [name for group in groups for name in group]
+    assert sorted(named) == sorted(path.stem for path in PURE if not path.stem.startswith("__"))
+    above: set[str] = set()
+    for group in groups:
+        above |= set(group)
+        for name in group:
+            assert imports(ROOT / "priority" / f"{name}.py") <= above, f"{name} imports from a group below its own"
+
+
 def test_the_lifecycle_diagram_is_the_table() -> None:
     assert lifecycle.diagram() in (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 
