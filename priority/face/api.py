@@ -158,8 +158,6 @@ def serve(settings: Settings, listener: socket.socket | None = None, ready: Call
     """Answer requests until SIGTERM or SIGINT. `listener` is given by who keeps the address over our restarts;
     `ready` is told the URL once requests are answered.
     """
-    import uvicorn
-
     from priority.service.build import build
 
     # Short turns: the thread that writes must not keep the one that answers waiting, and the other way round.
@@ -168,38 +166,42 @@ def serve(settings: Settings, listener: socket.socket | None = None, ready: Call
     service = build(settings)
     try:
         app = create(service, settings)
-        url = url_of(listener)
         gc.freeze()  # what stays for good is not looked through again and again while thousands of jobs come
-
-        class Server(uvicorn.Server):
-            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-                await super().startup(sockets)
-                if self.started:
-                    announce(settings.state, url)
-                    if ready is not None:
-                        ready(url)
-
-            async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-                withdraw(settings.state)  # here, for uvicorn raises the signal anew as soon as it is done
-                app.state.bell.close()  # or it would wait in vain for those who listen
-                await super().shutdown(sockets)
-
-        config = uvicorn.Config(
-            app,
-            loop="uvloop",
-            http="httptools",
-            ws="none",
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            date_header=False,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=3,
-            backlog=2048,
-        )
-        server = Server(config)
-        server.run(sockets=[listener])
-        return 0 if server.started else 1
+        return _run(app, settings, listener, ready)
     finally:
         service.close()
+
+
+def _run(app: FastAPI, settings: Settings, listener: socket.socket, ready: Callable[[str], None] | None) -> int:
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                announce(settings.state, url_of(listener))
+                if ready is not None:
+                    ready(url_of(listener))
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            withdraw(settings.state)  # here, for uvicorn raises the signal anew as soon as it is done
+            app.state.bell.close()  # or it would wait in vain for those who listen
+            await super().shutdown(sockets)
+
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=3,
+        backlog=2048,
+    )
+    server = Server(config)
+    server.run(sockets=[listener])
+    return 0 if server.started else 1

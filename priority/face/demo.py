@@ -328,22 +328,7 @@ def run(
             Timeline(console, "production and development share one cluster") as line,
         ):
             pause_s = PAUSE_S if console.is_terminal or picture is not None else 0.0
-            story = Story(state, client, line, picture=picture, pause_s=pause_s, airflow=validation)
-            done = threading.Event()
-            artist = threading.Thread(target=_draw, args=(story, done), daemon=True)
-            artist.start()
-            try:
-                _set_up(story, roles_file)
-                for step in STEPS:
-                    step(story)
-                    time.sleep(story.pause_s)
-                if story.picture is not None:
-                    story.timeline.save(story.picture)
-            finally:
-                done.set()
-                artist.join()
-            _clear(story)
-            story.say(f"[bold green]All {story.checks} checks were seen[/], by the tasks' own witness lines")
+            _tell(Story(state, client, line, picture=picture, pause_s=pause_s, airflow=validation), roles_file)
     except (Failed, PriorityError, OSError) as error:
         console.print(f"[bold red]The demo failed:[/] {error}")
         console.print(f"what the service said is in {state}/up.log", soft_wrap=True)
@@ -360,6 +345,24 @@ def run(
     else:
         shutil.rmtree(state, ignore_errors=True)
     return 0
+
+
+def _tell(story: Story, roles_file: Path) -> None:
+    done = threading.Event()
+    artist = threading.Thread(target=_draw, args=(story, done), daemon=True)
+    artist.start()
+    try:
+        _set_up(story, roles_file)
+        for step in STEPS:
+            step(story)
+            time.sleep(story.pause_s)
+        if story.picture is not None:
+            story.timeline.save(story.picture)
+    finally:
+        done.set()
+        artist.join()
+    _clear(story)
+    story.say(f"[bold green]All {story.checks} checks were seen[/], by the tasks' own witness lines")
 
 
 def _start(state: Path) -> subprocess.Popen[bytes]:

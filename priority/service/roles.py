@@ -256,19 +256,9 @@ class Roles:
             else:
                 self._drop_crons(writer, name, actor, now_us)
                 writer.drop_role(name)
+            was, will = _plain(before.get(name)), _plain(after.get(name), forced.get(name))
             action = _action(name, before, after, changes)
-            writer.audit(
-                Audit(
-                    0,
-                    now_us,
-                    actor.name,
-                    action,
-                    f"role:{name}",
-                    name,
-                    _plain(before.get(name)),
-                    _plain(after.get(name), forced.get(name)),
-                )
-            )
+            writer.audit(Audit(0, now_us, actor.name, action, f"role:{name}", name, was, will))
         writer.emit(_events(changes, actor, now_us))
         return changes
 

@@ -346,21 +346,7 @@ class Scheduler:
         waiting = chain(self._reasons.items(), mirror.untold_reasons(self._reasons))
         reasons = self._telling.choose(waiting, mirror, now_us)
         if plan.launch or plan.preempt or reasons:
-            self._fail_at("decided")
-            with self._parts.store.write(self.epoch) as writer:
-                decided = deciding.decide(writer, plan, mirror, now_us, epoch=self.epoch, reasons=reasons)
-                self._fail_at("plan-written")
-            self._fail_at("plan-committed")
-            mirror.remember(decided.preemptions)
-            mirror.take(decided.changed.values(), mirror.jobs)
-            for id in decided.gone:
-                mirror.drop(id)
-            # What this plan changed is in it already. What of it did not hold, or has come in since, asks for another.
-            mirror.changed = mirror.refilled or not decided.whole
-            self._acts.stop(decided.stops, now_us)
-            self._fail_at("stopped")
-            self._acts.launch(decided.launches, now_us)
-            last_event = decided.last_event or last_event
+            last_event = self._carry_out(plan, reasons, now_us) or last_event
         if self._undecided:
             soon_us = mirror.policy_us() if mirror.waiting() else None
             self._policy_us = None if soon_us is None else max(soon_us, now_us + POLICY_US)
@@ -369,6 +355,25 @@ class Scheduler:
             mirror.changed = True
             self.wake.set()
         return last_event
+
+    def _carry_out(self, plan: Plan, reasons: dict[str, Reason], now_us: int) -> int | None:
+        """Commit, then act."""
+        mirror = self.mirror
+        self._fail_at("decided")
+        with self._parts.store.write(self.epoch) as writer:
+            decided = deciding.decide(writer, plan, mirror, now_us, epoch=self.epoch, reasons=reasons)
+            self._fail_at("plan-written")
+        self._fail_at("plan-committed")
+        mirror.remember(decided.preemptions)
+        mirror.take(decided.changed.values(), mirror.jobs)
+        for id in decided.gone:
+            mirror.drop(id)
+        # What this plan changed is in it already. What of it did not hold, or has come in since, asks for another.
+        mirror.changed = mirror.refilled or not decided.whole
+        self._acts.stop(decided.stops, now_us)
+        self._fail_at("stopped")
+        self._acts.launch(decided.launches, now_us)
+        return decided.last_event
 
     def _plan(self, now_us: int) -> Plan:
         plan = make_plan(self.mirror.snapshot)
