@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -306,11 +305,6 @@ class JobSpec(Document):
     def argv(self) -> list[str]:
         """What to execute: a string goes to the shell."""
         return ["/bin/sh", "-c", self.command] if isinstance(self.command, str) else list(self.command)
-
-    @property
-    def command_line(self) -> str:
-        """For people: the command as one line of shell."""
-        return self.command if isinstance(self.command, str) else shlex.join(self.command)
 
 
 class JobState(StrEnum):

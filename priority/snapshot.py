@@ -17,9 +17,6 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from priority import policy as policies
 from priority import reading
 from priority.claim import DYING, PENDING, Claim
@@ -353,11 +350,6 @@ class Snapshot:
         """The planes themselves, to be read only: rows by node name and columns by resource name."""
         self._planes.settle()
         return self._planes
-
-    def node_rows(self) -> tuple[tuple[str, ...], npt.NDArray[np.intp]]:
-        """Node names by code points, and each one's row in the planes."""
-        names = self.settled().names
-        return names, np.arange(len(names))
 
     def planes(self) -> tuple[Plane, Plane, Plane]:
         """Copies, nodes by name and resources by name: capacity, what all hold, what the dying ones of them hold."""

@@ -30,7 +30,6 @@ from priority.store import open_store
 from priority.tier import DEFAULT_TIERS
 
 MANY = 10_000
-MINUTE_US = 60_000_000
 JOBS, MINUTES = 50, 2
 
 

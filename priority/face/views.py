@@ -472,15 +472,6 @@ class Health(TypedDict):
     parts: dict[str, str]
 
 
-class LogView(TypedDict):
-    """A piece of output as JSON: `data` is text (bytes that are not UTF-8 are replaced)."""
-
-    offset: int
-    next: int
-    data: str
-    ended: bool
-
-
 class Problem(TypedDict, total=False):
     """RFC 9457 problem details; members of the error's own stand beside these."""
 

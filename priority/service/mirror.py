@@ -333,10 +333,6 @@ class Mirror:
         self._show_node(name)
         return True
 
-    def present(self, name: str) -> bool:
-        """Whether this leader hears the node's agent."""
-        return name in self._present
-
     def put_roles(self, roles: Mapping[str, RoleSpec]) -> None:
         """Every role there is, with its quotas."""
         for name in self._roles.keys() - roles.keys():

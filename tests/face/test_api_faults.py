@@ -90,7 +90,7 @@ def test_database_away_is_503_and_health_says_so(live: Live, monkeypatch: pytest
     @contextmanager
     def away(*_: Any, **__: Any) -> Iterator[None]:
         raise Unavailable("the database does not answer")
-        yield
+        yield  # it makes this a generator, which `contextmanager` wants
 
     monkeypatch.setattr(type(live.service.parts.store), "write", away)
     with pytest.raises(Unavailable, match="database"):
