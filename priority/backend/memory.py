@@ -170,11 +170,11 @@ class MemoryBackend:
         with self._lock:
             self._due = [(due_us + round(seconds * 1e6), count, act) for due_us, count, act in self._due]
 
-    def finish(self, task: str, exit_code: int = 0, *, signal: int | None = None, cause: Reason | None = None) -> None:
+    def finish(self, task: str, exit_code: int = 0, *, cause: Reason | None = None) -> None:
         """A task ends by itself now (with `cause`: it broke a limit)."""
         with self._lock:
             node = next(node for node in self._nodes.values() if task in node.tasks)
-            self._end(node, task, exit_code=None if signal else exit_code, signal=signal, cause=cause)
+            self._end(node, task, exit_code=exit_code, cause=cause)
 
     def write(self, task: str, data: bytes, stream: Literal["stdout", "stderr"] = "stdout") -> None:
         """A task puts out something."""

@@ -118,14 +118,14 @@ class World:
             shutil.rmtree(self.state, ignore_errors=True)
         os.close(self._bell)
 
-    def rings(self, count: int, timeout_s: float = TIMEOUT_S) -> list[float]:
+    def rings(self, count: int) -> list[float]:
         """Wait for so many lines from tasks (each does `echo x > bell`); when each came, by the monotonic clock."""
         came: list[float] = []
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + TIMEOUT_S
         while len(came) < count:
             ready, _, _ = select.select([self._bell], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
-                raise Unavailable(f"{len(came)} of {count} tasks rang in {timeout_s} s")
+                raise Unavailable(f"{len(came)} of {count} tasks rang in {TIMEOUT_S} s")
             came += [time.monotonic()] * os.read(self._bell, 65_536).count(b"\n")
         return came
 

@@ -116,9 +116,9 @@ _TEXTS = {
 }
 
 
-def body_of(name: str, example: Any, media_type: str = "application/json") -> dict[str, Any]:
+def body_of(name: str, example: Any) -> dict[str, Any]:
     """`openapi_extra` for a route that `reads` the body itself: the schema `name` of `BODIES`."""
-    content = {media_type: {"schema": {"$ref": f"#/components/schemas/{name}"}, "example": example}}
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}, "example": example}}
     return {"requestBody": {"required": True, "content": content}}
 
 

@@ -9,11 +9,11 @@ from typing import Any
 from priority import resources
 
 
-def age(moment: str | None, now: datetime | None = None) -> str:
+def age(moment: str | None) -> str:
     """How long ago: `4s`, `3m`, `2h`, `5d`; `-` for never."""
     if moment is None:
         return "-"
-    past = (now or datetime.now(UTC)) - datetime.fromisoformat(moment)
+    past = datetime.now(UTC) - datetime.fromisoformat(moment)
     return span(past.total_seconds())
 
 
@@ -26,9 +26,9 @@ def span(seconds: float) -> str:
     return f"{seconds:.0f}s"
 
 
-def amounts(plain: Mapping[str, Any] | None, none: str = "-") -> str:
+def amounts(plain: Mapping[str, Any] | None) -> str:
     """`cpus 2, mem 4GiB`."""
-    return none if plain is None else resources.show(_held(plain)) if plain else "nothing"
+    return "-" if plain is None else resources.show(_held(plain)) if plain else "nothing"
 
 
 def amount(name: str, plain: float | None) -> str:

@@ -98,14 +98,14 @@ class Supervisor:
             self.parts.append(part)
         self._write_down()
 
-    def await_ready(self, part: Part, within_s: float = READY_S) -> str:
+    def await_ready(self, part: Part) -> str:
         """What the part said when it was ready. `Unavailable` if it does not say it in time."""
-        deadline = time.monotonic() + within_s
+        deadline = time.monotonic() + READY_S
         while part.ready is None:
             if self._stopping:
                 raise AskedToStop
             if time.monotonic() > deadline:
-                raise Unavailable(f"{part.name} was not ready within {within_s:.0f} s; what it wrote says why")
+                raise Unavailable(f"{part.name} was not ready within {READY_S:.0f} s; what it wrote says why")
             self.turn(0.5)
         return part.ready
 
