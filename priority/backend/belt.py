@@ -123,14 +123,19 @@ class Belt(SimpleWorker):
 def carry(node: str, line: Line, take: Callable[[Any], None]) -> None:
     """Carry parcels until `line` is closed, through everything that happens to Redis."""
     belt: Belt | None = None
+    cut = False
     while not line.closed:
         try:
             if belt is None:
                 belt = Belt(node, line.client, take)
+            if cut:
+                cut = False
+                log.warning("node %s: Redis answers again", node)
             belt.carry()
             line.works()
         except (redis.exceptions.RedisError, *Lost) as error:
             belt = None
             if not line.closed:
+                cut = True
                 log.warning("node %s: Redis does not answer, what runs goes on: %s", node, error)
             line.wait()

@@ -103,6 +103,8 @@ class Mesos:
     ) -> None:
         self.prefix = prefix()
         self.work = work
+        self.auth: tuple[str, str] | None = None
+        """By which an operator is known, where the master wants that."""
         self.port = free_ports(agents + 1)
         self.url = f"http://127.0.0.1:{self.port}"
         flags = [f"--master-flag={name}={value}" for name, value in {**QUICK, **(master or {})}.items()]
@@ -151,7 +153,8 @@ class Mesos:
         return httpx.get(self.url + path, timeout=10).json()
 
     def operator(self, kind: str, **body: Any) -> Any:
-        answer = httpx.post(self.url + "/api/v1", json={"type": kind, kind.lower(): body} if body else {"type": kind})
+        call = {"type": kind, kind.lower(): body} if body else {"type": kind}
+        answer = httpx.post(self.url + "/api/v1", json=call, auth=self.auth)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
