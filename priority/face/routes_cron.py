@@ -12,12 +12,13 @@ from priority.face import examples_cron as examples
 from priority.face import plain_cron as plain
 from priority.face import views_cron as views
 from priority.face.openapi import Why, body_of, page_of, says
-from priority.face.request import Actor, JobRef, NamePath, NameQuery, Paging, Verbs, answer
+from priority.face.request import Actor, JobRef, NameQuery, Paging, Verbs, answer, with_key
 from priority.face.routing import Permission, needs, reads, router
 
 routes = router()
 
 _PATH = "/cron/{role}/{tier}/{name}"
+_KEYED = [Depends(with_key)]
 
 
 @routes.post(
@@ -74,11 +75,17 @@ def list_crons(
     return answer({"items": [plain.cron_summary(look) for look in looks], "next": after})
 
 
-@routes.get(_PATH, tags=["cron"], summary="One cron job", response_model=views.CronView, responses=says(examples.CRON))
+@routes.get(
+    _PATH,
+    tags=["cron"],
+    summary="One cron job",
+    response_model=views.CronView,
+    responses=says(examples.CRON),
+    dependencies=_KEYED,
+)
 @needs(Permission.SUBMIT)
-def show_cron(*, actor: Actor, service: Verbs, ref: JobRef, role: NamePath, tier: NamePath, name: NamePath) -> Response:
+def show_cron(actor: Actor, service: Verbs, ref: JobRef) -> Response:
     """What it says, its next five ticks, and the newest of its history."""
-    del role, tier, name  # in `ref`
     return answer(plain.cron(service.crons.show(actor, ref)))
 
 
@@ -88,6 +95,7 @@ def show_cron(*, actor: Actor, service: Verbs, ref: JobRef, role: NamePath, tier
     summary="What became of its ticks",
     response_model=views.TickPage,
     responses=says(page_of(examples.TICK)),
+    dependencies=_KEYED,
 )
 @needs(Permission.SUBMIT)
 def cron_history(
@@ -96,13 +104,9 @@ def cron_history(
     service: Verbs,
     ref: JobRef,
     page: Paging,
-    role: NamePath,
-    tier: NamePath,
-    name: NamePath,
     outcome: Outcome | None = None,
 ) -> Response:
     """Newest first, one row for each tick; also of a cron job that was deleted."""
-    del role, tier, name
     ticks, after = service.crons.history(actor, ref, page, outcome)
     return answer({"items": [plain.tick(one) for one in ticks], "next": after})
 
@@ -114,6 +118,7 @@ def cron_history(
     response_model=views.CronStarted,
     responses=says(examples.STARTED),
     openapi_extra=body_of("Why", {"why": "the input was late"}),
+    dependencies=_KEYED,
 )
 @needs(Permission.SUBMIT)
 def start_cron(
@@ -122,12 +127,8 @@ def start_cron(
     service: Verbs,
     ref: JobRef,
     body: Annotated[Why, Depends(reads(Why))],
-    role: NamePath,
-    tier: NamePath,
-    name: NamePath,
 ) -> Response:
     """Beside its schedule, also while it is suspended. 409 if a run goes on and `collision` is `cancel_new`."""
-    del role, tier, name
     look, tick = service.crons.start(actor, ref, body.why)
     return answer({**plain.cron(look), "started": plain.tick(tick)})
 
@@ -139,6 +140,7 @@ def start_cron(
     response_model=views.CronView,
     responses=says({**examples.CRON, "state": "suspended", "next": None, "coming": [], "local": []}),
     openapi_extra=body_of("Why", {"why": "maintenance"}),
+    dependencies=_KEYED,
 )
 @needs(Permission.SUBMIT)
 def suspend_cron(
@@ -147,12 +149,8 @@ def suspend_cron(
     service: Verbs,
     ref: JobRef,
     body: Annotated[Why, Depends(reads(Why))],
-    role: NamePath,
-    tier: NamePath,
-    name: NamePath,
 ) -> Response:
     """Until it is resumed. Runs that go on are left alone. Twice is once."""
-    del role, tier, name
     return answer(plain.cron(service.crons.suspend(actor, ref, body.why)))
 
 
@@ -163,6 +161,7 @@ def suspend_cron(
     response_model=views.CronView,
     responses=says(examples.CRON),
     openapi_extra=body_of("Why", {"why": "maintenance is over"}),
+    dependencies=_KEYED,
 )
 @needs(Permission.SUBMIT)
 def resume_cron(
@@ -171,12 +170,8 @@ def resume_cron(
     service: Verbs,
     ref: JobRef,
     body: Annotated[Why, Depends(reads(Why))],
-    role: NamePath,
-    tier: NamePath,
-    name: NamePath,
 ) -> Response:
     """From the next one on. Twice is once."""
-    del role, tier, name
     return answer(plain.cron(service.crons.resume(actor, ref, body.why)))
 
 
@@ -187,12 +182,10 @@ def resume_cron(
     status_code=204,
     response_class=Response,
     responses={204: {"description": "It has no ticks any more"}},
+    dependencies=_KEYED,
 )
 @needs(Permission.SUBMIT)
-def delete_cron(
-    *, actor: Actor, service: Verbs, ref: JobRef, role: NamePath, tier: NamePath, name: NamePath
-) -> Response:
+def delete_cron(actor: Actor, service: Verbs, ref: JobRef) -> Response:
     """Runs that go on are left alone; its history stays."""
-    del role, tier, name
     service.crons.delete(actor, ref)
     return Response(status_code=204)
