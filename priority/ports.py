@@ -73,6 +73,9 @@ class Reader(CronReader, AgedReader, Protocol):
     def holding(self, role: str | None = None) -> dict[tuple[str, str, str], Resources]:
         """(role, tier, user) -> what their tasks that are on a node hold right now, summed from the tasks."""
 
+    def on_nodes(self) -> dict[str, tuple[int, Resources]]:
+        """Node -> how many tasks are on it right now, and what they hold; nodes with none are left out."""
+
     def waiting(self, roles: Collection[str] | None = None) -> list[tuple[str, str, int, int, Reason | None]]:
         """Of these roles: (job uid, tier, how many of its instances wait for room, since when, why one of them)."""
 

@@ -13,7 +13,6 @@ from priority.resources import Resources, minus, positive
 from priority.service.access import must_admin, no_such
 from priority.service.guard import DAY_US, refusals
 from priority.service.parts import Parts
-from priority.task import PLACED
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,29 +48,16 @@ class Nodes:
         """Every node ever seen and not forgotten, by name."""
         with self._parts.store.read() as reader:
             known = reader.nodes()
-            placed = [task for task in reader.active_tasks() if task.state in PLACED]
-            jobs = reader.jobs_of({task.job for task in placed})
+            on_nodes = reader.on_nodes()
         records, silent = self._heard(known)
-        held: dict[str, Resources] = {record.node.name: {} for record in records}
-        count = dict.fromkeys(held, 0)
         shares = self._parts.backend.shares()
-        for task in placed:
-            if task.node in held:
-                count[task.node] += 1
-                on_node = held[task.node]
-                for name, amount in jobs[task.job].spec.resources.items():
-                    on_node[name] = on_node.get(name, 0) + amount
-        return [
-            NodeView(
-                record,
-                held[record.node.name],
-                minus(record.node.capacity, held[record.node.name]),
-                count[record.node.name],
-                record.node.name in silent,
-                shares.get(record.node.name),
-            )
-            for record in records
-        ]
+        views = []
+        for record in records:
+            name = record.node.name
+            count, held = on_nodes.get(name, (0, {}))
+            free = minus(record.node.capacity, held)
+            views.append(NodeView(record, held, free, count, name in silent, shares.get(name)))
+        return views
 
     def standing(self) -> tuple[int, int, int]:
         """How many nodes there are, how many are up and heard of, how many are silent. What runs there is not read."""

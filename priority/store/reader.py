@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 from priority.errors import Invalid
 from priority.job import Job, JobState
-from priority.reason import Reason
 from priority.records import (
     Audit,
     Event,
@@ -21,19 +20,19 @@ from priority.records import (
     Token,
     User,
 )
-from priority.resources import Resources, times, total
 from priority.role import MemberSpec, Quotas, RoleSpec
 from priority.store import rows
 from priority.store.aged import AgedReads
 from priority.store.crons import CronReads
 from priority.store.session import Row, Session
+from priority.store.sums import SumReads
 from priority.store.tables import IS_ACTIVE, IS_ACTIVE_JOB, IS_PLACED
 from priority.task import State, Task
 
 _Noun = TypeVar("_Noun")
 
 
-class SqlReader(CronReads, AgedReads):
+class SqlReader(CronReads, AgedReads, SumReads):
     """`ports.Reader` over one transaction."""
 
     def __init__(self, session: Session) -> None:
@@ -78,45 +77,6 @@ class SqlReader(CronReads, AgedReads):
         """See `Reader`."""
         found = self._some(rows.TOKEN, "tokens", "member", None if user is None else [user])
         return sorted(map(rows.token_of, found), key=lambda token: (token.created_us, token.id))
-
-    # --- quotas
-
-    def usage(self, role: str | None = None) -> dict[tuple[str, str, str], Resources]:
-        """See `Reader`."""
-        columns = ("role", "tier", "member", "resource", "amount")
-        held: dict[tuple[str, str, str], Resources] = {}
-        for tenant, tier, member, resource, amount in self._some(columns, "usage", "role", _alone(role)):
-            if amount:
-                held.setdefault((tenant, tier, member), {})[resource] = amount
-        return held
-
-    def holding(self, role: str | None = None) -> dict[tuple[str, str, str], Resources]:
-        """See `Reader`."""
-        where, params = ("", ()) if role is None else (" WHERE jobs.role = ?", (role,))
-        # The placed are among the active: said so, their index serves, not that of all there ever were.
-        placed = f"(SELECT job, count(*) AS many FROM tasks WHERE {IS_ACTIVE} AND {IS_PLACED} GROUP BY job) AS placed"
-        found = self._session.fetch(
-            ("role", "tier", "member", "request", "many"),
-            f"{placed} JOIN jobs ON jobs.uid = placed.job{where}",
-            *params,
-        )
-        parts: dict[tuple[str, str, str], list[Resources]] = {}
-        for tenant, tier, member, request, many in found:
-            parts.setdefault((tenant, tier, member), []).append(times(rows.loads(request), many))
-        return {holder: total(vectors) for holder, vectors in parts.items()}
-
-    def waiting(self, roles: Collection[str] | None = None) -> list[tuple[str, str, int, int, Reason | None]]:
-        """See `Reader`."""
-        tallied = "job, count(*) AS many, min(since_us) AS since, max(reason) AS why"
-        wait = f"{IS_ACTIVE} AND state = '{State.PENDING}' AND after IS NULL"
-        rest = f"(SELECT {tallied} FROM tasks WHERE {wait} GROUP BY job) AS idle JOIN jobs ON jobs.uid = idle.job"
-        params: tuple[Any, ...] = ()
-        if roles is not None:
-            among, param = self._session.among("jobs.role", roles)
-            rest, params = f"{rest} WHERE {among}", (param,)
-        found = self._session.fetch(("idle.job", "jobs.tier", "many", "since", "why"), rest, *params)
-        whys = {why: Reason.of(rows.loads(why)) for why in {row[4] for row in found} if why is not None}
-        return [(*row[:4], whys.get(row[4])) for row in found]
 
     # --- jobs
 
@@ -411,10 +371,6 @@ def _cursor(text: str, width: int) -> list[int]:
     if len(parts) != width or not all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts):
         raise Invalid("after", "is not a cursor that this list gave")
     return [int(part) for part in parts]
-
-
-def _alone(value: str | None) -> list[str] | None:
-    return None if value is None else [value]
 
 
 def _one(nouns: Iterable[_Noun]) -> _Noun | None:

@@ -16,7 +16,7 @@ from priority.reason import Reason
 from priority.records import Audit, JobQuery, NodeRecord, Page, TaskChange, Token
 from priority.role import RoleSpec, parse_file
 from priority.store import rows
-from priority.task import ACTIVE, State, Task, task_id
+from priority.task import ACTIVE, PLACED, State, Task, task_id
 
 FULL = {
     "role": "physics",
@@ -44,6 +44,7 @@ FULL = {
         "uris": [{"uri": "http://data/a.tgz", "extract": False, "cache": True}],
         "health_check": {"command": "true", "interval": 2.5},
         "replace_after": 600,
+        "group": True,
     },
 }
 
@@ -482,6 +483,19 @@ def test_holding_is_summed_from_the_tasks_on_nodes(store: Store) -> None:
     with store.read() as reader:
         assert reader.holding("physics") == {ada: {"cpus": 12000, "mem": 32}, bob: {"cpus": 8000, "mem": 32}}
         assert reader.holding().keys() == {ada, bob, ("chem", "prod", "ada")}
+
+
+def test_what_is_on_nodes_is_summed_from_the_tasks(store: Store) -> None:
+    add(store, a_job("a", resources={"cpus": 1}), a_job("b", role="chem", resources={"cpus": 2, "mem": 10**12}))
+    tasks = [a_task("a", instance, state=state, node="n") for instance, state in enumerate(State)]
+    on_m = [a_task("b", instance, state=State.RUNNING, node="m") for instance in range(3)]
+    add(store, *tasks, *on_m, a_task("b", 3, state=State.KILLING, node="n"), a_task("b", 4))
+    placed = len(PLACED)
+    with store.read() as reader:
+        assert reader.on_nodes() == {
+            "n": (placed + 1, {"cpus": 1000 * (placed + 2), "mem": 10**12}),
+            "m": (3, {"cpus": 6000, "mem": 3 * 10**12}),
+        }
 
 
 def test_who_waits_since_when_and_why(store: Store) -> None:

@@ -125,6 +125,7 @@ ACTIVE_ONLY = {
     "active_tasks of jobs": ("tasks_active", lambda reader: reader.active_tasks(jobs=["j"])),
     "active_tasks of a node": ("tasks_node", lambda reader: reader.active_tasks(node="n")),
     "holding": ("tasks_active", lambda reader: reader.holding()),
+    "on_nodes": ("tasks_node", lambda reader: reader.on_nodes()),
     "active_jobs": ("jobs_active_key", lambda reader: reader.active_jobs([("r", "t", "n")])),
 }
 
