@@ -15,7 +15,7 @@ bench = shell.group("Measure it, on services of its own.")
 @bench.command("service")
 def service(json: Json = False) -> None:
     """Submissions, tasks a second, preemption: each figure with its goal, the median of its runs."""
-    from priority.face.bench_service import run
+    from priority.face.bench.service import run
 
     raise typer.Exit(run(json=json))
 
@@ -23,8 +23,8 @@ def service(json: Json = False) -> None:
 @bench.command("cron")
 def cron(json: Json = False) -> None:
     """Cron jobs: 10,000 that are due together, and how late runs begin (in real time: some minutes)."""
-    from priority.face.bench_cron import measure
-    from priority.face.bench_service import run
+    from priority.face.bench.cron import measure
+    from priority.face.bench.service import run
 
     raise typer.Exit(run(measure(), json=json))
 
@@ -35,7 +35,7 @@ def engine(
     full: Annotated[bool, typer.Option("--full", help="Also 100,000 nodes and a million tasks: many minutes.")] = False,
 ) -> None:
     """How long the engine takes to decide, at up to 10,000 nodes: each figure with its goal, the median of its runs."""
-    from priority.face.bench_engine import run
+    from priority.face.bench.engine import run
 
     raise typer.Exit(run(json=json, full=full))
 
@@ -49,8 +49,8 @@ def mesos(
     tasks: Annotated[int, typer.Option(min=1, help="How many are launched there.")] = 100,
 ) -> None:
     """The Mesos driver alone, and on a cluster beside bare loops that launch or kill and relaunch the same tasks."""
-    from priority.face.bench_mesos import run as measure
-    from priority.face.bench_service import run
+    from priority.face.bench.mesos import run as measure
+    from priority.face.bench.service import run
 
     settings = shell.settings(mesos_master=master)
     raise typer.Exit(run(measure(settings.mesos_master, tasks), json=json))

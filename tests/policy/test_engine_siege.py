@@ -11,7 +11,7 @@ from priority.board import Board
 from priority.certify import certify
 from priority.claim import Claim
 from priority.constraint import Constraint
-from priority.face import bench_worlds as worlds
+from priority.face.bench import worlds
 from priority.fairness import units
 from priority.line import Line
 from priority.node import Node

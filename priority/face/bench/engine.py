@@ -22,9 +22,9 @@ from rich.table import Table
 
 from priority.certify import certify
 from priority.claim import Claim
-from priority.face import bench_worlds as worlds
-from priority.face.bench import Figure, figure
-from priority.face.bench_worlds import task
+from priority.face.bench import worlds
+from priority.face.bench.figures import Figure, figure
+from priority.face.bench.worlds import task
 from priority.plan import Plan, make_plan
 from priority.snapshot import Snapshot
 
@@ -188,7 +188,7 @@ def _round(snapshot: Snapshot, ends: list[str], comes: list[Claim]) -> Plan:
 
 def memory(nodes: int, column: int) -> Figure:
     """The resident memory of a process that has the cluster in a snapshot and has made a plan."""
-    code = f"from priority.face.bench_worlds import resident; print(resident({nodes}))"
+    code = f"from priority.face.bench.worlds import resident; print(resident({nodes}))"
     value = float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
     return figure("memory of the process", size_of(nodes), [value], "MiB", (0, 100, 300)[column])
 

@@ -1,7 +1,7 @@
 """`priority bench mesos`: figures of the Mesos driver, some of them beside a bare loop on the same cluster.
 
 Without a master only what the driver does by itself is measured, and what a scheduler costs that has a thousand
-agents (see `bench_agents`). With one, so many tasks are launched twice: by a loop
+agents (see `agents`). With one, so many tasks are launched twice: by a loop
 that accepts offers and acknowledges updates and does nothing else, and by our backend. And the room of one task is
 given to another: by such a loop that kills and launches, and by a whole service that preempts. Nothing else should use
 the cluster meanwhile; its agents are to be of one size.
@@ -32,8 +32,8 @@ from priority.backend.mesos_driver import Driver
 from priority.backend.mesos_line import Masters
 from priority.backend.mesos_operator import AgentFacts, Operator
 from priority.errors import Unavailable
-from priority.face import bench_agents
-from priority.face.bench import TIMEOUT_S, Figure, figure, wait_for, world
+from priority.face.bench import agents as many_agents
+from priority.face.bench.figures import TIMEOUT_S, Figure, figure, wait_for, world
 from priority.job import JobSpec
 from priority.offers import Piece
 from priority.orders import Delivery, Launch, NodeSeen, TaskSeen
@@ -51,7 +51,7 @@ ROLE = "bench"
 def run(master: str, tasks: int = TASKS) -> Iterator[Figure]:
     """Every figure, as it is measured."""
     yield from alone()
-    yield from bench_agents.run()
+    yield from many_agents.run()
     if not master:
         return
     with Operations(master) as cluster:

@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from priority.face.bench import Figure, figure, world
+from priority.face.bench.figures import Figure, figure, world
 
 AGENTS = 1000
 HEARTBEAT_S = 15.0

@@ -20,7 +20,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from priority.face.bench import Figure, World, figure, timed, wait_for, world
+from priority.face.bench.figures import Figure, World, figure, timed, wait_for, world
 
 SLEEP = "exec sleep 3600"
 RING = 'echo x > "$BELL"; exec sleep 3600'

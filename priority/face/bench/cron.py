@@ -16,7 +16,7 @@ from typing import Any
 
 from priority.cron import CronSpec
 from priority.crontab import Cron
-from priority.face.bench import Figure, figure, wait_for, world
+from priority.face.bench.figures import Figure, figure, wait_for, world
 from priority.queue.memory import MemoryQueue
 from priority.role import RoleSpec
 from priority.service.access import SYSTEM
