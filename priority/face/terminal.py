@@ -87,26 +87,32 @@ def table(
     if not kept:
         return empty
     names = [name.lstrip(">") for name in columns]
-    held = {name: max(map(_length, column)) for name, column in zip(names, zip(*kept, strict=True), strict=True)}
-    widths = {name: max(_length(name), wide) for name, wide in held.items()}
+    held = {name: list(column) for name, column in zip(names, zip(*kept, strict=True), strict=True)}
+    widths = {name: max(_length(name), *map(_length, column)) for name, column in held.items()}
     shown = set(names)
     if is_terminal():
-        shown -= {name for name in quiet if all(map(_is_nothing, (row[names.index(name)] for row in kept)))}
+        shown -= {name for name in quiet if all(map(_is_nothing, held[name]))}
     window = console().width
     for name in spare:
         if _whole(widths, shown) > window:
             shown.discard(name)
     left = [place for place, name in enumerate(names) if name in shown]
+    columns, kept = [columns[place] for place in left], [[row[place] for place in left] for row in kept]
     if not is_terminal() and _whole(widths, shown) <= window:
-        return _plain([columns[place] for place in left], [[row[place] for place in left] for row in kept], widths)
+        return _plain(columns, kept, widths)
+    return _drawn(columns, kept, widths, window)
+
+
+def _drawn(
+    columns: Sequence[str], rows: Iterable[Sequence[Text]], widths: Mapping[str, int], window: int
+) -> RenderableType:
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for place in left:
-        justify: Any = "right" if columns[place].startswith(">") else "left"
-        made.add_column(names[place], justify=justify, overflow="fold")
-    for row in kept:
-        made.add_row(*(row[place] for place in left))
+    for column in columns:
+        made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*row)
     # What a line is about stays in one piece, unless it would take half of the window.
-    made.columns[0].no_wrap = widths[names[left[0]]] <= window // 2
+    made.columns[0].no_wrap = widths[columns[0].lstrip(">")] <= window // 2
     return made
 
 
