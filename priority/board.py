@@ -146,11 +146,11 @@ class Board:
         if stock.levels is None or not (self._relevels or self._levels):
             return stock.levels
         if self._levels is None:  # the first time that a victim counts
-            self._levels = {level: plane.copy(order="F") for level, plane in stock.levels.items()}
-        width = len(self.axis)
+            rows, width = len(self.names), len(self.axis)
+            self._levels = {level: plane[:rows, :width].copy(order="F") for level, plane in stock.levels.items()}
         for victim, sign in self._relevels:
             level = self._levels[int(herd.rank[victim]), int(herd.priority[victim])]
-            level[herd.node[victim], :width] += sign * herd.request[victim]
+            level[herd.node[victim]] += sign * herd.request[victim]
         self._relevels.clear()
         return self._levels
 
@@ -165,8 +165,8 @@ class Board:
         """The same as places in the herd, by id."""
         there = self._places.get(node)
         if there is None:
-            ids = sorted(self._snapshot.ids_on(self.names[node]))
-            there = self._places[node] = np.array([p for id in ids if (p := self.herd.place(id)) >= 0], np.intp)
+            stock = self._snapshot.settled().stock
+            there = self._places[node] = np.array(sorted(stock.on(node), key=stock.id), np.intp)
         return there
 
     # --- questions ---
@@ -306,16 +306,19 @@ class Board:
     def put_all(self, groups: Sequence[tuple[Sequence[Claim], Sequence[int], Sequence[int]]], *, launch: bool) -> None:
         """Give groups of tasks, each of one shape, their places: on each of some nodes so many."""
         on, spots, give = self.launched if launch else self.reserved, self.spots, self.rules.give
+        counts_too = self.rules.counts
         all_rows: list[int] = []
         all_counts: list[int] = []
         shapes: list[Shape] = []
         for claims, rows, counts in groups:
             at = 0
             for node, count in zip(rows, counts, strict=True):
+                there = on[node]
                 for claim in claims[at : at + count]:
                     spots[claim.id] = Spot(claim, node, launch)
-                    on[node][claim.id] = claim
-                    give(claim, node)
+                    there[claim.id] = claim
+                    if counts_too:
+                        give(claim, node)
                 at += count
             all_rows += rows
             all_counts += counts

@@ -91,13 +91,16 @@ class Shares:
 
     def give(self, claims: Iterable[Claim]) -> None:
         """Count tasks that are given room."""
+        alike: dict[tuple[str, int], list[Claim]] = {}
         for claim in claims:
-            held = self._held.get(claim.role)
+            alike.setdefault((claim.role, id(claim.request)), []).append(claim)
+        for (role, _), some in alike.items():
+            held = self._held.get(role)
             if held is None:
-                held = self._held[claim.role] = dict(self._snapshot.held(claim.role))
-            for name, amount in claim.request.items():
-                held[name] = held.get(name, 0) + amount
-            self._keys.pop(claim.role, None)
+                held = self._held[role] = dict(self._snapshot.held(role))
+            for name, amount in some[0].request.items():
+                held[name] = held.get(name, 0) + amount * len(some)
+            self._keys.pop(role, None)
 
 
 _STANDING = itemgetter(0, 1, 2)

@@ -85,7 +85,6 @@ class Herd:
         """The rank of its tier, `HARD` if that is not preemptible."""
         self._live: Flags = stock.live[:size]
         self._lawful: dict[tuple[str, str, int], Flags] = {}
-        self._largest: dict[int, int] = {}
         self._works: Plane | bool | None = False
         """False: not asked for yet."""
 
@@ -142,10 +141,8 @@ class Herd:
         return np.concatenate([places for places, _ in fronts]), min(least for _, least in fronts)
 
     def largest(self, column: int) -> int:
-        """The most of one resource that any of them asks for."""
-        if column not in self._largest:
-            self._largest[column] = int(self.request[:, column].max(initial=0))
-        return self._largest[column]
+        """None of them asks for more of one resource."""
+        return self._stock.largest(column)
 
     def needs(self, need: Plane) -> Plane:
         """`[K]`: of each its node's `need`. The next call writes over it."""

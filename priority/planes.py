@@ -72,11 +72,20 @@ class Planes:
         if self.stock.put(claim, row, bool(self._up[row])) >= BATCH:
             self._bring_in()
 
-    def release(self, place: int) -> Gone:
-        """The inverse of `hold`."""
-        if self.stock.fresh(place):
+    def release(self, id: str) -> Gone:
+        """The inverse of `hold`; `KeyError`: there is none of that id."""
+        stock = self.stock
+        place = stock.leave(id)
+        if place < 0:
+            raise KeyError(id)
+        if stock.fresh(place):
             self._bring_in()
-        return self.stock.drop(place)
+        return stock.drop(place)
+
+    def places_on(self, node: str) -> list[int]:
+        """The places in the stock of all that holds room on a node, in no fixed order."""
+        row = self._rows.get(node)
+        return [] if row is None else self.stock.on(row)
 
     def columns(self, names: Iterable[str]) -> list[int]:
         """The columns of these resources; new ones are given theirs."""

@@ -63,10 +63,8 @@ class Prey:
         rows = np.flatnonzero(nodes)
         if len(rows) > ROWS_MAX:
             return np.flatnonzero(self.alive & nodes.take(self.node, mode="clip"))
-        snapshot, names = self.facts.snapshot, self.facts.names
-        stock = snapshot.settled().stock
-        there = [stock.place(id) for row in rows.tolist() for id in snapshot.ids_on(names[row])]
-        picks = np.array(sorted(place for place in there if place >= 0), np.intp)
+        stock = self.facts.snapshot.settled().stock
+        picks = np.array(sorted(place for row in rows.tolist() for place in stock.on(row)), np.intp)
         return picks[self.alive[picks]]
 
     def _within(self, least: Mapping[str, int]) -> Flags:

@@ -66,12 +66,18 @@ class Roll:
             self._rest[place] = rest
         self._places.add(place)
 
-    def leave(self, place: int) -> tuple[str, str, Kind]:
-        """Nobody is there any more; answers who was: the id, the job and the kind."""
-        self._places.remove(place)
-        self._states[place] = 0
-        self._rest.pop(place, None)
-        return self._ids[place], self._jobs[place], self._known[self._kinds[place]]
+    def leave(self, id: str) -> int:
+        """A task is not there any more; answers where it was, `NOBODY` if nowhere. For `gone`, it still is there."""
+        place = self._places.remove(id)
+        if place >= 0:
+            self._states[place] = 0
+            if self._rest:
+                self._rest.pop(place, None)
+        return place
+
+    def gone(self, place: int) -> tuple[str, Kind]:
+        """The job and the kind of who was there last."""
+        return self._jobs[place], self._known[self._kinds[place]]
 
     def place(self, id: str) -> int:
         """Where a task is; `NOBODY` if there is none of that id."""
@@ -162,16 +168,19 @@ class _Places:
         self._next[place], self._first[chain] = self._first[chain], place
         self._count += 1
 
-    def remove(self, place: int) -> None:
-        chain = hash(self._ids[place]) & (len(self._first) - 1)
-        before, at = NOBODY, self._first[chain]
-        while at != place:
-            before, at = at, self._next[at]
-        if before == NOBODY:
-            self._first[chain] = self._next[place]
-        else:
-            self._next[before] = self._next[place]
-        self._count -= 1
+    def remove(self, id: str) -> int:
+        ids, behind = self._ids, self._next
+        chain = hash(id) & (len(self._first) - 1)
+        before, place = NOBODY, self._first[chain]
+        while place >= 0 and ids[place] != id:
+            before, place = place, behind[place]
+        if place >= 0:
+            if before == NOBODY:
+                self._first[chain] = behind[place]
+            else:
+                behind[before] = behind[place]
+            self._count -= 1
+        return place
 
     def _lengthen(self) -> None:
         """Twice as many chains, all at once."""

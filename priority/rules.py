@@ -130,6 +130,11 @@ class Rules:
 
     # --- limits ---
 
+    @property
+    def limited(self) -> bool:
+        """Whether a limit may hold back anybody in this round."""
+        return bool(self._spreads)
+
     def open(self, claim: Claim) -> Mask | None:
         """Nodes where one more task of the job is within its limits; None: everywhere."""
         spread = self._spread(claim)
@@ -216,9 +221,14 @@ class Rules:
 
     # --- what this round gives ---
 
+    @property
+    def counts(self) -> bool:
+        """Whether there is anything to count for `give`."""
+        return bool(self._spreads) or not self._nothing
+
     def give(self, claim: Claim, node: int) -> None:
         """Count a task of this round on a node."""
-        if self._nothing and not self._spreads:
+        if not self.counts:
             return
         self._count(claim, 1)
         spread = self._spread(claim)
@@ -228,7 +238,7 @@ class Rules:
 
     def take_back(self, claim: Claim, node: int) -> None:
         """The inverse of `give`."""
-        if self._nothing and not self._spreads:
+        if not self.counts:
             return
         self._count(claim, -1)
         spread = self._spread(claim)

@@ -18,7 +18,7 @@ from itertools import chain
 from typing import Any
 
 from priority import policy as policies
-from priority import reading
+from priority import reading, roll
 from priority.claim import DYING, PENDING, Claim
 from priority.constraint import Constraint
 from priority.errors import Invalid
@@ -43,6 +43,9 @@ a dict.
 """
 
 _FEW = 16
+
+GONE_MAX = 4_096
+"""What so many tasks held that are gone is discounted at a time, if nobody asks before."""
 
 ALIKE_MAX = 10_000
 """So many attributes and capacities of nodes are known at a time: of more, some are kept more than once."""
@@ -74,7 +77,8 @@ class Snapshot:
         self._apart: dict[str, Claim] = {}
         """Tasks that hold no room: they wait, or their node is down. The others are in the stock."""
         self._pending: dict[str, Claim] = {}
-        self._on: dict[str, _Group] = {}
+        self._stranded: dict[str, dict[str, None]] = {}
+        """Tasks of nodes that are down, by node. Those of the others are in the stock."""
         self._jobs: dict[str, _Group] | None = None
         """Tasks by the name of their job, whosever it is; None until somebody asks: most clusters have no limits."""
         self._alike: dict[object, Any] = {}
@@ -82,10 +86,14 @@ class Snapshot:
         self._dying: dict[str, Claim] = {}
         self._preempted: dict[str, Claim] = {}
         self._held: dict[tuple[str, ...], Resources] = {}
+        self._gone: list[roll.Kind] = []
+        """What those had in common with others that are gone and still counted in these two."""
         self._holdings: dict[tuple[str, str, str], tuple[Resources, ...]] = {}
         """Of each (role, tier, user) the three of these that its tasks count in."""
         self._limited: Counter[tuple[str, str]] = Counter()
         self._kinds: dict[Kind, dict[str, Claim]] = {}
+        self._last: tuple[Resources, tuple[Constraint, ...], dict[str, Claim]] | None = None
+        """Request, constraints and kind of the last one that came and waits."""
         self._gangs = 0
         self._size: Resources = {}
         self._planes = Planes(self.tiers)
@@ -121,7 +129,7 @@ class Snapshot:
     def drop_node(self, name: str) -> None:
         """Forget a node; while tasks are on it, it stays as a down one."""
         node = self._nodes[name]
-        if self._on.get(name):
+        if self._anybody(name):
             self._set_node(replace(node, state=NodeState.DOWN))
             self._dropped.add(name)
         else:
@@ -164,9 +172,8 @@ class Snapshot:
         if claim.node is None:
             self._apart[claim.id] = claim
             self._pending[claim.id] = claim
-            self._kinds.setdefault(_kind(claim), {})[claim.id] = claim
+            self._alike_to(claim)[claim.id] = claim
             self._gangs += claim.gang is not None
-            self._planes.columns(claim.request)
             if claim.constraints and _limits(claim):
                 self._limited[claim.role, claim.job] += 1
             return
@@ -174,9 +181,17 @@ class Snapshot:
             self._dying[claim.id] = claim
         if claim.preempted_us:
             self._preempted[claim.id] = claim
-        name = self._nodes[claim.node].name  # the same object, whoever says it
-        self._on[name] = _with(self._on.get(name, ()), claim.id)
         self._hold(claim, 1)
+
+    def _alike_to(self, claim: Claim) -> dict[str, Claim]:
+        """The pending tasks of its kind: mostly the one that came before it is one of them."""
+        last = self._last
+        if last is not None and last[0] is claim.request and last[1] == claim.constraints:
+            return last[2]
+        self._planes.columns(claim.request)
+        found = self._kinds.setdefault(_kind(claim), {})
+        self._last = claim.request, claim.constraints, found
+        return found
 
     def _replace(self, claim: Claim) -> None:
         """Drop a task that comes again at once: a dropped node on which it is alone is not forgotten meanwhile."""
@@ -215,21 +230,22 @@ class Snapshot:
         self._dying.pop(id, None)
         self._preempted.pop(id, None)
         self._hold(claim, -1)
-        self._leave_node(claim.node, claim.id)
+        self._leave_node(claim.node)
 
     def _leave(self, id: str) -> None:
         """One that holds room; to make a claim of it would cost more than all the rest."""
-        place = self._planes.stock.place(id)
-        if place < 0:
-            raise KeyError(id)
-        id, job, node, kind = self._planes.release(place)
-        tier, role, user, *_, request = kind
+        job, row, kind = self._planes.release(id)
+        self._gone.append(kind)
+        if len(self._gone) == GONE_MAX:
+            self._discount()
         if self._jobs is not None:
             self._leave_job(job, id)
-        self._dying.pop(id, None)
-        self._preempted.pop(id, None)
-        self._count(role, tier, user, request, -1)
-        self._leave_node(node, id)
+        if self._dying:
+            self._dying.pop(id, None)
+        if self._preempted:
+            self._preempted.pop(id, None)
+        if self._dropped:
+            self._leave_node(self._planes.stock.nodes[row])
 
     def _leave_job(self, job: str, id: str) -> None:
         assert self._jobs is not None
@@ -237,16 +253,20 @@ class Snapshot:
         if not others:
             del self._jobs[job]
 
-    def _leave_node(self, node: str, id: str) -> None:
-        left = self._on[node] = _without(self._on[node], id)
-        if not left and node in self._dropped:
+    def _leave_node(self, node: str) -> None:
+        """One is no longer on a node; that was dropped while there was somebody."""
+        if node in self._dropped and not self._anybody(node):
             self._forget_node(node)
+
+    def _anybody(self, node: str) -> bool:
+        return bool(self._stranded.get(node) or self._planes.places_on(node))
 
     def _waits_no_more(self, claim: Claim) -> None:
         kind = _kind(claim)
         del self._kinds[kind][claim.id]
         if not self._kinds[kind]:
             del self._kinds[kind]
+            self._last = None
         self._gangs -= claim.gang is not None
         if claim.constraints and _limits(claim):
             self._limited[claim.role, claim.job] -= 1
@@ -285,11 +305,12 @@ class Snapshot:
 
     def tasks_on(self, node: str) -> Iterator[Claim]:
         """Every task on a node, in no fixed order."""
-        return map(self._known, self._on.get(node, ()))
+        return map(self._known, self.ids_on(node))
 
     def ids_on(self, node: str) -> Iterator[str]:
         """The ids of the same."""
-        return iter(self._on.get(node, ()))
+        there = self._planes.places_on(node)
+        return iter([*map(self._planes.stock.id, there), *self._stranded.get(node, ())])
 
     def tasks_of(self, role: str, job: str) -> Iterator[Claim]:
         """Every task of a job, in no fixed order."""
@@ -317,6 +338,8 @@ class Snapshot:
 
     def held(self, role: str, tier: str | None = None, user: str | None = None) -> Mapping[str, int]:
         """What a role's tasks hold: of all tiers, of one, or of one user in it (dying ones until they are gone)."""
+        if self._gone:
+            self._discount()
         key = tuple(part for part in (role, tier, user) if part is not None)
         return self._held.get(key, {})
 
@@ -389,7 +412,7 @@ class Snapshot:
         node = self._nodes.pop(name)
         if node.state == NodeState.UP:
             _add(self._size, node.capacity, -1)
-        self._on.pop(name, None)
+        self._stranded.pop(name, None)
         self._planes.forget_node(name)
 
     def _hold(self, claim: Claim, sign: int) -> None:
@@ -400,14 +423,25 @@ class Snapshot:
             self._planes.columns(claim.request)
             if sign > 0:
                 self._apart[claim.id] = claim
+                self._stranded.setdefault(node, {})[claim.id] = None
             else:
                 self._apart.pop(claim.id, None)
+                self._stranded.get(node, {}).pop(claim.id, None)
             return
         self._count(claim.role, claim.tier, claim.user, claim.request, sign)
         if sign > 0:
             self._planes.hold(claim, node)
         else:
-            self._planes.release(self._planes.stock.place(claim.id))
+            self._planes.release(claim.id)
+
+    def _discount(self) -> None:
+        """What those that are gone held counts no longer: once for all that were alike."""
+        gone = self._gone
+        self._gone = []
+        alike = {id(kind): kind for kind in gone}
+        for key, times in Counter(map(id, gone)).items():
+            tier, role, user, *_, request = alike[key]
+            self._count(role, tier, user, request, -times)
 
     def _count(self, role: str, tier: str, user: str, request: Resources, sign: int) -> None:
         """What a task holds counts, or counts no longer, for its role, in its tier, and for its user."""

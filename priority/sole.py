@@ -99,7 +99,7 @@ class _Search:
         """The one that is enough alone with the least work lost: most likely it is of those with the least of all."""
         stock, now_us = self._stock, self._now_us
         for ask in self._asks:
-            if ask.size - int(ask.room[nodes].max()) > int(stock.request[: stock.size, ask.column].max()):
+            if ask.size - int(ask.room[nodes].max()) > stock.largest(ask.column):
                 return None
         fronts = [stock.front(level, now_us) for level in levels]
         beyond = min(least for _, least in fronts)

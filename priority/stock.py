@@ -7,14 +7,17 @@ nothing. `request` is stored column by column, so that one resource of all tasks
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from priority.berths import Berths
 from priority.claim import DYING, RUNS, Claim
 from priority.front import Front
+from priority.largest import Largest
 from priority.roll import NOBODY, Kind, Roll
 from priority.tier import Tier
 
@@ -35,8 +38,8 @@ Level = tuple[int, int]
 LEVELS_MAX = 32
 """With more levels than this they are not summed up: the planes would be larger than they are worth."""
 
-Gone = tuple[str, str, str, Kind]
-"""Id, job, node, and what it had in common with others."""
+Gone = tuple[str, int, Kind]
+"""Its job, the row of its node, and what it had in common with others."""
 
 FEW = 8
 """So many events are brought into the columns one by one; of more all at once."""
@@ -44,7 +47,8 @@ FEW = 8
 MADE_MAX = 16_384
 """So many claims are at hand at a time; others are made anew when somebody asks for them (see `roll`)."""
 
-_FIRST = 16
+_FIRST, _ROWS = 16, 8
+"""There is room for so many tasks, and nodes, at first."""
 
 
 class Stock:
@@ -53,6 +57,7 @@ class Stock:
     def __init__(self, tiers: Mapping[str, Tier]) -> None:
         self._tiers = tiers
         self._roll = Roll()
+        self._berths = Berths(_ROWS)
         self._made: dict[int, Claim] = {}
         """Claims that somebody has asked for, by place."""
         self.nodes: list[str] = []
@@ -79,7 +84,8 @@ class Stock:
         self._cpus: int | None = None
         self.owners: dict[tuple[str, str], int] = {}
         self._priorities: dict[tuple[str, str], dict[int, int]] = {}
-        """Of each (tier, role): how many live tasks have each priority."""
+        """Of each (tier, role): how many live tasks have each priority; as of the last `settle`, those that are gone
+        since are counted still."""
         self.levels: dict[Level, Plane] | None = {}
         """Of each rank and priority: what live tasks of preemptible tiers hold, `[N, R]`; None: there are too many."""
         self.level: npt.NDArray[np.int16] = np.full(_FIRST, NOBODY, np.int16)
@@ -95,8 +101,8 @@ class Stock:
         """Places of which `settle` has not taken anything from the columns."""
         self._fronts: dict[int, Front] = {}
         """By level, of those that were asked for."""
-        self._rows = 8
         self._oldest_us, self._widest = HARD, 0
+        self._largest = Largest()
         self._scratch: dict[str, Plane] = {}
 
     def put(self, claim: Claim, row: int, live: bool) -> int:
@@ -109,6 +115,7 @@ class Stock:
                 self._grow()
             self.size += 1
         self._roll.enter(claim, place)
+        self._berths.enter(place, row)
         owner, code = (claim.tier, claim.role), NOBODY
         if live := live and claim.state in RUNS:
             priorities = self._priorities.setdefault(owner, {})
@@ -121,22 +128,25 @@ class Stock:
         self._oldest_us = min(self._oldest_us, claim.since_us)
         return len(self._came)
 
+    def leave(self, id: str) -> int:
+        """A task is gone, or is on its way to another place in the columns; answers where it was, -1 if nowhere.
+
+        If it is `fresh`, `settle` must follow; `drop` in any case.
+        """
+        return self._roll.leave(id)
+
     def fresh(self, place: int) -> bool:
-        """Whether who is there has come since `settle`, which must go before `drop`."""
+        """Whether who is there has come since `settle`."""
         return place in self._came
 
     def drop(self, place: int) -> Gone:
-        """A task is gone, or is on its way to another place in the columns; answers who it was."""
-        gone = self._roll.leave(place)
+        """See `leave`; answers who it was."""
+        job, kind = self._roll.gone(place)
+        row = self.row.item(place)
+        self._berths.leave(place, row)
         self._made.pop(place, None)
         self._gone.append(place)
-        if self.live[place]:
-            priority, kind = self.priority.item(place), gone[2]
-            priorities = self._priorities[kind[0], kind[1]]
-            priorities[priority] -= 1
-            if not priorities[priority]:
-                del priorities[priority]
-        return gone[0], gone[1], self.nodes[self.row.item(place)], gone[2]
+        return job, row, kind
 
     def settle(self, axis: Mapping[str, int], holds: Plane, leaves: Plane) -> bool:
         """Bring all that has come and gone into the columns and the levels, and into two planes `[N, R]`: what is held
@@ -155,6 +165,7 @@ class Stock:
             if self._gone:
                 self._take_all(holds, leaves)
         self._free += self._gone
+        self._largest.gone(len(self._gone), self.size)
         self._came.clear()
         self._gone.clear()
         if self.levels is None:
@@ -191,6 +202,7 @@ class Stock:
         self._come_to_front(place, code)
         for name, amount in claim.request.items():
             column = axis[name]
+            self._largest.came(column, amount)
             self.request[place, column] = amount
             holds[row, column] += amount
             if dying:
@@ -201,6 +213,8 @@ class Stock:
     def _take_one(self, place: int, holds: Plane, leaves: Plane) -> None:
         row, code = self.row.item(place), self.level.item(place)
         level = self._level(code)
+        if self.live[place]:
+            self._no_more(self.owner_at(place), self.priority.item(place), 1)
         for column, amount in enumerate(self.request[place].tolist()):
             if amount:
                 holds[row, column] -= amount
@@ -223,7 +237,9 @@ class Stock:
         self.since[places] = [claim.since_us for claim in claims]
         self.dying[places] = [claim.state in DYING for claim in claims]
         for name in {name for claim in claims for name in claim.request}:
-            self.request[places, axis[name]] = [claim.request.get(name, 0) for claim in claims]
+            column, amounts = axis[name], [claim.request.get(name, 0) for claim in claims]
+            self.request[places, column] = amounts
+            self._largest.came(column, max(amounts))
         for place, code in zip(came, codes, strict=True) if self._fronts else ():
             self._come_to_front(place, code)
         self._sum_up(places, np.add, holds, leaves)
@@ -231,23 +247,39 @@ class Stock:
     def _take_all(self, holds: Plane, leaves: Plane) -> None:
         places = np.array(self._gone, np.intp)
         self._sum_up(places, np.subtract, holds, leaves)
+        live, owners = places[self.live[places]], [*self.owners]
+        for (owner, priority), count in Counter(
+            zip(self.owner[live].tolist(), self.priority[live].tolist(), strict=True)
+        ).items():
+            self._no_more(owners[owner], priority, count)
         self.request[places] = 0
         self.live[places] = False
         self.level[places] = NOBODY
 
+    def _no_more(self, owner: tuple[str, str], priority: int, count: int) -> None:
+        """So many live tasks of that tier and role, and of that priority, are gone."""
+        priorities = self._priorities[owner]
+        priorities[priority] -= count
+        if not priorities[priority]:
+            del priorities[priority]
+
     def _sum_up(self, places: Picks, way: Any, holds: Plane, leaves: Plane) -> None:
         """Add what tasks hold to the planes, or subtract it."""
         rows, codes, dying = self.row[places], self.level[places], self.dying[places]
-        planes: list[tuple[Plane, Flags]] = [(holds, np.ones(len(places), np.bool_)), (leaves, dying)]
+        planes: list[tuple[Plane, Flags | None]] = [(holds, None)]
+        if dying.any():
+            planes.append((leaves, dying))
         for code in np.unique(codes).tolist():
             level = self._level(code)
             if level is not None:
                 planes.append((level, codes == code))
-        for plane, some in planes:
-            for column in range(plane.shape[1]):
-                amounts = self.request[places[some], column]
-                if amounts.any():
-                    way.at(plane[:, column], rows[some], amounts)
+        for column in range(holds.shape[1]):
+            amounts = self.request[:, column].take(places)
+            for plane, some in planes if amounts.any() else ():
+                if some is None:
+                    way.at(plane[:, column], rows, amounts)
+                else:
+                    way.at(plane[:, column], rows[some], amounts[some])
 
     def has_below(self, tier: str, role: str, priority: int) -> bool:
         """Whether some running task of that role and tier has a lower priority."""
@@ -276,6 +308,10 @@ class Stock:
         works = now_us - self.since.take(places)
         np.maximum(works, 0, out=works)
         return np.multiply(works, self.cpus.take(places), out=works)
+
+    def largest(self, column: int) -> int:
+        """Nobody asks for more of a resource; nor did anybody who has gone since it was looked up."""
+        return self._largest.of(column, lambda: int(self.request[: self.size, column].max(initial=0)))
 
     def of_levels(self, levels: Collection[Level]) -> Flags:
         """`[K]`: those of these levels, whoever of them is a victim by now."""
@@ -318,6 +354,10 @@ class Stock:
     def place(self, id: str) -> int:
         """A task's place in the columns; -1: it has none."""
         return self._roll.place(id)
+
+    def on(self, row: int) -> list[int]:
+        """The places of all that is on a node, in no fixed order."""
+        return self._berths.on(row)
 
     def id(self, place: int) -> str:
         """Whoever is there."""
@@ -363,11 +403,12 @@ class Stock:
                 return NOBODY
             self.known[rank, priority] = code
             self._level_of.append((rank, priority))
-            self.levels[rank, priority] = np.zeros((self._rows, self.request.shape[1]), np.int64, order="F")
+            self.levels[rank, priority] = np.zeros((len(self._berths), self.request.shape[1]), np.int64, order="F")
         return code
 
     def widen(self, order: Sequence[int], width: int, cpus: int | None) -> None:
         """The resource that was in column `order[n]` is in column `n` from now on (-1: a new one)."""
+        self._largest.forget()
         request = np.zeros((len(self.live), width), np.int64, order="F")
         for new, old in enumerate(order):
             if old >= 0:
@@ -375,7 +416,7 @@ class Stock:
         self._cpus = cpus
         self._request(request)
         for key, former in (self.levels or {}).items():
-            plane = np.zeros((self._rows, width), np.int64, order="F")
+            plane = np.zeros((len(self._berths), width), np.int64, order="F")
             for new, old in enumerate(order):
                 if old >= 0:
                     plane[:, new] = former[:, old]
@@ -385,7 +426,7 @@ class Stock:
         """The node of row `n` has row `new[n]` from now on; `old` are those that remain, with room for `rows`."""
         self.row[: self.size] = new[self.row[: self.size]]
         self.nodes = [self.nodes[row] for row in old.tolist()]
-        self._rows = rows
+        self._berths.move_rows(old.tolist(), rows)
         for key, former in (self.levels or {}).items():
             plane = np.zeros((rows, former.shape[1]), np.int64, order="F")
             plane[: len(old)] = former[old]
@@ -393,7 +434,7 @@ class Stock:
 
     def more_rows(self, rows: int) -> None:
         """There is room for so many nodes from now on."""
-        self._rows = rows
+        self._berths.more_rows(rows)
         for key, former in (self.levels or {}).items():
             plane = np.zeros((rows, former.shape[1]), np.int64, order="F")
             plane[: len(former)] = former

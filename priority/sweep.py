@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 
@@ -82,10 +83,11 @@ def sweep(board: Board, snapshot: Snapshot) -> Sweep | None:
     largest = {key: max((amount * scale[name] for name, amount in key[0]), default=0.0) for key in kinds}
     found = []
     for key in sorted(kinds, key=lambda one: (-largest[one], one[0], repr(one[1]) if one[1] else "")):
-        filled = filling.fill(kinds[key])
-        if filled is None:
+        claims = kinds[key]
+        places = filling.fill(next(iter(claims.values())), len(claims))
+        if places is None:
             return None
-        found.append(filled)
+        found.append(Filled(list(claims), *places))
     return Sweep(board.names, found)
 
 
@@ -95,27 +97,52 @@ def level(board: Board, units: Sequence[Unit]) -> bool:
     Only single tasks, none of which a limit or kept room holds.
     """
     claims = [unit.members[0] for unit in units]
-    if any(claim.gang is not None or board.rules.job(claim) is not None for claim in claims):
+    rules = board.rules
+    if any(claim.gang is not None for claim in claims) or (rules.limited and any(map(rules.job, claims))):
         return False
-    if board.keeps() or not len(board.names) or board.rules.over(claims) is not None:
+    if board.keeps() or not len(board.names) or rules.over(claims) is not None:
         return False
-    kinds: dict[tuple[int, tuple[Constraint, ...]], dict[str, Claim]] = {}
-    for claim in claims:
-        kinds.setdefault((id(board.shape(claim)), claim.constraints), {})[claim.id] = claim
-    filling = _Filling(board, [next(iter(kind.values())).request for kind in kinds.values()])
+    kinds = _kinds(board, claims)
+    filling = _Filling(board, [kind[0].request for kind in kinds])
+    scale = board.scale.tolist()
 
-    def order(kind: dict[str, Claim]) -> tuple[float, str]:
-        claim = next(iter(kind.values()))
-        return -float((board.shape(claim).request * board.scale).max(initial=0.0)), min(kind)
+    def order(kind: Sequence[Claim]) -> tuple[float, str]:
+        shape = board.shape(kind[0])
+        largest = (size * scale[column] for column, size in zip(shape.columns, shape.sizes, strict=True))
+        return -max(largest, default=0.0), kind[0].id
 
     found = []
-    for kind in sorted(kinds.values(), key=order):
-        filled = filling.fill(kind)
-        if filled is None:
+    for kind in sorted(kinds, key=order):
+        places = filling.fill(kind[0], len(kind))
+        if places is None:
             return False
-        found.append(([kind[id] for id in sorted(kind)], filled.rows, filled.counts))
+        found.append((kind, *places))
     board.put_all(found, launch=True)
     return True
+
+
+def _kinds(board: Board, claims: Sequence[Claim]) -> list[list[Claim]]:
+    """Those that ask for the same under the same constraints, by id."""
+    alike: dict[tuple[int, tuple[Constraint, ...]], list[Claim]] = {}
+    for claim in claims:
+        key = id(claim.request), claim.constraints
+        some = alike.get(key)
+        if some is None:
+            alike[key] = [claim]
+        else:
+            some.append(claim)
+    kinds: dict[tuple[int, tuple[Constraint, ...]], list[Claim]] = {}
+    for (_, constraints), some in alike.items():
+        kinds.setdefault((id(board.shape(some[0])), constraints), []).extend(some)
+    for kind in kinds.values():
+        kind.sort(key=_ID)
+    return [*kinds.values()]
+
+
+_ID = attrgetter("id")
+
+_Places = tuple[list[int], list[int]]
+"""Rows of nodes, and how many each takes."""
 
 
 class _Filling:
@@ -137,17 +164,16 @@ class _Filling:
         self._all = bool(board.rules.up.all())
         self._at = 0
 
-    def fill(self, claims: dict[str, Claim]) -> Filled | None:
-        """Room for all of a kind, or None."""
-        claim = next(iter(claims.values()))
+    def fill(self, claim: Claim, size: int) -> _Places | None:
+        """Room for so many of a kind, or None."""
         open = None if self._all and not claim.constraints else self._board.rules.may_take(claim)[self._order]
         asked = [(self._column[name], amount) for name, amount in claim.request.items() if amount]
         rows: list[int] = []
         counts: list[int] = []
-        left = self._fill_few(asked, len(claims), rows, counts) if open is None and asked else len(claims)
+        left = self._fill_few(asked, size, rows, counts) if open is None and asked else size
         if left and not self._fill_many(asked, open, left, rows, counts):
             return None
-        return Filled(list(claims), rows, counts)
+        return rows, counts
 
     def _fill_few(self, asked: Sequence[tuple[int, int]], left: int, rows: list[int], counts: list[int]) -> int:
         """On the next few nodes, one by one; answers how many are left."""
@@ -184,7 +210,7 @@ class _Filling:
                     return False
                 wrapped, start, width = True, 0, len(self._order)
             taken = self._take(slice(start, start + width), asked, open, left)
-            used = np.flatnonzero(taken)
+            (used,) = taken.nonzero()
             if len(used):
                 rows += self._order[used + start].tolist()
                 counts += taken[used].tolist()
@@ -205,11 +231,12 @@ class _Filling:
             room = places if room is None else np.minimum(room, places, out=room)
         if room is None:
             room = np.full(len(free[0][window]), most, np.int64)
-        np.clip(room, 0, most, out=room)
+        np.minimum(room, most, out=room)
+        np.maximum(room, 0, out=room)
         if open is not None:
             room *= open[window]
-        reach = np.cumsum(room)
-        last = int(np.searchsorted(reach, most))
+        reach = room.cumsum()
+        last = int(reach.searchsorted(most))
         if last < len(room):
             room[last] -= reach[last] - most
             room[last + 1 :] = 0

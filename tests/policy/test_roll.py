@@ -45,7 +45,7 @@ def test_whoever_is_there_is_found_as_it_was_put_in(seed: int, monkeypatch: pyte
         if there and dice.random() < 0.45:
             id = dice.choice([*there]) if number % 7 == 0 else next(iter(there))
             place, _ = there.pop(id)
-            mine.leave(place)
+            mine.leave(id)
             free.append(place)
             assert mine.place(id) == NOBODY
             assert not mine.there(place)
@@ -78,7 +78,7 @@ def test_ids_that_fall_into_one_chain_are_told_apart() -> None:
     for place, id in enumerate(ids):
         mine.enter(replace(base, id=id), place)
     for gone in (39, 0, 20):  # the first of the chain, the last, one in between
-        mine.leave(gone)
+        mine.leave(ids[gone])
     for place, id in enumerate(ids):
         assert mine.place(id) == (NOBODY if place in (0, 20, 39) else place)
 
