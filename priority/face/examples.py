@@ -200,7 +200,7 @@ PREEMPTION: dict[str, Any] = {
     "outcome": "started",
     "outcome_at": "2026-11-23T10:00:00.031000Z",
     "outcome_node": "node-1",
-    "message": "started on node node-1",
+    "message": "started on node-1",
 }
 _TALLY = {"tasks": 1, "cpu_s": 40.0, "started": 1, "waiting": 0, "in_vain": 0}
 _NONE = {"tasks": 0, "cpu_s": 0.0, "started": 0, "waiting": 0, "in_vain": 0}

@@ -105,10 +105,10 @@ def wait_reasons(plan: Plan, mirror: Mirror) -> Iterable[tuple[str, Reason]]:
 
 def _reserved(node: str, victims: list[str], mirror: Mirror) -> Reason:
     if not victims:
-        return Reason("reserved", f"starts on node {node} once dying tasks have left it", {"node": node})
+        return Reason("reserved", f"starts on {node} once dying tasks have left it", {"node": node})
     jobs = sorted({mirror.jobs[mirror.tasks[victim].job].spec.key for victim in victims})
     several, have = (f"{len(victims)} tasks", "have") if len(victims) > 1 else ("a task", "has")
-    message = f"starts on node {node} once {several} of {_some(jobs)} that it preempted {have} left it"
+    message = f"starts on {node} once {several} of {_some(jobs)} that it preempted {have} left it"
     return Reason("reserved", message, {"node": node, "victims": sorted(victims)[:100]})
 
 
@@ -190,7 +190,7 @@ def _preempted(record: PreemptionRecord, victim: Task, preemptor: Task, mirror: 
         "cpu_s_lost": lost_s,
     }
     message = (
-        f"its room on node {victim.node} was taken for {instance_of(mirror.jobs[preemptor.job], preemptor)}: {law}; "
+        f"its room on {victim.node} was taken for {instance_of(mirror.jobs[preemptor.job], preemptor)}: {law}; "
         f"{lost_s:.1f} cpu-seconds of work were lost"
     )
     return Reason("preempted", message, details)

@@ -171,13 +171,13 @@ class _Telling:
             backs_off = task.not_before_us > self._now_us
             return self._waits(task) + ("" if task.after or backs_off else self._before(task))
         if task.state is State.STARTING:
-            return f"is starting on node {task.node}{self._before(task)}"
+            return f"is starting on {task.node}{self._before(task)}"
         if task.state is State.RUNNING:
             return f"runs on {task.node}{self._before(task)}"
         if task.state in DYING:
-            return f"is being stopped on node {task.node}: {why}"
+            return f"is being stopped on {task.node}: {why}"
         if task.state is State.FINISHED:
-            return f"finished on node {task.node}"
+            return f"finished on {task.node}"
         return f"{task.state}: {why}" if why else str(task.state)
 
     def summary(self) -> str:
@@ -195,7 +195,7 @@ class _Telling:
         former = self._tasks.get(task.after) if task.after else None
         if former is not None:
             why = f": {former.reason.message}" if former.reason else ""
-            return f"waits until its former attempt has ended on node {former.node}{why}"
+            return f"waits until its former attempt has ended on {former.node}{why}"
         if task.not_before_us > self._now_us:
             left_s = (task.not_before_us - self._now_us) / 1e6
             least_s = task.reason.details.get("tier_s") if task.reason is not None else None

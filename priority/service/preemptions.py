@@ -159,11 +159,11 @@ def _outcome(record: PreemptionRecord, task: Task | None, mine: bool) -> tuple[s
     """In a word and a line. A task of others is said to wait, whatever it waits for."""
     fate = record.fate
     if fate is not None and fate.code == "started":
-        return fate.code, f"started on node {fate.node}"
+        return fate.code, f"started on {fate.node}"
     if fate is not None:
         return fate.code, fate.cause if mine and fate.cause else _WHY[fate.code]
     if task is not None and task.state is State.STARTING:
-        return "starting", f"is starting on node {task.node}" if mine else "is starting"
+        return "starting", f"is starting on {task.node}" if mine else "is starting"
     why = f": {task.reason.message}" if mine and task is not None and task.reason is not None else ""
     return "waiting", f"waits still{why}"
 

@@ -169,7 +169,7 @@ def _why(task: Task, event: Event, reason: Reason | None) -> dict[str, Any]:
     if task.state in DYING and event is not Event.SUCCEEDED:
         return {}
     if event is Event.STOPPED and reason is None:
-        reason = Reason("stopped", f"was stopped on node {task.node}, but not by us")
+        reason = Reason("stopped", f"was stopped on {task.node}, but not by us")
     return {"reason": reason}
 
 

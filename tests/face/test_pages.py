@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import http.client
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -126,13 +127,28 @@ def test_without_a_good_token_there_is_only_the_form(live: Live, things: dict[st
         writer.put_token(replace(stale, expires_us=stale.created_us))
     for path in set(paths(live)) - set(paths(live, Permission.ANYONE)):
         for secret in (None, "", "pri_wrong", live.tokens["root"] + "x", revoked, expired):
-            there, missing = (ask(live, about(path, named), secret) for named in (things, MISSING))
+            sent = {"sec_fetch_mode": "cors"} if secret is None else {}
+            there, missing = (ask(live, about(path, named), secret, **sent) for named in (things, MISSING))
             assert (there.status, missing.status) == (401, 401), (path, secret)
             assert 'name="token"' in there.text and "set-cookie" not in there.headers
             assert there.text.replace(about(path, things), "") == missing.text.replace(about(path, MISSING), "")
             harmless(there.text)
         bearer = ask(live, about(path, things), authorization=f"Bearer {live.tokens['root']}")
-        assert bearer.status == 401, path  # one door for browsers, one for programs
+        assert bearer.status == 303, path  # one door for browsers, one for programs
+
+
+def test_who_is_not_signed_in_is_led_to_the_form_and_from_there_on(live: Live) -> None:
+    for path, form in (
+        ("/", "/sign-in"),
+        ("/jobs?tier=devel&state=active", "/sign-in?there=/jobs%3Ftier%3Ddevel%26state%3Dactive"),
+    ):
+        for sent in ({}, {"sec_fetch_mode": "navigate"}):
+            got = ask(live, path, **sent)
+            assert (got.status, got.headers["location"]) == (303, form)
+        there = ask(live, form)
+        assert there.status == 200 and f'name="there" value="{html.escape(path)}"' in there.text
+    for evil in ("//evil.example", "https://evil.example", "/%5Cevil.example"):
+        assert 'name="there" value="/"' in ask(live, f"/sign-in?there={evil}").text
 
 
 def test_only_the_form_and_what_it_looks_like_are_open(live: Live) -> None:
@@ -164,7 +180,7 @@ def test_what_is_not_granted_looks_like_what_is_not_there(live: Live, things: di
 def test_every_page_is_there_for_who_may_see_it(live: Live, things: dict[str, str], user: str) -> None:
     for path in paths(live):
         got = ask(live, about(path, things), live.tokens[user])
-        assert got.status == (401 if path == "/sign-in" else 200), (path, got.text)
+        assert got.status == 200, (path, got.text)
         assert got.headers["x-content-type-options"] == "nosniff"
         assert got.headers["cache-control"] in ("no-store", "no-cache")
         assert got.headers["referrer-policy"] == "same-origin"
@@ -275,7 +291,7 @@ def test_a_link_on_another_site_leads_here_still(live: Live) -> None:
     """The browser keeps the cookie back; asked for by a page of ours, it sends it."""
     got = ask(live, "/nodes?", sec_fetch_site="cross-site")
     assert got.status == 200 and '<meta http-equiv="refresh" content="0">' in got.text
-    assert ask(live, "/nodes", sec_fetch_site="same-origin").status == 401
+    assert ask(live, "/nodes", sec_fetch_site="same-origin").status == 303
     assert ask(live, "/nodes", live.tokens["ada"], sec_fetch_site="cross-site").status == 200
 
 

@@ -47,17 +47,17 @@ def test_a_preemption_from_both_sides() -> None:
     prod = world.submit(spec("physics/prod/reco"), actor=ADA)
     world.settle()
     assert summary(world, prod.uid) == (
-        "physics/prod/reco: of 1 instance 1 waiting; waits: starts on node n1 once a task of physics/devel/sim that it "
+        "physics/prod/reco: of 1 instance 1 waiting; waits: starts on n1 once a task of physics/devel/sim that it "
         "preempted has left it"
     )
     assert summary(world, devel.uid) == (
-        "physics/devel/sim: of 1 instance 1 being preempted; waits until its former attempt has ended on node n1: its "
-        "room on node n1 was taken for physics/prod/reco: prod goes before devel; 40.0 cpu-seconds of work were lost; "
+        "physics/devel/sim: of 1 instance 1 being preempted; waits until its former attempt has ended on n1: its "
+        "room on n1 was taken for physics/prod/reco: prod goes before devel; 40.0 cpu-seconds of work were lost; "
         "preempted once, last for physics/prod/reco of ada, 40.0 cpu-seconds of work lost in all"
     )
     victim = world.tasks(devel)[0]
     assert summary(world, victim.id) == (
-        "physics/devel/sim[0]: is being stopped on node n1: its room on node n1 was taken for physics/prod/reco: prod "
+        "physics/devel/sim[0]: is being stopped on n1: its room on n1 was taken for physics/prod/reco: prod "
         "goes before devel; 40.0 cpu-seconds of work were lost"
     )
     world.move(3.0)

@@ -55,16 +55,16 @@ def test_who_for_whom_by_which_rule_at_what_cost_and_that_it_started() -> None:
     )
     assert (one.victim.state, one.preemptor.state) == ("preempting", "pending")
     assert outcomes(world) == [
-        ("waiting", "waits still: starts on node n1 once a task of physics/devel/sim that it preempted has left it")
+        ("waiting", "waits still: starts on n1 once a task of physics/devel/sim that it preempted has left it")
     ]
     world.move(3.0)
-    assert outcomes(world) == [("started", "started on node n1")]
+    assert outcomes(world) == [("started", "started on n1")]
     fate = ledger(world)[0].record.fate
     assert fate is not None and fate.at_us == world.tasks(job)[0].started_us
     # what becomes of it later is another story
     world.service.jobs.kill(ROOT, job.uid)
     world.settle()
-    assert outcomes(world) == [("started", "started on node n1")]
+    assert outcomes(world) == [("started", "started on n1")]
 
 
 def test_a_higher_priority_in_the_same_role() -> None:
@@ -74,7 +74,7 @@ def test_a_higher_priority_in_the_same_role() -> None:
     world.submit(spec("physics/devel/high", priority=5))
     world.settle()
     assert [one.record.rule for one in ledger(world)] == ["priority"]
-    assert outcomes(world) == [("started", "started on node n1")]
+    assert outcomes(world) == [("started", "started on n1")]
 
 
 def test_killed_while_it_waited() -> None:
@@ -90,7 +90,7 @@ def test_another_instance_scaled_away_changes_nothing() -> None:
     world.service.jobs.scale(EVE, job.uid, 1)
     world.move(5.0)
     assert [one.record.preemptor.task for one in ledger(world)] == [f"{job.uid}-0-1"]
-    assert outcomes(world) == [("started", "started on node n1")]
+    assert outcomes(world) == [("started", "started on n1")]
 
 
 def test_its_node_was_lost() -> None:
@@ -118,7 +118,7 @@ def test_one_that_ended_before_it_was_seen_to_run_has_started() -> None:
     world.settle()
     world.submit(spec("web/prod/shop"))
     world.move(1.0)
-    assert outcomes(world) == [("started", "started on node n1")]
+    assert outcomes(world) == [("started", "started on n1")]
 
 
 def test_of_a_victim_that_finished_after_all_nothing_was_lost() -> None:

@@ -84,14 +84,22 @@ def refused(request: Request, error: PriorityError | RequestValidationError) -> 
     if held is None and request.headers.get("sec-fetch-site") == "cross-site":
         # A link on another site: the browser has kept the cookie back. Asked for anew by a page of ours, it sends it.
         return draw.answer(request, "bounce.html", there=here(request))
+    if held is None and request.method == "GET" and request.headers.get("sec-fetch-mode", "navigate") == "navigate":
+        # Not for what our script fetches: it would take the form for the page, where 401 tells it to load anew.
+        return Response(status_code=303, headers={"location": sign_in_for(here(request))})
     said = "The token is not good any more: it is unknown, expired or revoked." if held else ""
-    return form(request, here(request), said)
+    return form(request, here(request), said, 401)
 
 
-def form(request: Request, there: str, said: str = "") -> Response:
+def sign_in_for(there: str) -> str:
+    """The address of the form that leads `there`."""
+    return "/sign-in" if there == "/" else f"/sign-in?there={quote(there, safe='/')}"
+
+
+def form(request: Request, there: str, said: str = "", status: int = 200) -> Response:
     """To sign in, and then go `there`."""
     request.state.user = None
-    return draw.answer(request, "sign_in.html", 401, there=there, said=said)
+    return draw.answer(request, "sign_in.html", status, there=there, said=said)
 
 
 def not_found(request: Request) -> Response:

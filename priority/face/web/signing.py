@@ -22,9 +22,9 @@ _FORM_MAX = 8192
 
 @routes.get("/sign-in")
 @needs(Permission.ANYONE)
-async def show_form(request: Request) -> Response:
+async def show_form(request: Request, there: str = "/") -> Response:
     """Where a token is asked for."""
-    return form(request, "/")
+    return form(request, local(there))
 
 
 @routes.post("/sign-in")
@@ -38,7 +38,7 @@ async def sign_in(request: Request, service: Verbs) -> Response:
     try:
         await run_in_threadpool(service.users.authenticate, secret)
     except Unauthenticated:
-        return form(request, there, "That token is unknown, expired or revoked.")
+        return form(request, there, "That token is unknown, expired or revoked.", 401)
     response = Response(status_code=303, headers={"location": there})
     _keep(request, response, secret, STAYS_S)
     return response
