@@ -238,6 +238,10 @@ class OnMesos(Document):
     """When its agent cannot be reached: seconds until another attempt begins elsewhere, although this one may be
     running still; None: only when it is proved dead.
     """
+    group: Annotated[bool, Field(strict=True)] = False
+    """Whether the tasks of a gang that begin on one agent are a Mesos task group there: they start together and end
+    together, whichever of them fails or is killed, and those that did not finish begin anew.
+    """
 
 
 EXAMPLE: Any = {
@@ -353,6 +357,24 @@ _LIMITED = ("instances", "command", "env", "labels", "constraints", "resources")
 _limits_of = attrgetter("instances", "command_bytes", "env_bytes", "labels", "constraints", "resources")
 
 
+GROUP_LEAST = {"cpus": 20, "mem": 64, "disk": 2}
+"""What a task of a group asks at least (held units): the group's executor lives in half of that of one of them."""
+
+
+def _check_group(spec: JobSpec) -> None:
+    """A task group ends as one: so it is for tasks that nobody of another tier displaces one by one."""
+    if not spec.gang:
+        raise Invalid("mesos.group", "is for a gang: set gang: true, or leave it out")
+    if DEFAULT_TIERS[spec.tier].preemptible:
+        raise Invalid("mesos.group", f"is not for {spec.tier}: one that gives way would take all of its group with it")
+    if spec.mesos is not None and spec.mesos.container is not None and spec.mesos.container.runtime == "docker":
+        raise Invalid("mesos.group", "Mesos runs no task group in Docker: set runtime: mesos, or leave group out")
+    for name, least in GROUP_LEAST.items():
+        if spec.resources.get(name, 0) < least:
+            text = "0.02 (cores)" if name == "cpus" else f"{least} (MiB)"
+            raise Invalid(f"resources.{name}", f"must be at least {text} for mesos.group: Mesos' executor lives in it")
+
+
 def check_limits(spec: JobSpec, limits: Limits) -> None:
     """`Invalid` names the field that is over a limit, and the limit."""
     env = spec.env
@@ -370,6 +392,8 @@ def check_limits(spec: JobSpec, limits: Limits) -> None:
         raise Invalid(field, f"is too large: {size}, at most {limit} are allowed")
     if spec.mesos is not None and not limits.mesos:
         raise Invalid("mesos", "is for a Mesos cluster; this service runs its own agents, which have no images")
+    if spec.mesos is not None and spec.mesos.group:
+        _check_group(spec)
     if spec.preempt.at_once is not None and spec.tier not in limits.at_once:
         who = f"only jobs of {', '.join(sorted(limits.at_once))} may" if limits.at_once else "no job may"
         raise Invalid("preempt.at_once", f"is not for jobs of {spec.tier}: {who} set it (setting own_gone_at_once)")

@@ -20,6 +20,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 from zlib import crc32
 
@@ -41,11 +42,14 @@ from priority.task import ACTIVE, PLACED, Task
 NOTE = "mesos.framework"
 """Under which the framework id is kept in the database."""
 STANDING = "mesos.standing"
-"""Under which the driver's counters are, as of the last minute."""
-STANDING_S = 30.0
+"""Under which the driver's counters are, as they were a few seconds ago."""
+STANDING_S = 5.0
 DELIVERY_REPORTS = 1000
 LOOK_S = 0.1
 """Between two looks at a task's output by whoever waits for it."""
+
+SANDBOXES = 1000
+"""So many are remembered."""
 
 LANES = 4
 """Connections for acknowledgements, and as many for other calls: a slow answer must not hold up a thousand others."""
@@ -71,6 +75,8 @@ class MesosBackend:
         silence_s: float = SILENCE_S,
     ) -> None:
         self._masters = Masters(master)
+        self._place = {} if "@" in master else {"masters": master, "role": role}
+        """For `priority mesos`, which need not be told again; a password is not written down."""
         self._store = store
         self._auth = (principal, secret) if principal and secret else None
         self._role, self._user, self._principal = role, user or getpass.getuser(), principal or None
@@ -91,6 +97,8 @@ class MesosBackend:
         self._standing: dict[str, Any] = {}
         self._written_s = 0.0
         self._listening = False
+        self._sandboxes: dict[str, str] = {}
+        """Where members of task groups have their files, once found."""
         self._failure: BaseException | None = None
 
     # --- acts ----------------------------------------------------------------------------------------------
@@ -120,7 +128,7 @@ class MesosBackend:
         if self._listening:
             return self.driver.heard()
         try:
-            active = {one.id for one in self._operator.agents().values() if one.active}
+            active = {one.id for one in self._operator.agents().values() if one.active or one.draining}
             with self._store.read() as reader:
                 nodes = {record.node.name: record.agent for record in reader.nodes()}
         except (Lost, PriorityError):
@@ -198,9 +206,10 @@ class MesosBackend:
         if standing == self._standing:
             return
         self._standing = standing
+        note = {**self._place, **standing, "at": datetime.now(UTC).isoformat(timespec="seconds")}
         try:
             with self._store.write() as writer:
-                writer.put_note(STANDING, orjson.dumps(standing).decode())
+                writer.put_note(STANDING, orjson.dumps(note).decode())
         except PriorityError as error:
             log.info("the driver's counters were not written down: %s", error)
 
@@ -337,12 +346,11 @@ class MesosBackend:
         over = self._is_over(request.task)  # before the file is read: what comes after the end is in it
         try:
             agent = self._agent_of(request)
-            path = f"/frameworks/{self._framework_id()}/executors/{request.task}/runs/latest/{request.stream}"
             offset = max(0, request.offset)
-            found = self._operator.read_file(agent, path, offset, request.limit if request.offset >= 0 else 0)
+            found = self._read(agent, request, offset, request.limit if request.offset >= 0 else 0)
             if found is not None and request.offset < 0:
                 offset = max(0, found[0] + request.offset)
-                found = self._operator.read_file(agent, path, offset, request.limit)
+                found = self._read(agent, request, offset, request.limit)
         except Lost as error:
             raise Unavailable(f"node {request.node} does not answer: {error}", node=request.node) from None
         if found is None:
@@ -350,6 +358,22 @@ class MesosBackend:
         size, data = found
         offset = min(offset, size)
         return LogChunk(offset, data, over and offset + len(data) >= size)
+
+    def _read(self, agent: AgentFacts, request: LogRequest, offset: int, limit: int) -> tuple[int, bytes] | None:
+        """Of a task with an executor of its own; else of a member of a group, of which the master knows where it is."""
+        framework = self._framework_id()
+        usual = f"/frameworks/{framework}/executors/{request.task}/runs/latest"
+        sandbox = self._sandboxes.get(request.task, usual)
+        found = self._operator.read_file(agent, f"{sandbox}/{request.stream}", offset, limit)
+        if found is not None or sandbox != usual:
+            return found
+        nested = self._operator.sandbox(framework, request.task)
+        if nested is None:
+            return None
+        if len(self._sandboxes) >= SANDBOXES:
+            self._sandboxes.clear()
+        self._sandboxes[request.task] = nested
+        return self._operator.read_file(agent, f"{nested}/{request.stream}", offset, limit)
 
     def _agent_of(self, request: LogRequest) -> AgentFacts:
         id = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,7 +19,7 @@ from priority.backend import mesos_tasks as calls
 from priority.backend.mesos_known import Agent, Known, Phase, Send, Tell, Times, mesos_id, now_us, twin_of
 from priority.node import MAINTENANCE, REVOCABLE, Node, NodeState
 from priority.offers import Piece, merged, read_offer, reserve, unreservable
-from priority.orders import NodeGone, NodeSeen, NodeSilent
+from priority.orders import Launch, NodeGone, NodeSeen, NodeSilent
 from priority.tier import DEFAULT_TIERS
 
 DOUBT_S = 15.0
@@ -105,7 +105,7 @@ class Fleet:
         with self.lock:
             self.connected_s, self._lost_s = self._now(), None
             for agent in self.agents.values():
-                agent.inverse = []
+                agent.inverse, agent.declined = [], False
             self._suppressed = False
             self._reconcile_s = self.connected_s + self._times.reconcile_s
             for known in self.known.values():
@@ -164,7 +164,7 @@ class Fleet:
             offer = read_offer(document)
             agent = self._meet(offer.agent, offer.host, offer.port, dict(offer.attributes))
             agent.room.offered(offer)
-            agent.settle_s, agent.offered_s = 0.0, self._now()
+            agent.settle_s, agent.offered_s, agent.declined = 0.0, self._now(), False
             agent.leaves_us = offer.leaves_us
             if not agent.room.believed:
                 agent.doubt_s = None
@@ -236,11 +236,12 @@ class Fleet:
         short = False
         for agent in agents:
             self._serve(agent)
-            short |= bool(agent.room.wanted)
-        if short and self._suppressed and self.connected_s is not None:
+            short |= bool(agent.room.wanted) and (self._suppressed or agent.declined)
+        if short and self.connected_s is not None:
             self._suppressed = False
             self.counts["revived"] += 1
             for agent in self.agents.values():
+                agent.declined = False
                 if agent.room.believed:
                     self._doubt(agent)
             self._send({"type": "REVIVE"})
@@ -257,21 +258,11 @@ class Fleet:
         rest += self._hold_gangs(room.wanted, served)
         if not served:
             return
-        operations = []
-        if fresh:
-            kept = [piece for pieces in served.values() for piece in pieces if id(piece.template) in fresh]
-            if kept:
-                operations.append(calls.operation("RESERVE", merged(kept)))
-        launches = []
         now = self._now()
-        for task, pieces in served.items():
-            known = self.known[task]
-            assert known.launch is not None
-            launches.append((known.launch, pieces))
-            known.phase, known.since_s = Phase.SENT, now
+        for task in served:
+            self.known[task].phase, self.known[task].since_s = Phase.SENT, now
         room.hold_all({task: self.known[task].request for task in served})
-        infos = calls.task_infos(mesos_id(agent.id), launches)
-        operations.append(calls.launch_operation(infos))
+        operations = self._operations(agent, served, fresh)
         self._waiting -= len(served)
         self.counts["launched"] += len(served)
         ids = room.used(rest)
@@ -281,6 +272,26 @@ class Fleet:
         self._send(calls.accept(mesos_id(agent.id), ids, operations, 0.0))
         if room.believed and agent.doubt_s is None:
             self._doubt(agent)
+
+    def _operations(
+        self, agent: Agent, served: dict[str, tuple[Piece, ...]], fresh: dict[int, Piece]
+    ) -> list[dict[str, Any]]:
+        """What an ACCEPT is to do: keep for us what nobody kept, and launch on it."""
+        operations = []
+        kept = [piece for pieces in served.values() for piece in pieces if id(piece.template) in fresh]
+        if kept:
+            operations.append(calls.operation("RESERVE", merged(kept)))
+        launches: list[tuple[Launch, Sequence[Piece]]] = []
+        groups: dict[str, list[tuple[Launch, Sequence[Piece]]]] = {}
+        for task, pieces in served.items():
+            one = self.known[task].launch
+            assert one is not None
+            in_group = one.spec.mesos is not None and one.spec.mesos.group
+            (groups.setdefault(one.job, []) if in_group else launches).append((one, pieces))
+        where = mesos_id(agent.id)
+        if launches:
+            operations.append(calls.launch_operation(calls.task_infos(where, launches)))
+        return operations + [calls.group_operation(where, members) for members in groups.values()]
 
     def _hold_gangs(self, wanted: Iterable[str], served: dict[str, tuple[Piece, ...]]) -> list[Piece]:
         """The members of a gang that wait here go in one call or not yet: what those were given whom it now lacks."""
@@ -423,8 +434,10 @@ class Fleet:
         ids = room.give_back()
         if twin is not None:
             twin.room.went(ids)
+            twin.declined = not kept
         self.counts["declined"] += len(ids)
-        self._send(calls.accept(agent.id, ids, operations, 0.0 if kept else REFUSE_S))
+        agent.declined = not kept
+        self._send(calls.accept(mesos_id(agent.id), ids, operations, 0.0 if kept else REFUSE_S))
         if not any(other.room.offers for other in self.agents.values()) and not kept:
             self._suppressed = True
             self.counts["suppressed"] += 1

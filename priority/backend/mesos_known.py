@@ -111,6 +111,8 @@ class Agent:
     """When its last offer came or went."""
     idle_s: float | None = None
     """Since when its offers are of no use."""
+    declined: bool = False
+    """We gave its offers back, and asked for none of it until we revive them."""
     revocable: bool = False
     """Its room may be taken back at any time."""
     draining: bool = False

@@ -129,6 +129,17 @@ class Operator:
         found = self.call({"type": "GET_MAINTENANCE_SCHEDULE"}) or {}
         return list(found.get("get_maintenance_schedule", {}).get("schedule", {}).get("windows", []))
 
+    def sandbox(self, framework: str, task: str) -> str | None:
+        """Where on its agent a member of a task group has its files, as far as the master remembers the task."""
+        found = self.get(f"/tasks?framework_id={framework}&task_id={task}&limit=1")
+        try:
+            one = found["tasks"][0]
+            container = one["statuses"][-1]["container_status"]["container_id"]
+            runs = f"/frameworks/{framework}/executors/{one['executor_id']}/runs"
+            return f"{runs}/{container['parent']['value']}/containers/{container['value']}"
+        except (KeyError, TypeError, IndexError):
+            return None
+
     def read_file(self, agent: AgentFacts, path: str, offset: int, limit: int) -> tuple[int, bytes] | None:
         """(how long it is, data) of a file on an agent; None if there is none. `Lost` if the agent does not answer."""
         body = {"type": "READ_FILE", "read_file": {"path": path, "offset": offset, "length": limit}}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from priority.job import OnMesos
-from priority.offers import Piece, numbers
+from priority.job import GROUP_LEAST, OnMesos
+from priority.offers import Piece, Pot, numbers
 from priority.orders import Launch
 
 BASE_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
@@ -207,6 +207,28 @@ def operation(kind: str, resources: Iterable[Piece]) -> dict[str, Any]:
 def launch_operation(infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """LAUNCH of many tasks."""
     return {"type": "LAUNCH", "launch": {"task_infos": list(infos)}}
+
+
+EXECUTOR = {name: least // 2 for name, least in GROUP_LEAST.items()}
+"""What Mesos wants its executor of task groups to hold, at the least (0.01 cpus, 32 MiB of memory, some disk)."""
+
+
+def group_operation(agent: str, launches: Sequence[tuple[Launch, Sequence[Piece]]]) -> dict[str, Any]:
+    """LAUNCH_GROUP. The group's executor lives in the room of its first task, and so the whole takes what was planned.
+    It is named after that task, as no other will be; a task's own name is that of the executor it has for itself.
+    """
+    (first, pieces), rest = launches[0], launches[1:]
+    pot = Pot(pieces)
+    taken = pot.take(EXECUTOR)
+    if taken is None:
+        raise ValueError(f"task {first.task} has no room for the executor of its group")
+    executor = {
+        "type": "DEFAULT",
+        "executor_id": {"value": f"group-{first.task}"},
+        "resources": [piece.plain() for piece in taken],
+    }
+    infos = task_infos(agent, [(first, pot.rest), *rest])
+    return {"type": "LAUNCH_GROUP", "launch_group": {"executor": executor, "task_group": {"tasks": infos}}}
 
 
 def _agent(agent: str | None) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from priority.face.shell import Json, OnlyJson
 mesos = shell.group("The Mesos cluster that tasks run on (setting mesos_master).")
 
 MasterOption = Annotated[
-    str | None, typer.Option("--mesos-master", help="The masters, if not those of the settings.", metavar="URL")
+    str | None,
+    typer.Option("--mesos-master", help="Masters, if not the settings' or the scheduler's.", metavar="URL"),
 ]
 NodeArgument = Annotated[str, typer.Argument(help="The node, its host or the agent's id.", metavar="NODE")]
 

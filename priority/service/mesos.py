@@ -5,6 +5,7 @@ Asked of the leading master itself, by Mesos' operator API and under our princip
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -79,11 +80,7 @@ class MesosCluster:
 
     def standing(self) -> dict[str, Any]:
         """What the driver of the leading scheduler has counted."""
-        import json
-
-        with self._store.read() as reader:
-            note = reader.note(STANDING)
-        return dict(json.loads(note)) if note else {}
+        return _noted(self._store)
 
     def drain(self, node: str, grace_s: float) -> None:
         """Mesos ends all tasks there, of every framework, and offers it to nobody until `reactivate`."""
@@ -233,14 +230,24 @@ class MesosCluster:
             raise Unavailable(f"Mesos refuses, or does not answer: {error}") from None
 
 
+def _noted(store: Store) -> dict[str, Any]:
+    """What the scheduler that is on the cluster, or was last, has written down of itself."""
+    with store.read() as reader:
+        note = reader.note(STANDING)
+    return dict(json.loads(note)) if note else {}
+
+
 def mesos_cluster(settings: Settings) -> MesosCluster:
-    """Of these settings. `Invalid` if they name none."""
-    if not settings.mesos_master:
-        raise Invalid("mesos_master", "is not set: name the Mesos master, such as http://HOST:5050")
+    """Of these settings; if they name none, the one that our scheduler is on. `Invalid` if that is not known."""
     auth = (settings.mesos_principal, settings.mesos_secret) if settings.mesos_secret else None
     store = open_store(settings.database_url)
     try:
-        return MesosCluster(Operator(Masters(settings.mesos_master), auth), store, settings.mesos_role)
+        master, role = settings.mesos_master, settings.mesos_role
+        if not master and (noted := _noted(store)):
+            master, role = noted.get("masters", ""), noted.get("role", role)
+        if not master:
+            raise Invalid("mesos_master", "is not set: name the Mesos master, such as http://HOST:5050")
+        return MesosCluster(Operator(Masters(master), auth), store, role)
     except PriorityError:
         store.close()
         raise

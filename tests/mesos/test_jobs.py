@@ -10,6 +10,7 @@ import pytest
 from cluster_of_mesos import MesosCluster
 from real import Mesos
 
+from priority.errors import Unavailable
 from priority.orders import LogRequest, TaskSeen
 from priority.service.mesos import mesos_cluster
 from priority.service.settings import Settings
@@ -44,6 +45,16 @@ def begins(cluster: MesosCluster) -> bool:
     wanted = ("started", "refused")
     found: Any = cluster.wait(lambda one: isinstance(one, TaskSeen) and one.task == task and one.kind in wanted)
     return bool(found.kind == "started")
+
+
+def is_back(operator: Any) -> bool:
+    """Mesos takes an agent back when the drain has ended: a while after the last task has."""
+    try:
+        operator.reactivate("n1")
+    except Unavailable as error:
+        assert "DRAINING" in str(error)
+        return False
+    return True
 
 
 def test_ports_are_a_resource_and_reach_the_task(cluster: MesosCluster) -> None:
@@ -84,6 +95,30 @@ def test_an_image_that_the_agent_cannot_run_is_said(cluster: MesosCluster) -> No
     assert cluster.ended(task).cause is not None
 
 
+@pytest.mark.parametrize("way", ["fails", "is stopped"])
+def test_a_gang_may_be_a_task_group(cluster: MesosCluster, mesos: Mesos, tmp_path: Path, way: str) -> None:
+    """It takes what its tasks ask and no more, is read as others are, and ends together."""
+    command = f"echo $PRIORITY_TASK_ID; until test -e {tmp_path}/$PRIORITY_TASK_ID; do sleep 0.1; done; exit 3"
+    asked = {"cpus": 2, "mem": 64, "disk": 2}
+    spec: dict[str, Any] = {"instances": 3, "gang": True, "kill_grace": 1, "resources": asked, "mesos": {"group": True}}
+    launches = [cluster.make(command, **spec) for _ in range(3)]
+    cluster.backend.launch(launches)
+    tasks = [one.task for one in launches]
+    for task in tasks:
+        cluster.seen(task, "started")
+    used = mesos.get("/slaves")["slaves"][0]["used_resources"]
+    assert (used["cpus"], used["mem"], used["disk"]) == (6, 192, 6)
+    assert [output(cluster, task) for task in tasks] == [f"{task}\n" for task in tasks]
+    if way == "fails":
+        (tmp_path / tasks[1]).touch()
+    else:
+        cluster.stop(tasks[1], notice_s=1)
+    ended = {task: cluster.ended(task) for task in tasks}
+    assert [ended[task].stopped for task in tasks] == [True, way == "is stopped", True]
+    assert way == "is stopped" or ended[tasks[1]].exit_code == 3
+    assert output(cluster, tasks[2]) == f"{tasks[2]}\n"
+
+
 def test_an_operator_looks_weighs_limits_and_drains(
     cluster: MesosCluster, mesos: Mesos, tmp_path: Path, eventually: Callable[..., Any]
 ) -> None:
@@ -102,7 +137,7 @@ def test_an_operator_looks_weighs_limits_and_drains(
         ended = cluster.ended(task)
         assert ended.stopped  # though not by us: it begins anew
         eventually(lambda: not operator.agents()[0].facts.offered, "nothing to be offered")
-        operator.reactivate("n1")
+        eventually(lambda: is_back(operator), "the drain to end")
         eventually(lambda: begins(cluster), "a task to be taken")  # an agent drops some until it knows
         eventually(lambda: not operator.agents()[0].facts.used.get("cpus"), "no task to be left")
         assert operator.unreserve("n1") == 1

@@ -13,13 +13,14 @@ from priority.job import JobSpec
 from priority.orders import Launch, NodeSeen, Report, Stop, TaskSeen
 
 ROOM_S = 30.0
+HOLD_S = 300.0
 WHOLE = {"cpus": 2000}
 
 
 class World:
     """A driver with a clock of its own; what it sends, says and asks is kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, hold_s: float = 1e6) -> None:
         self.now_s = 100.0
         self.sent: list[dict[str, Any]] = []
         self.heard: list[Report] = []
@@ -27,7 +28,7 @@ class World:
         self.offers = 0
         self.driver = Driver(
             self.sent.append, lambda report, _: self.heard.append(report), self.asked,
-            role="r", times=Times(room_s=ROOM_S, silent_s=1e6, hold_s=1e6), now=lambda: self.now_s,
+            role="r", times=Times(room_s=ROOM_S, silent_s=1e6, hold_s=hold_s), now=lambda: self.now_s,
         )  # fmt: skip
         self.driver.subscribed()
         self.look()
@@ -38,11 +39,12 @@ class World:
     def look(self, **others: int) -> None:
         self.driver.looked(self.now_s, [Facts("a1", "n1", 1, {}, WHOLE, others)])
 
-    def offer(self, cpus: float) -> None:
+    def offer(self, cpus: float, agent: str = "a1") -> None:
         self.offers += 1
         resource = {"name": "cpus", "type": "SCALAR", "scalar": {"value": cpus}, "allocation_info": {"role": "r"}}
         offer = {
-            "id": {"value": f"o{self.offers}"}, "agent_id": {"value": "a1"}, "hostname": "n1", "resources": [resource],
+            "id": {"value": f"o{self.offers}"}, "agent_id": {"value": agent}, "hostname": agent.replace("a", "n"),
+            "resources": [resource],
         }  # fmt: skip
         self.driver.event({"type": "OFFERS", "offers": {"offers": [offer]}})
 
@@ -171,6 +173,21 @@ def test_a_node_is_told_of_when_all_of_it_is_known() -> None:
     world.driver.looked(world.now_s, [facts])
     world.passes(1)
     assert [one.node.name for one in world.heard if isinstance(one, NodeSeen)] == ["n2"]
+
+
+def test_room_that_was_given_back_is_asked_for_again_though_another_agents_is_held() -> None:
+    world = World(hold_s=HOLD_S)
+    world.offer(1)
+    world.passes(1)
+    world.passes(HOLD_S / 2)
+    world.offer(1, agent="a2")
+    world.passes(HOLD_S / 2)
+    assert [one["type"] for one in world.sent if one["type"] in ("ACCEPT", "SUPPRESS", "REVIVE")] == ["ACCEPT"]
+    world.launch("t1")
+    world.launch("t2")
+    assert [one["type"] for one in world.sent].count("REVIVE") == 1
+    world.offer(1)
+    assert world.launched() == ["t1"]
 
 
 def test_a_gang_on_one_agent_goes_in_one_call_or_not_yet() -> None:

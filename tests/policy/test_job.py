@@ -217,6 +217,26 @@ def test_no_way_round_a_ceiling(resources: dict[str, int], field: str) -> None:
     assert refused.value.field == field
 
 
+GROUP = {"gang": True, "tier": "prod", "resources": {"cpus": 1, "mem": 64, "disk": 2}, "mesos": {"group": True}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"gang": False}, r"mesos\.group: is for a gang"),
+        ({"tier": "devel"}, r"mesos\.group: is not for devel"),
+        ({"mesos": {"group": True, "container": {"image": "x", "runtime": "docker"}}}, r"mesos\.group: .*Docker"),
+        ({"resources": {"cpus": 0.01, "mem": 64, "disk": 2}}, r"resources\.cpus: must be at least 0.02"),
+        ({"resources": {"cpus": 1, "disk": 2}}, r"resources\.mem: must be at least 64"),
+        ({"resources": {"cpus": 1, "mem": 64}}, r"resources\.disk: must be at least 2"),
+    ],
+)
+def test_a_task_group_is_for_a_prod_gang_with_room_for_its_executor(changes: dict[str, Any], says: str) -> None:
+    check_limits(parse_spec({**LEAST, **GROUP}), Limits())
+    with pytest.raises(Invalid, match=says):
+        check_limits(parse_spec({**LEAST, **GROUP, **changes}), Limits())
+
+
 def test_what_only_mesos_can_do_is_refused_elsewhere() -> None:
     spec = parse_spec({**LEAST, "mesos": {"container": {"image": "library/python:3.12"}, "replace_after": "10m"}})
     assert spec.mesos is not None and spec.mesos.replace_after == 600.0
