@@ -298,7 +298,7 @@ class MesosBackend:
             with self._store.write() as writer:
                 writer.put_note(NOTE, id)  # before it is used: whatever is launched under it can be found again
             self._framework = id
-        self.driver.subscribed()
+        self.driver.subscribed(id)
 
     def _look_for_ever(self) -> None:
         """Ask the master what its agents have, whenever the driver wants to know."""

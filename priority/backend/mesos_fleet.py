@@ -74,6 +74,7 @@ class Fleet:
         self._never: OrderedDict[str, None] = OrderedDict()
         self._expected: dict[str, float] = {}
         self._epoch = 0
+        self._framework = ""
         self._waiting = 0
         self._impatient = False
         """Whether there is (or was) a task whose job waits for no proof."""
@@ -100,9 +101,10 @@ class Fleet:
         self.nodes.setdefault(node, agent)
         return agent
 
-    def subscribed(self) -> None:
-        """A stream begins: every offer of the last one is void, and what was sent on it is unsure."""
+    def subscribed(self, framework: str = "") -> None:
+        """A stream of this framework begins: every offer of the last is void, and what was sent on it is unsure."""
         with self.lock:
+            self._framework = framework
             self.connected_s, self._lost_s = self._now(), None
             for agent in self.agents.values():
                 agent.inverse, agent.declined = [], False
@@ -291,7 +293,7 @@ class Fleet:
         where = mesos_id(agent.id)
         if launches:
             operations.append(calls.launch_operation(calls.task_infos(where, launches)))
-        return operations + [calls.group_operation(where, members) for members in groups.values()]
+        return operations + [calls.group_operation(self._framework, where, members) for members in groups.values()]
 
     def _hold_gangs(self, wanted: Iterable[str], served: dict[str, tuple[Piece, ...]]) -> list[Piece]:
         """The members of a gang that wait here go in one call or not yet: what those were given whom it now lacks."""

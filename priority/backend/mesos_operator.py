@@ -135,9 +135,11 @@ class Operator:
         try:
             one = found["tasks"][0]
             container = one["statuses"][-1]["container_status"]["container_id"]
+            if not container.get("parent"):  # its executor's, while it is not begun
+                return None
             runs = f"/frameworks/{framework}/executors/{one['executor_id']}/runs"
-            return f"{runs}/{container['parent']['value']}/containers/{container['value']}"
-        except (KeyError, TypeError, IndexError):
+            return f"{runs}/latest/containers/{container['value']}"
+        except (KeyError, TypeError, IndexError, AttributeError):
             return None
 
     def read_file(self, agent: AgentFacts, path: str, offset: int, limit: int) -> tuple[int, bytes] | None:

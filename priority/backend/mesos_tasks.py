@@ -213,7 +213,7 @@ EXECUTOR = {name: least // 2 for name, least in GROUP_LEAST.items()}
 """What Mesos wants its executor of task groups to hold, at the least (0.01 cpus, 32 MiB of memory, some disk)."""
 
 
-def group_operation(agent: str, launches: Sequence[tuple[Launch, Sequence[Piece]]]) -> dict[str, Any]:
+def group_operation(framework: str, agent: str, launches: Sequence[tuple[Launch, Sequence[Piece]]]) -> dict[str, Any]:
     """LAUNCH_GROUP. The group's executor lives in the room of its first task, and so the whole takes what was planned.
     It is named after that task, as no other will be; a task's own name is that of the executor it has for itself.
     """
@@ -224,6 +224,7 @@ def group_operation(agent: str, launches: Sequence[tuple[Launch, Sequence[Piece]
         raise ValueError(f"task {first.task} has no room for the executor of its group")
     executor = {
         "type": "DEFAULT",
+        "framework_id": {"value": framework},
         "executor_id": {"value": f"group-{first.task}"},
         "resources": [piece.plain() for piece in taken],
     }
