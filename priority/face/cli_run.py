@@ -49,7 +49,7 @@ def up(
         backend=backend, mesos_master=mesos_master,
     )  # fmt: skip
     _check_amounts(settings)
-    _check_backend(settings)
+    _check_backend(settings, named=mesos_master is not None)
     from priority.service.up import Api
     from priority.service.up import up as supervise
 
@@ -63,8 +63,10 @@ def up(
         raise typer.Exit(status)
 
 
-def _check_backend(settings: Any) -> None:
-    """The parts would fail one by one, and be started again for ever."""
+def _check_backend(settings: Any, *, named: bool = False) -> None:
+    """The parts would fail one by one, and be started again for ever. `named`: the command line names a master."""
+    if named and settings.backend != "mesos":
+        raise Invalid("--mesos-master", "is for a Mesos cluster: add --backend mesos")
     if settings.backend == "mesos":
         from priority.backend.mesos_line import Masters
 

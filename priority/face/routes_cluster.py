@@ -38,6 +38,7 @@ def standing(service: Service) -> dict[str, str]:
     redis = {"redis": "ok" if service.parts.queue.alive() else "does not answer: slower, but nothing is lost"}
     try:
         (nodes, up, silent), led = service.nodes.standing(), service.nodes.led()
+        mesos = _mesos(service)
     except PriorityError:
         return {"database": "does not answer", **redis, "scheduler": "not known", "nodes": "not known"}
     some = f"{up} of {nodes} are up" + (f", {silent} {'is' if silent == 1 else 'are'} silent" if silent else "")
@@ -46,7 +47,16 @@ def standing(service: Service) -> dict[str, str]:
         **redis,
         "scheduler": _scheduler(service) if led else "no scheduler leads",
         "nodes": "ok" if up and up == nodes else some,
+        **mesos,
     }
+
+
+def _mesos(service: Service) -> dict[str, str]:
+    if service.parts.settings.backend != "mesos":
+        return {}
+    from priority.service.mesos import contact
+
+    return {"mesos": contact(service.parts.store)}
 
 
 def _scheduler(service: Service) -> str:

@@ -237,6 +237,11 @@ def _noted(store: Store) -> dict[str, Any]:
     return dict(json.loads(note)) if note else {}
 
 
+def contact(store: Store) -> str:
+    """`ok`, or what is wrong between the leading scheduler and its master."""
+    return "ok" if _noted(store).get("connected") else "the master does not answer: what runs goes on, nothing begins"
+
+
 def mesos_cluster(settings: Settings) -> MesosCluster:
     """Of these settings; if they name none, the one that our scheduler is on. `Invalid` if that is not known."""
     auth = (settings.mesos_principal, settings.mesos_secret) if settings.mesos_secret else None

@@ -21,7 +21,7 @@ from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from priority.errors import Unavailable
-from priority.face import shell
+from priority.face import locate, shell
 from priority.face.cli import app
 from priority.face.client import Client
 from priority.face.listen import announce, withdraw
@@ -204,6 +204,7 @@ BAD = [
     (["frobnicate"],                                2, ["frobnicate", "--help"]),
     (["list", "--colour"],                          2, ["--colour", "--help"]),
     (["up", "--agents", "-1"],                      2, ["agents"]),
+    (["up", "--mesos-master", "http://m:5050"],      2, ["--backend mesos"]),
     (["up", "--mem", "much"],                       2, ["agent_mem"]),
     (["agent", "--name", "a/b"],                    2, ["--name"]),
     (["plan", "nowhere.json"],                      2, ["nowhere.json"]),
@@ -334,6 +335,23 @@ def test_a_token_that_cannot_be_one_is_not_the_admins(
 def test_a_token_may_have_its_lines_end(live: Live, run: Run) -> None:
     live.tokens["with an end"] = live.tokens["ada"] + "\n"
     assert good(run("user", "me", "--json", user="with an end"))["name"] == "ada"
+
+
+def test_a_service_that_was_killed_whole_is_not_waited_for_as_if_it_came_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its `api.json` is left; whoever wrote it is dead, and nobody holds the folder."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (tmp_path / "up.lock").touch()
+    (tmp_path / "api.json").write_text(json.dumps({"url": "http://127.0.0.1:9", "pid": gone.pid}))
+    (tmp_path / "admin.token").write_text("pri_x")
+    monkeypatch.setattr(locate, "GRACE_S", 0.2)
+    assert not locate.lives(tmp_path)
+    with Client.find(Settings(state=tmp_path, url=""), retry_s=3600.0) as client, pytest.raises(Unavailable):
+        client.me()
+    (tmp_path / "api.json").write_text(json.dumps({"url": "http://127.0.0.1:9", "pid": os.getpid()}))
+    assert locate.lives(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -696,6 +714,17 @@ def test_a_role_is_shown_with_every_grant(run: Run) -> None:
     users = yaml.safe_load(run("role", "show", "grants").stdout)["roles"]["grants"]["users"]
     assert users == {"nora": {"grants": ["submit"]}, "ned": {"grants": ["submit"], "quota": {"devel": {"cpus": 1}}}}
     assert run("roles", "diff", "-", stdin=run("role", "show").stdout).stdout.startswith("nothing to change")
+
+
+def test_a_diff_says_beforehand_what_would_be_promised_in_vain(run: Run) -> None:
+    vast = yaml.safe_dump({"roles": {"vast": {"quota": {"prod": {"cpus": 100_000}}}}})
+    for args in (("diff", "-"), ("apply", "-", "--dry-run"), ("apply", "-")):
+        said = run("roles", *args, stdin=vast)
+        assert said.exit_code == 0 and " cpus, but the cluster has " in said.stderr, said.stderr
+        assert "priority: warning: the prod quotas add up to 100" in said.stderr
+    assert len(json.loads(run("quota", "set", "vast", "prod", "cpus=200000", "--json").stdout)["warnings"]) == 1
+    small = run("quota", "set", "vast", "prod", "cpus=0")
+    assert small.exit_code == 0 and "add up to 200" not in small.stderr
 
 
 def test_a_diff_says_that_apply_would_refuse_and_why(run: Run) -> None:

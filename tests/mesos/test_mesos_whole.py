@@ -68,3 +68,7 @@ def test_a_devel_job_runs_gives_way_to_prod_and_returns(
         assert counted["round_trips"] >= 7 and counted["round_trip_ms"] > 0
         client.kill(devel)
         eventually(lambda: client.job(devel)["state"] == "ended", "it to end", WITHIN_S)
+        assert client.health()["parts"]["mesos"] == "ok"
+        mesos.close()
+        eventually(lambda: client.health()["parts"]["mesos"] != "ok", "health to say that the master is away", WITHIN_S)
+        assert client.health()["status"] == "degraded"
