@@ -133,7 +133,9 @@ class TestRedis:
         with serve(tmp_path / "redis") as server:
             yield server
 
-    def test_a_restart_in_the_middle(self, make_cluster: Callable[..., Cluster], server: Server) -> None:
+    def test_a_restart_in_the_middle(
+        self, make_cluster: Callable[..., Cluster], server: Server, capfd: pytest.CaptureFixture[str]
+    ) -> None:
         cluster = make_cluster(server.url)
         cluster.ready()
         ends = cluster.run(MARK + "while ! test -e go; do sleep 0.01; done; exit 6")
@@ -152,6 +154,8 @@ class TestRedis:
             time.sleep(0.2)
         assert cluster.ended(again.task).exit_code == 8
         assert ran(cluster) == [ends, stays, again.task]
+        said = capfd.readouterr().err
+        assert said.index("node n1: Redis does not answer") < said.index("node n1: Redis answers again")
 
     def test_an_emptied_redis(self, cluster: Cluster) -> None:
         task = cluster.run(MARK + "while ! test -e go; do sleep 0.01; done; exit 6")

@@ -21,12 +21,17 @@ def job(tier: str, name: str, command: str, **fields: Any) -> dict[str, Any]:
     return {"role": "physics", "tier": tier, "name": name, "command": command, "kill_grace": 1, **fields}
 
 
-def shown(service: Any, launched: int) -> dict[str, Any] | None:
-    """What `priority mesos status` prints, once so many launches are counted."""
-    command = [sys.executable, "-m", "priority", "mesos", "status"]
+def operate(service: Any, *arguments: str) -> Any:
+    """What `priority mesos ...` prints, where nobody names the master but the scheduler."""
+    command = [sys.executable, "-m", "priority", "mesos", *arguments]
     environment = {name: value for name, value in service.environment.items() if name != "PRIORITY_MESOS_MASTER"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
-    found = dict(json.loads(done.stdout))
+    return json.loads(done.stdout)
+
+
+def counters(service: Any, launched: int) -> dict[str, Any] | None:
+    """Once so many launches are counted."""
+    found = dict(operate(service, "status"))
     return found if found.get("launched", 0) >= launched else None
 
 
@@ -62,9 +67,12 @@ def test_a_devel_job_runs_gives_way_to_prod_and_returns(
         eventually(lambda: states(client, devel, current=True) == ["running"] * 4, "all four again", WITHIN_S)
         assert states(client, devel).count("preempted") == 2
         assert {one["outcome"] for one in client.all_preemptions()} == {"started"}
-        counted = eventually(lambda: shown(service, launched=8), "the counters", WITHIN_S)
+        counted = eventually(lambda: counters(service, launched=8), "the counters", WITHIN_S)
         assert counted["connected"] and counted["agents_up"] == 1 and counted["tasks"]["runs"] == 4
         assert counted["events.update"] >= 16 and counted["offers"] >= 2 and counted["offers_held"] >= 0
+        assert operate(service, "weight", "2", "--json") == {"weight": 2}
+        assert operate(service, "quota", "--limit", "cpus=100")["limits"] == {"cpus": 100}
+        assert [one["ours"]["cpus"] for one in operate(service, "agents", "--json")] == [4]
         assert counted["round_trips"] >= 7 and counted["round_trip_ms"] > 0
         client.kill(devel)
         eventually(lambda: client.job(devel)["state"] == "ended", "it to end", WITHIN_S)
