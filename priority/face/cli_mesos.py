@@ -188,7 +188,7 @@ def unreserve(
     """Give back what Mesos keeps for our role and no task holds: for when no scheduler of ours comes back."""
     with _cluster(master) as cluster:
         count = cluster.unreserve(node)
-    return shell.write_json({"agents": count}) if json else shell.write(f"given back on {count} agents")
+    return shell.write_json({"agents": count}) if json else shell.write(f"given back: agents {count}")
 
 
 @mesos.command("weight")

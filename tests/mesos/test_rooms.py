@@ -39,19 +39,22 @@ class World:
     def look(self, **others: int) -> None:
         self.driver.looked(self.now_s, [Facts("a1", "n1", 1, {}, WHOLE, others)])
 
-    def offer(self, cpus: float, agent: str = "a1") -> None:
+    def offer(self, cpus: float, agent: str = "a1", **others: float) -> None:
         self.offers += 1
-        resource = {"name": "cpus", "type": "SCALAR", "scalar": {"value": cpus}, "allocation_info": {"role": "r"}}
+        resources = [
+            {"name": name, "type": "SCALAR", "scalar": {"value": value}, "allocation_info": {"role": "r"}}
+            for name, value in {"cpus": cpus, **others}.items()
+        ]
         offer = {
             "id": {"value": f"o{self.offers}"}, "agent_id": {"value": agent}, "hostname": agent.replace("a", "n"),
-            "resources": [resource],
+            "resources": resources,
         }  # fmt: skip
         self.driver.event({"type": "OFFERS", "offers": {"offers": [offer]}})
 
-    def launch(self, *tasks: str, gang: bool = False) -> None:
-        count = len(tasks)
+    def launch(self, *tasks: str, **fields: Any) -> None:
         spec = JobSpec(
-            role="r", tier="prod", name="x", command="true", resources={"cpus": 1}, gang=gang, instances=count
+            **{"role": "r", "tier": "prod", "name": "x", "command": "true", "resources": {"cpus": 1}, **fields},
+            instances=len(tasks),
         )
         of: dict[str, Any] = {"job": "r/prod/x", "node": "n1", "agent": "a1", "epoch": 1, "attempt": 1, "spec": spec}
         self.driver.launch([Launch(task=task, instance=number, **of) for number, task in enumerate(tasks)])
@@ -198,3 +201,24 @@ def test_a_gang_on_one_agent_goes_in_one_call_or_not_yet() -> None:
     world.offer(1)
     assert world.launched() == ["g1", "g2"]
     assert len([one for one in world.sent if one["type"] == "ACCEPT"]) == 1
+
+
+def test_a_task_group_takes_what_was_planned() -> None:
+    world = World()
+    asked = {"cpus": 1, "mem": 64, "disk": 10}
+    world.launch("g1", "g2", gang=True, resources=asked, mesos={"group": True})
+    world.offer(2, mem=128, disk=20)
+    (accept,) = (one["accept"] for one in world.sent if one["type"] == "ACCEPT")
+    reserved, launched = accept["operations"]
+    group = launched["launch_group"]
+    tasks = group["task_group"]["tasks"]
+    assert [one["task_id"]["value"] for one in tasks] == ["g1", "g2"]
+    amounts = [of(one["resources"]) for one in (group["executor"], *tasks)]
+    assert amounts[0] == {"cpus": 0.01, "mem": 32, "disk": 1}
+    assert amounts[2] == asked
+    whole = {"cpus": 2, "mem": 128, "disk": 20}
+    assert {name: sum(one[name] for one in amounts) for name in asked} == whole == of(reserved["reserve"]["resources"])
+
+
+def of(resources: list[dict[str, Any]]) -> dict[str, float]:
+    return {one["name"]: one["scalar"]["value"] for one in resources}
