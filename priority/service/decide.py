@@ -121,16 +121,15 @@ def decide(
     truth = writer.tasks_of(set(ids))
     ledger = Ledger(writer, now_us, truth.values(), mirror.jobs, epoch=epoch)
     broken = _broken_gangs(plan, truth, mirror)
+    waiting = {id: task for id, task in truth.items() if _waits(task) and task.job not in broken}
     for placement in plan.launch:
-        task = truth.get(placement.task)
-        if task is None or task.job in broken or not _waits(task):
-            continue
-        agent = mirror.nodes[placement.node].agent
-        ledger.move(task.id, Event.PLACE, node=placement.node, agent=agent, since_us=now_us, reason=None)
+        if placement.task in waiting:
+            agent = mirror.nodes[placement.node].agent
+            ledger.move(placement.task, Event.PLACE, node=placement.node, agent=agent, since_us=now_us, reason=None)
     written: list[PreemptionRecord] = []
     for one in plan.preempt:
-        victim, preemptor = truth.get(one.task), truth.get(one.preemptor)
-        if victim is None or preemptor is None or preemptor.job in broken or not _waits(preemptor):
+        victim, preemptor = truth.get(one.task), waiting.get(one.preemptor)
+        if victim is None or preemptor is None:
             continue
         record = _record(victim, preemptor, mirror, now_us)
         if ledger.preempt(record, _preempted(record, victim, preemptor, mirror)) is not None:
