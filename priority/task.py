@@ -54,7 +54,7 @@ class Task:
     """From 1; a retry, a requeue or a restart is the next attempt."""
     state: State
     since_us: int
-    """When it became pending or, once placed, when it was placed."""
+    """When it became pending (see `pending_us`) or, once placed, when it was placed."""
     node: str | None = None
     agent: str | None = None
     """The incarnation of the node's agent that it was sent to: a later one refuses it."""
@@ -83,6 +83,13 @@ class Task:
 def task_id(job_uid: str, instance: int, attempt: int) -> str:
     """The id of an attempt: the same facts always give the same id, so that nothing can be requeued twice."""
     return f"{job_uid}-{instance}-{attempt}"
+
+
+def pending_us(now_us: int, instance: int) -> int:
+    """Since when an instance that becomes pending now does so. Those that do it together stand a microsecond apart, in
+    the order of their numbers: else the engine's last tie, ids by code points, would start 10 and 11 before 2.
+    """
+    return now_us + instance
 
 
 ONE_INSTANCE = re.compile(r"([^/]+/[^/]+/[^/]+)\[(\d{1,9})\]", re.ASCII)

@@ -26,7 +26,7 @@ from priority.role import RoleSpec
 from priority.service.access import may, no_such
 from priority.service.largest import over_ceiling, shortened
 from priority.service.parts import Parts
-from priority.task import State, Task, task_id
+from priority.task import State, Task, pending_us, task_id
 
 KEY_MAX = 255
 
@@ -305,7 +305,7 @@ def first_attempts(job: Job, instances: Iterable[int], now_us: int) -> list[Task
             instance=instance,
             attempt=1,
             state=State.PENDING,
-            since_us=now_us,
+            since_us=pending_us(now_us, instance),
         )
         for instance in instances
     ]

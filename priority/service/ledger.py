@@ -29,7 +29,7 @@ from priority.reason import Reason
 from priority.records import Fate, PreemptionRecord, TaskChange
 from priority.resources import Resources, times
 from priority.service.reserve import given_back
-from priority.task import ACTIVE, DYING, TERMINAL, State, Task, task_id
+from priority.task import ACTIVE, DYING, TERMINAL, State, Task, pending_us, task_id
 
 KINDS: Mapping[State, str] = {state: f"task.{state}" for state in State} | {State.STARTING: "task.placed"}
 """What the event of a move into each state is called. A new attempt announces itself as `task.requeued`."""
@@ -232,7 +232,7 @@ class Ledger:
             instance=task.instance,
             attempt=attempt,
             state=State.PENDING,
-            since_us=self.now_us,
+            since_us=pending_us(self.now_us, task.instance),
             **fields,
         )
         self.add(successor)

@@ -16,7 +16,7 @@ from priority.store.crons import CronWrites
 from priority.store.reader import SqlReader
 from priority.store.session import Row, Session
 from priority.store.tables import IS_OPEN
-from priority.task import State, Task, task_id
+from priority.task import State, Task, pending_us, task_id
 
 _TALLY = {State.FINISHED: "finished", State.FAILED: "failed"}
 """Every other end counts as killed."""
@@ -145,7 +145,17 @@ class SqlWriter(SqlReader, CronWrites):
     def add_first_tasks(self, jobs: Iterable[Job], now_us: int) -> None:
         """See `Writer`."""
         first = [
-            (task_id(job.uid, instance, 1), job.uid, instance, 1, State.PENDING.value, now_us, 0, 0, 0)
+            (
+                task_id(job.uid, instance, 1),
+                job.uid,
+                instance,
+                1,
+                State.PENDING.value,
+                pending_us(now_us, instance),
+                0,
+                0,
+                0,
+            )
             for job in jobs
             for instance in range(job.spec.instances)
         ]

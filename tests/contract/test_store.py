@@ -16,7 +16,7 @@ from priority.reason import Reason
 from priority.records import Audit, JobQuery, NodeRecord, Page, TaskChange, Token
 from priority.role import RoleSpec, parse_file
 from priority.store import rows
-from priority.task import ACTIVE, PLACED, State, Task, task_id
+from priority.task import ACTIVE, PLACED, State, Task, pending_us, task_id
 
 FULL = {
     "role": "physics",
@@ -324,7 +324,8 @@ def test_first_tasks_are_what_tasks_of_their_own_would_be(store: Store) -> None:
         writer.add_first_tasks(jobs[:1], 2)  # twice is once
     with store.read() as reader:
         found = sorted(reader.active_tasks(), key=lambda task: task.id)
-    assert found == [a_task("j", 0), a_task("j", 1), a_task("j", 2), a_task("k", 0)]
+    waits = [a_task("j", at, since_us=pending_us(1, at)) for at in range(3)]
+    assert found == [*waits, a_task("k", 0)]
 
 
 def test_tasks_are_paged_by_instance_and_attempt(store: Store) -> None:

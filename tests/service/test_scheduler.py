@@ -33,6 +33,20 @@ def test_a_job_runs_from_submission_to_its_end() -> None:
     assert world.store_usage() == {}
 
 
+def test_instances_run_in_the_order_of_their_numbers_at_first_and_when_they_come_back() -> None:
+    """Ids are compared by code points, so that by them 10 would be before 2."""
+    world = World([node("n1", 11)])
+    job = world.submit(spec("physics/devel/sim", instances=12))
+    world.settle()
+    assert [task.instance for task in world.tasks(job) if task.state is State.RUNNING] == list(range(11))
+    world.submit(spec("physics/prod/reco", cpus=8))
+    world.settle()
+    again = [task for task in world.tasks(job) if task.state is State.PENDING and task.attempt == 2]
+    assert len(again) == 8
+    by_turn = sorted(again, key=lambda task: (task.since_us, task.id))
+    assert [task.instance for task in by_turn] == sorted(task.instance for task in again)
+
+
 def test_prod_takes_the_room_of_devel_and_the_victims_come_back() -> None:
     world = World([node("n1", 4), node("n2", 4)], play=lambda _: Play(obeys_s=2.0))
     devel = world.submit(spec("physics/devel/sim", instances=8))
