@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from functools import lru_cache
+from itertools import islice
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -31,6 +32,9 @@ JOB_PATTERN = r"^[A-Za-z0-9_./-]{1,200}$"
 
 GLOB_PATTERN = r"^[A-Za-z0-9_.*?-]{1,63}$"
 """Of names of jobs, all that fit: `*` stands for any letters or none, `?` for one."""
+
+FAULTS_MAX = 10
+"""So many faults of a document are told at once: enough to mend it in one go, and no wall of text."""
 
 SHOWN_MAX = 40
 """Characters of a value that an error repeats."""
@@ -70,15 +74,47 @@ def made(model: type[_Model], values: dict[str, Any], said: set[str] | None = No
 
 
 def invalid(error: ValidationError, prefix: str = "") -> Invalid:
-    """The first fault that pydantic found, as ours: the path of the field and what is wrong with it."""
+    """What pydantic found, as ours: the path of each field and what is wrong with it, the first fault before all."""
     faults: list[Any] = error.errors(include_url=False)
     first = _misnamed(faults, error.title) or faults[0]
     if first["loc"] and first["loc"][0] == "command":
         first = _of_command(faults)
+    others = (fault for fault in faults if fault is not first and not _named_otherwise(fault, faults, error.title))
+    return joined(_told(fault, error.title, prefix) for fault in (first, *islice(others, 10 * FAULTS_MAX)))
+
+
+def joined(faults: Iterable[Invalid]) -> Invalid:
+    """Several as one: the first, which has the others as its detail `more`; of each field one, at most `FAULTS_MAX`."""
+    told: dict[str, str] = {}
+    for one in (each for fault in faults for each in fault.faults()):
+        if len(told) < FAULTS_MAX and not any(_same(one["field"], known) for known in told):
+            told[one["field"]] = one["problem"]
+    (field, problem), *more = told.items()
+    return Invalid(
+        field, problem, **({"more": [{"field": name, "problem": why} for name, why in more]} if more else {})
+    )
+
+
+def _same(left: str, right: str) -> bool:
+    """Whether they are one field, or one is in the other: what is wrong with a value need not be said of its parts."""
+    longer, shorter = (left, right) if len(left) > len(right) else (right, left)
+    return longer.startswith(shorter) and longer[len(shorter) : len(shorter) + 1] in ("", ".", "[")
+
+
+def _named_otherwise(fault: Any, faults: list[Any], title: str) -> bool:
+    """Whether it is a missing field of which another one, beside it, is thought to be a misspelling."""
+    if fault["type"] != "missing":
+        return False
+    *place, name = fault["loc"]
+    beside = (one for one in faults if one["type"] == "extra_forbidden" and [*one["loc"][:-1]] == place)
+    return any(f"did you mean {name}?" in _not_known(str(one["loc"][-1]), title) for one in beside)
+
+
+def _told(first: Any, title: str, prefix: str) -> Invalid:
     path, is_key = _path(first["loc"], prefix)
     path = (path + first.get("ctx", {}).get("path", "")).removeprefix(".")
     if first["type"] == "extra_forbidden":
-        return Invalid(path, _not_known(str(first["loc"][-1]), error.title))
+        return Invalid(path, _not_known(str(first["loc"][-1]), title))
     problem = wording(first)
     if first["type"] == "missing" and first["loc"][-1] == "tier":
         problem += f": say {one_of(DEFAULT_TIERS)}"

@@ -43,6 +43,10 @@ class Invalid(PriorityError):
         self.field = field
         self.problem = problem
 
+    def faults(self) -> list[dict[str, str]]:
+        """This one, and those that were found beside it (the detail `more`): field and problem of each."""
+        return [{"field": self.field, "problem": self.problem}, *self.details.get("more", ())]
+
 
 class Malformed(PriorityError):
     """The request cannot be read"""

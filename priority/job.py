@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -25,7 +25,7 @@ from pydantic_core import PydanticCustomError
 
 from priority import constraint, resources, unique
 from priority.constraint import Constraint
-from priority.document import NAME_PATTERN, VARIABLE_PATTERN, Document, invalid, shown
+from priority.document import NAME_PATTERN, VARIABLE_PATTERN, Document, invalid, joined, shown
 from priority.errors import Invalid, Malformed
 from priority.resources import Resources
 from priority.tier import DEFAULT_TIERS
@@ -278,7 +278,8 @@ class JobSpec(Document):
     env: dict[Annotated[str, StringConstraints(pattern=VARIABLE_PATTERN)], Text] = _EMPTY
     """Variables for the command; a number is written in quotes."""
     resources: Annotated[Amounts, Field(json_schema_extra={"default": {"cpus": 1}})] = {"cpus": CPUS_DEFAULT}
-    """What one instance holds: cpus in cores, mem and disk in MiB or with a unit, gpus in devices, others a count."""
+    """What one instance holds: cpus in cores, mem and disk in MiB or with a unit, gpus in devices, others a count. Of
+    what is not named it holds nothing: no quota counts it, and a task without mem or disk is not stopped for either."""
     priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000, strict=True)] = 0
     """Inside its role and tier, higher goes first and may take from lower."""
     constraints: Constraints = ()
@@ -410,8 +411,21 @@ def parse_spec(document: Any, prefix: str = "") -> JobSpec:
 
 
 def parse_file(text: str, parse: Callable[[Any, str], JobSpec] = parse_spec) -> list[JobSpec]:
-    """Jobs from YAML or JSON: one document, several, or a list in one. `Malformed` names a line, `Invalid` a field."""
-    return [parse(document, f"jobs[{index}]") for index, document in enumerate(documents(text))]
+    """Jobs from YAML or JSON: one document, several, or a list in one. `Malformed` names a line, `Invalid` fields."""
+    return parse_all(documents(text), parse)
+
+
+def parse_all(documents: Iterable[Any], parse: Callable[[Any, str], JobSpec]) -> list[JobSpec]:
+    """The jobs that these are; `Invalid` has the first faults of all of them."""
+    found, faults = [], []
+    for index, document in enumerate(documents):
+        try:
+            found.append(parse(document, f"jobs[{index}]"))
+        except Invalid as error:
+            faults.append(error)
+    if faults:
+        raise joined(faults)
+    return found
 
 
 def at(jobs: int, path: str) -> str:

@@ -90,7 +90,6 @@ def _apply(file: Path, *, dry_run: bool, delete: bool, force: bool, json: bool) 
     roles = _read(file)
     with shell.client() as client:
         found = client.apply_roles(roles, dry_run=dry_run, delete=delete, force=force)
-        warnings = [] if dry_run else client.quota()["warnings"]
         unnamed = [] if delete or json else [one["name"] for one in client.roles()["items"] if one["name"] not in roles]
     if json:
         shell.write_json(found)
@@ -100,8 +99,6 @@ def _apply(file: Path, *, dry_run: bool, delete: bool, force: bool, json: bool) 
         show_admin.changes(found)
         if unnamed:
             shell.warn(f"priority: {file} does not name {', '.join(unnamed)}: unchanged (--delete deletes such roles)")
-        for warning in warnings:
-            shell.warn(f"priority: warning: {warning}")
     if found["refused"]:
         raise typer.Exit(Conflict.exit_status)
 
@@ -135,7 +132,7 @@ def show_quota(
     """Show quotas, what runs and what waits of them, and what is left.
 
     A prod quota is a guarantee: what runs and what waits both count. A quota of devel or opportunistic is a ceiling on
-    what is on nodes at once: what waits does not count.
+    what is on nodes at once: what waits does not count. A job counts with what it asks for: without mem, it has none.
     """
     with shell.client() as client:
         view = client.quota(name)
@@ -172,15 +169,11 @@ def set_quota(
         if wanted is not None:
             _say_dropped(client.role(name), tier, user, wanted, yes=yes)
         found = client.set_quota(name, tier, wanted, user=user, force=force)
-        warnings = client.quota()["warnings"]
     if json:
         return shell.write_json(found)
     from priority.face import show_admin
 
-    show_admin.changes(found)
-    for warning in warnings:
-        shell.warn(f"priority: warning: {warning}")
-    return None
+    return show_admin.changes(found)
 
 
 def _say_dropped(role: views.RoleView, tier: str, user: str | None, wanted: Mapping[str, Any], *, yes: bool) -> None:

@@ -180,7 +180,8 @@ def _read(text: str) -> list[JobSpec]:
         return _parse(text)
     except Invalid as error:
         if error.field.startswith(ONLY) and _is_alone(text):
-            raise Invalid(error.field.removeprefix(ONLY), error.problem) from None
+            more = [{**one, "field": one["field"].removeprefix(ONLY)} for one in shell.more_of(error)]
+            raise Invalid(error.field.removeprefix(ONLY), error.problem, more=more) from None
         raise
 
 
@@ -199,7 +200,7 @@ def _is_alone(text: str) -> bool:
 
 def _parse(text: str) -> list[JobSpec]:
     """JSON by a fast parser where it is JSON; everything else (YAML, several documents) by the parser of YAML."""
-    from priority.job import parse_file
+    from priority.job import parse_all, parse_file
 
     if text.lstrip()[:1] in ("[", "{"):
         import orjson
@@ -210,14 +211,14 @@ def _parse(text: str) -> list[JobSpec]:
             return _parse_lines(text)
         _check_unique(text, 0)
         documents = document if isinstance(document, list) else [document]
-        return [_spec(one, f"jobs[{number}]") for number, one in enumerate(documents)]
+        return parse_all(documents, _spec)
     return parse_file(text, _spec)
 
 
 def _parse_lines(text: str) -> list[JobSpec]:
     import orjson
 
-    from priority.job import parse_file
+    from priority.job import parse_all, parse_file
 
     lines = [line for line in text.splitlines() if line.strip()]
     try:
@@ -226,7 +227,7 @@ def _parse_lines(text: str) -> list[JobSpec]:
         return parse_file(text, _spec)
     for number, line in enumerate(lines):
         _check_unique(line, number)
-    return [_spec(one, f"jobs[{number}]") for number, one in enumerate(documents)]
+    return parse_all(documents, _spec)
 
 
 def _check_unique(text: str, jobs: int) -> None:

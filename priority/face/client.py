@@ -79,7 +79,10 @@ class Client:
         """The API of the settings (`PRIORITY_URL`, `PRIORITY_TOKEN`) or else the one of the state folder. Without
         `token_needed` it is no error that there is no token.
         """
+        settings = settings or _settings()
         url, token = cls.whereabouts(settings, token_needed=token_needed, retry_s=retry_s, waits=waits)
+        if not settings.url and not locate.lives(settings.state):
+            refused_s = min(locate.GRACE_S, retry_s if refused_s is None else refused_s)
         return cls(url, token, timeout_s=timeout_s, retry_s=retry_s, refused_s=refused_s, waits=waits)
 
     @staticmethod
@@ -91,10 +94,7 @@ class Client:
         waits: Callable[[str], None] | None = None,
     ) -> tuple[str, str]:
         """What `find` finds: URL and token."""
-        if settings is None:
-            from priority.service.settings import Settings as Read
-
-            settings = Read()
+        settings = settings or _settings()
         url = settings.url or locate.url(settings.state, retry_s, waits)
         return url, settings.token.strip() or locate.token(settings.state, needed=token_needed)
 
@@ -540,6 +540,12 @@ class Client:
     def all_audits(self, **query: Any) -> Iterator[views.AuditView]:
         """Every change that fits, page by page."""
         return cast("Iterator[views.AuditView]", _pages(lambda after: self.audits(**{**query, "after": after})))
+
+
+def _settings() -> Settings:
+    from priority.service.settings import Settings as Read
+
+    return Read()
 
 
 def _plain(document: Any) -> Any:

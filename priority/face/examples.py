@@ -106,6 +106,7 @@ CHANGES: dict[str, Any] = {
     "applied": True,
     "changes": [{"path": "physics/quota/prod", "before": {"cpus": 8}, "after": {"cpus": 12}}],
     "refused": [],
+    "warnings": [],
 }
 QUOTA: dict[str, Any] = {
     "items": [

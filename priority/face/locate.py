@@ -38,6 +38,18 @@ def url(state: Path, wait_s: float, waits: Callable[[str], None] | None = None) 
         time.sleep(0.05)
 
 
+def lives(state: Path) -> bool:
+    """Whether whoever wrote where it is, or a `priority up`, seems to be there still: after a SIGKILL of all of it the
+    file stays. No is only a guess, for a process of another container cannot be seen from here.
+    """
+    if _held(state):
+        return True
+    try:
+        return Path(f"/proc/{int(orjson.loads(_read(state / API_FILE))['pid'])}").exists()
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
 def token(state: Path, *, needed: bool) -> str:
     """The admin's, as the first start wrote it down. `Unauthenticated` if it is `needed` and not there."""
     if needed and os.environ.get("PRIORITY_TOKEN", "x").strip() == "":

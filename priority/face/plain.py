@@ -122,10 +122,12 @@ def role(name: str, spec: RoleSpec) -> views.RoleView:
     return view
 
 
-def changes(found: Iterable[Change], applied: bool, refused: Iterable[str] = ()) -> views.Changes:
-    """A diff, and why it would be refused."""
+def changes(
+    found: Iterable[Change], warnings: Iterable[str], *, applied: bool, refused: Iterable[str] = ()
+) -> views.Changes:
+    """A diff, why it would be refused, and what it promises that cannot be kept."""
     lines: list[views.ChangeView] = [{"path": one.path, "before": one.before, "after": one.after} for one in found]
-    return {"applied": applied, "changes": lines, "refused": list(refused)}
+    return {"applied": applied, "changes": lines, "refused": list(refused), "warnings": list(warnings)}
 
 
 def quota(view: QuotaView) -> views.QuotaView:

@@ -12,13 +12,17 @@ from priority.face.openapi import NewToken, NewUser, body_of, page_of, says
 from priority.face.request import Actor, NamePath, NameQuery, Paging, UidPath, Verbs, answer
 from priority.face.routing import Permission, needs, reads, router
 from priority.job import QuotaAmounts
-from priority.role import RolesFile, RoleSpec
+from priority.role import Change, RolesFile, RoleSpec
 from priority.service import access
 
 routes = router()
 
 Dry = Annotated[bool, Query(description="Only say what would change, and why it would be refused")]
 Force = Annotated[bool, Query(description="Lower a quota below its use; delete a role that has active jobs")]
+
+
+def _changed(service: Verbs, changes: list[Change]) -> Response:
+    return answer(plain.changes(changes, service.roles.warnings(), applied=True))
 
 
 @routes.get(
@@ -61,8 +65,9 @@ def apply_roles(
         raise access.no_such("role that you may delete")
     if dry_run:
         changes, refused = service.roles.review(actor, body.roles, delete=delete)
-        return answer(plain.changes(changes, applied=False, refused=() if force else refused))
-    return answer(plain.changes(service.roles.apply(actor, body.roles, delete=delete, force=force), applied=True))
+        warnings = service.roles.warnings(body.roles, delete=delete)
+        return answer(plain.changes(changes, warnings, applied=False, refused=() if force else refused))
+    return _changed(service, service.roles.apply(actor, body.roles, delete=delete, force=force))
 
 
 @routes.get(
@@ -96,8 +101,9 @@ def apply_role(
     desired = {role: body}
     if dry_run:
         changes, refused = service.roles.review(actor, desired)
-        return answer(plain.changes(changes, applied=False, refused=() if force else refused))
-    return answer(plain.changes(service.roles.apply(actor, desired, force=force), applied=True))
+        warnings = service.roles.warnings(desired)
+        return answer(plain.changes(changes, warnings, applied=False, refused=() if force else refused))
+    return _changed(service, service.roles.apply(actor, desired, force=force))
 
 
 @routes.delete(
@@ -110,7 +116,7 @@ def apply_role(
 @needs(Permission.ADMIN)
 def delete_role(actor: Actor, service: Verbs, role: NamePath, force: Force = False) -> Response:
     """Its jobs stay as history. With active jobs only by force."""
-    return answer(plain.changes(service.roles.drop(actor, role, force=force), applied=True))
+    return _changed(service, service.roles.drop(actor, role, force=force))
 
 
 @routes.get(
@@ -150,7 +156,7 @@ def set_quota(
 ) -> Response:
     """Of the role, or with `user` the part of one of its users. A resource that is not named is not limited."""
     changes = service.roles.set_quota(actor, role, tier, body, user=user, force=force)
-    return answer(plain.changes(changes, applied=True))
+    return _changed(service, changes)
 
 
 @routes.delete(
@@ -172,7 +178,7 @@ def drop_quota(
 ) -> Response:
     """Then nothing is limited there; but in a tier that is not preemptible a role without quota runs nothing."""
     changes = service.roles.set_quota(actor, role, tier, None, user=user, force=force)
-    return answer(plain.changes(changes, applied=True))
+    return _changed(service, changes)
 
 
 @routes.get(

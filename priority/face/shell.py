@@ -1,6 +1,7 @@
 """What every command of the CLI stands on: where the service is, how errors end, how `--json` looks.
 
-An error is one line on standard error that says what is wrong and what to do next, and an exit status.
+An error is one line on standard error that says what is wrong and what to do next, and an exit status. Of a document
+each fault is a line.
 """
 
 from __future__ import annotations
@@ -140,7 +141,15 @@ def read_text(path: Path) -> str:
 
 def in_file(path: Path, error: PriorityError) -> PriorityError:
     """The same error with the file's name before it."""
-    return Malformed(f"{path}: {error.message}")
+    return Malformed(
+        f"{path}: {error.message}", more=[{**one, "field": f"{path}: {one['field']}"} for one in more_of(error)]
+    )
+
+
+def more_of(error: PriorityError) -> list[dict[str, str]]:
+    """The faults that were found beside the one that the message names."""
+    more = error.details.get("more", ())
+    return [one for one in more if isinstance(one, dict) and {"field", "problem"} <= one.keys()]
 
 
 class Group(TyperGroup):
@@ -172,6 +181,8 @@ class Group(TyperGroup):
             status = found if isinstance(found, int) else 0
         except PriorityError as error:
             status = _say(error.message, error.exit_status)
+            for one in more_of(error):
+                _say(f"{one['field']}: {one['problem']}", status)
         except typer.TyperException as error:
             status = _usage(error)
         except (KeyboardInterrupt, typer.Abort):

@@ -36,7 +36,7 @@ def roles(items: Iterable[views.RoleView]) -> RenderableType:
 
 
 def changes(found: views.Changes) -> None:
-    """A diff: what comes is green, what goes is red; and why it would be refused."""
+    """A diff: what comes is green, what goes is red; why it would be refused, and what it promises in vain."""
     for change in found["changes"]:
         for line in differences(change["before"], change["after"], change["path"]):
             _coloured(line)
@@ -45,6 +45,8 @@ def changes(found: views.Changes) -> None:
     prose(f"{count} change{'' if count == 1 else 's'} {done}" if count else "nothing to change")
     for reason in found.get("refused", ()):
         console(error=True).print(f"[red]would be refused:[/] {escape(reason)}", soft_wrap=not is_terminal())
+    for warning in found.get("warnings", ()):
+        console(error=True).print(f"[yellow]priority: warning:[/] {escape(warning)}", soft_wrap=not is_terminal())
 
 
 def _coloured(line: str, indent: str = "") -> None:

@@ -156,11 +156,14 @@ class ChangeView(TypedDict):
 
 
 class Changes(TypedDict):
-    """What applying the roles changes, or has changed. `refused`: why it would not be done without force."""
+    """What applying the roles changes, or has changed. `refused`: why it would not be done without force. `warnings`:
+    what is then promised that the cluster cannot keep.
+    """
 
     applied: bool
     changes: list[ChangeView]
     refused: list[str]
+    warnings: list[str]
 
 
 class QuotaLine(TypedDict):

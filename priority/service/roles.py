@@ -187,12 +187,6 @@ class Roles:
                 raise no_such(f"role {role}")
             use, holding, reserved = reader.usage(role), reader.holding(role), reader.reserved(role)
             capacity = _capacity(reader)
-        guarantees = {
-            name: quota
-            for name, spec in roles.items()
-            for tier, quota in spec.quota.items()
-            if not self._parts.tiers[tier].preemptible
-        }
         visible = visible_roles(actor)
         shown = [name for name in roles if (role is None or name == role) and (visible is None or name in visible)]
         lines = [
@@ -200,7 +194,22 @@ class Roles:
             for name in sorted(shown)
             for line in _lines(name, roles[name], self._parts.tiers, (use, holding, reserved))
         ]
-        return QuotaView(tuple(lines), tuple(oversold(guarantees, capacity)))
+        return QuotaView(tuple(lines), tuple(self._oversold(roles, capacity)))
+
+    def warnings(self, desired: Mapping[str, RoleSpec] | None = None, *, delete: bool = False) -> list[str]:
+        """Promises that the cluster cannot keep: of the roles as they are, or as they would be after `apply`."""
+        with self._parts.store.read() as reader:
+            roles = dict(desired or {}) if delete else reader.roles() | dict(desired or {})
+            return self._oversold(roles, _capacity(reader))
+
+    def _oversold(self, roles: Mapping[str, RoleSpec], capacity: Resources) -> list[str]:
+        guarantees = {
+            name: quota
+            for name, spec in roles.items()
+            for tier, quota in spec.quota.items()
+            if not self._parts.tiers[tier].preemptible
+        }
+        return oversold(guarantees, capacity)
 
     def audits(
         self,
