@@ -83,5 +83,5 @@ class Book(Fleet):
         if agent is not None:
             self._soil(agent)
         self.counts["rooms_lost"] += 1
-        message = f"{why} on node {known.node}, for longer than {self._times.room_s:g} s"
+        message = f"{why} on {known.node}, for longer than {self._times.room_s:g} s"
         self._refuse(known.task, known.node, Reason("no-offer", message, {"node": known.node}))
