@@ -35,17 +35,13 @@ from priority.face import (
 from priority.face.batch import Submitter
 from priority.face.events import Bell
 from priority.face.listen import announce, bind, url_of, withdraw
-from priority.face.routing import Gate, asked, check_app, invalid_request
+from priority.face.routing import DISCARD_MAX, Gate, asked, check_app, invalid_request
 from priority.face.web import cron_pages, door, pages, signing
 from priority.printable import printable
 from priority.service.build import Service
 from priority.service.settings import Settings
 
 _log = logging.getLogger(__name__)
-
-DISCARD_MAX = 64 * 2**20
-"""A refused body of up to so many bytes is read and thrown away, so that its sender gets to read why: a connection
-that is closed while it still sends is reset, and the answer with it. A larger one is cut off."""
 
 DESCRIPTION = """Submit jobs tagged prod, devel or opportunistic; the scheduler places them, preempts the least
 important work when the important needs the room, and brings the victims back.

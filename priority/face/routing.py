@@ -37,6 +37,10 @@ from priority.service import access
 BODY_WAIT_S = 30.0
 """The whole body of a request has to be there within this time: a client that dribbles holds nothing for long."""
 
+DISCARD_MAX = 64 * 2**20
+"""A refused body of up to so many bytes is read and thrown away, so that its sender gets to read why: a connection
+that is closed while it still sends is reset, and the answer with it. A larger one is cut off."""
+
 OPEN = frozenset({"/v1/health", "/sign-in", "/sign-out", "/page.css", "/page.js"})
 """What is answered without a token: whether the service works, and the form that asks for one."""
 
@@ -203,6 +207,7 @@ async def read_body(request: Request, limit: int) -> bytes:
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced[:20]) > limit:
         size = int(announced[:20])
+        await _discard(request, size)
         raise TooLarge(f"the body has {size} bytes, at most {limit} are allowed", limit=limit, size=size)
     chunks: list[bytes] = []
     size = 0
@@ -216,6 +221,19 @@ async def read_body(request: Request, limit: int) -> bytes:
     except TimeoutError:
         raise Malformed(f"the body did not arrive within {BODY_WAIT_S:.0f} s") from None
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def _discard(request: Request, size: int) -> None:
+    """Of a connection that is closed after the answer nothing is read any more: so before it, unless its sender waits
+    for a word of ours to send it at all.
+    """
+    headers = request.headers
+    if size > DISCARD_MAX or headers.get("connection", "").lower() != "close" or "expect" in headers:
+        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(BODY_WAIT_S):
+            async for _ in request.stream():
+                pass
 
 
 def parse(adapter: TypeAdapter[T], body: bytes, prefix: str = "") -> T:

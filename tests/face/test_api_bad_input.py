@@ -217,6 +217,15 @@ def test_a_large_body_is_refused_before_it_is_sent(live: Live) -> None:
     assert answer.startswith(b"HTTP/1.1 413 ")
 
 
+def test_who_closes_after_the_answer_hears_of_a_large_body_too(live: Live) -> None:
+    """With all of it still on its way, closing would reset the connection, and the answer would be lost."""
+    host, port = live.url.removeprefix("http://").split(":")
+    head = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {live.tokens['root']}\r\nConnection: close\r\n"
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall(f"{head}Content-Length: 10000000\r\n\r\n".encode() + b" " * 10_000_000)
+        assert connection.recv(13) == b"HTTP/1.1 413 "
+
+
 def test_a_large_body_of_unknown_length_is_refused_on_the_way(live: Live) -> None:
     head = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {live.tokens['root']}\r\n"
     chunk = b"100000\r\n" + b" " * 2**20 + b"\r\n"
