@@ -8,7 +8,8 @@ irreducible goes first.
     1. by rank, by priority: all that are less important than the worst victim together make room nowhere. Exact
     2. one victim: no other one makes room alone and loses less. Exact
     3. several: fewer, or as many with less work. Nodes where the sums of the largest requests and of the least work
-       do not rule it out are searched, all sets of the right size at once, up to `market.SETS_MAX`
+       do not rule it out are searched, all sets of the right size at once, up to `market.SETS_MAX`. Of nodes without
+       victims see `rivals`
 
 For a gang whose members have the same rights all sets are tried where there are few, and if nobody else has victims.
 """
@@ -25,7 +26,8 @@ from priority.facts import Facts, Unit
 from priority.market import Cost, Market, Search
 from priority.packing import Packing, alike
 from priority.prey import Prey, work_of
-from priority.shape import Flags, Picks, anywhere, grouped, scatter
+from priority.rivals import Rivals
+from priority.shape import Flags, Picks, scatter
 from priority.snapshot import Plane
 from priority.terms import rank_of
 
@@ -132,8 +134,10 @@ def _at_home(
     here = np.array(looked, np.intp)
     slot = np.full(len(facts.names), -1, np.intp)
     slot[takers.at[here]] = np.arange(len(here))
-    mine = prey.taken[np.isin(takers.owner, here)]
-    items = np.union1d(prey.on(slot >= 0), mine[mine >= 0])
+    chosen = np.zeros(len(takers.claims) + 1, np.bool_)  # the last: of those whose taker is not here
+    chosen[here] = True
+    mine = prey.taken[chosen[takers.owner]]
+    items = np.concatenate([prey.on(slot >= 0), mine[mine >= 0]])
     whose = slot[prey.node[items]]
     items, whose = items[whose >= 0], whose[whose >= 0]
     may = prey.may_take([takers.claims[taker] for taker in looked], whose, items)
@@ -167,112 +171,9 @@ def _elsewhere(
             groups.setdefault((power, claim.constraints, bound[:2]), []).append((claim, bound))
     for kinds in groups.values():
         claim, bound = kinds[0]
-        by_tier = bound[0] < facts.snapshot.tiers[claim.tier].rank
-        lawful = prey.lower(claim.tier) if by_tier else prey.lawful(facts.power(claim))
-        level = _Level(facts, prey, lawful, clean & facts.matches(claim), bound)
-        for claim, row in level.cheaper(kinds, search):
+        rivals = Rivals(facts, prey, claim, clean & facts.matches(claim), bound)
+        for claim, row in rivals.cheaper(kinds, search):
             yield place[claim.id], row
-
-
-class _Level:
-    """All lawful victims on some nodes up to a rank and a priority."""
-
-    def __init__(self, facts: Facts, prey: Prey, lawful: Flags, nodes: Flags, bound: Cost) -> None:
-        self.facts, self.prey, self.nodes = facts, prey, nodes
-        rank, priority = bound[:2]
-        lawful = lawful & prey.alive & nodes.take(prey.node, mode="clip") & (prey.rank <= rank)
-        self.lower = [
-            self._reach(np.flatnonzero(lawful & flags)) for flags in (prey.rank < rank, prey.priority < priority)
-        ]
-        """What there would be with all of a lower rank, and with all of a lower priority."""
-        self.picks: Picks = np.flatnonzero(lawful & (prey.priority <= priority))
-        self.work: Plane = prey.work[self.picks]
-
-    def _reach(self, picks: Picks) -> Plane:
-        if not len(picks):
-            return np.zeros((len(self.facts.open), 0), np.int64)
-        room = self.facts.open + scatter(self.prey.node[picks], self.prey.request[:, picks], len(self.facts.names))
-        return np.where(self.nodes, room, -1)
-
-    def cheaper(self, kinds: Sequence[tuple[Claim, Cost]], search: Search) -> Iterator[tuple[Claim, int]]:
-        """Kinds, and a node where less than their bound would do."""
-        shapes = [self.facts.shape(claim) for claim, _ in kinds]
-        for room in self.lower:
-            for found in np.flatnonzero(anywhere(shapes, room)).tolist():
-                yield from self._on(kinds[found][0], np.flatnonzero(shapes[found].fits(room)))
-        yield from self._by_one([kind for kind in kinds if kind[1][2] == 1])
-        yield from self._by_several([kind for kind in kinds if kind[1][2] > 1], search)
-
-    def _on(self, claim: Claim, rows: Picks) -> Iterator[tuple[Claim, int]]:
-        within = self.facts.within_limits(claim)
-        rows = rows if within is None else rows[within[rows]]
-        if len(rows):
-            yield claim, int(rows[0])
-
-    def _by_one(self, kinds: Sequence[tuple[Claim, Cost]]) -> Iterator[tuple[Claim, int]]:
-        """A single victim that makes room and loses less: the largest of the first ones rule most kinds out."""
-        if not kinds:
-            return
-        some = np.flatnonzero(self.work < max(bound[3] for _, bound in kinds))
-        some = some[np.argsort(self.work[some], kind="stable")]
-        if not len(some):
-            return
-        picks, work = self.picks[some], self.work[some]
-        nodes = self.prey.node[picks]
-        alone = self.facts.open[:, nodes] + self.prey.request[:, picks]
-        peaks = np.maximum.accumulate(alone, axis=1)
-        less = np.searchsorted(work, np.array([bound[3] for _, bound in kinds], work.dtype))
-        asks = self.facts.vectors([claim for claim, _ in kinds])
-        could = (less > 0) & ((peaks[:, np.maximum(less - 1, 0)] >= asks) | (asks == 0)).all(axis=0)
-        for index in np.flatnonzero(could).tolist():
-            claim = kinds[index][0]
-            fits = self.facts.shape(claim).fits(alone[:, : less[index]])
-            yield from self._on(claim, nodes[: less[index]][fits])
-
-    def _by_several(self, kinds: Sequence[tuple[Claim, Cost]], search: Search) -> Iterator[tuple[Claim, int]]:
-        """As many victims with less work, each of them less than all; and fewer, where the largest would do."""
-        if not kinds:
-            return
-        light = self._market(np.flatnonzero(self.work < max(bound[3] for _, bound in kinds)))
-        heavy = self._market(self._large(kinds))
-        for claim, bound in kinds:
-            for (rows, market), less in ((light, 0), (heavy, 1)):
-                if len(rows):
-                    need = self._need(claim, rows)
-                    within = self.facts.within_limits(claim)
-                    open_ = np.ones(len(rows), np.bool_) if within is None else within[rows]
-                    found = next(search.several(market.wanting(need, bound, open_), less), None)
-                    if found is not None:
-                        yield claim, int(rows[found])
-                        break
-
-    def _need(self, claim: Claim, rows: Picks) -> Plane:
-        vector = self.facts.shape(claim).vector[:, np.newaxis]
-        return np.where(vector > 0, np.maximum(vector - self.facts.open[:, rows], 0), 0)
-
-    def _large(self, kinds: Sequence[tuple[Claim, Cost]]) -> Picks:
-        """Victims on nodes where one less than some kind has could do, were all as large as the largest there."""
-        count = len(self.facts.names)
-        nodes = self.prey.node[self.picks]
-        order = grouped(nodes)
-        starts = np.flatnonzero(np.r_[True, nodes[order][1:] != nodes[order][:-1]]) if len(order) else order
-        rows = nodes[order][starts]
-        requests = self.prey.request[:, self.picks[order]]
-        largest = np.array([np.maximum.reduceat(line, starts) for line in requests]) if len(order) else requests
-        could = np.zeros(len(rows), np.bool_)
-        for claim, bound in kinds:
-            could |= (largest * (bound[2] - 1) >= self._need(claim, rows)).all(axis=0)
-        wanted = np.zeros(count, np.bool_)
-        wanted[rows[could]] = True
-        return np.flatnonzero(wanted[nodes])
-
-    def _market(self, some: Picks) -> tuple[Picks, Market]:
-        """Some of the victims, and the rows of the nodes that they are on."""
-        nodes = self.prey.node[self.picks[some]]
-        rows = np.flatnonzero(np.bincount(nodes, minlength=len(self.facts.names)))
-        slot = np.full(len(self.facts.names), -1, np.intp)
-        slot[rows] = np.arange(len(rows))
-        return rows, Market(self.prey, self.picks[some], slot[nodes], None, None)
 
 
 # --- gangs -----------------------------------------------------------------------------------------------------------

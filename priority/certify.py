@@ -34,6 +34,7 @@ from priority.claim import RUNS, Claim
 from priority.facts import Decisions, Facts, Violation
 from priority.packing import Packing
 from priority.prey import Prey
+from priority.shape import nearest
 from priority.snapshot import Plane, Snapshot
 
 __all__ = ["CHECKS", "HARM", "Violation", "certify"]
@@ -202,11 +203,16 @@ def needless_kill(case: Case) -> Found:
     for index in np.flatnonzero(fits_here & ~takers.hung).tolist():
         yield takers.claims[index].id, f"kills {takers.names(index)} beside room for it"
     place = {claim.id: index for index, claim in enumerate(takers.claims)}
-    for kind in facts.fitting(facts.kinds(takers.claims), lambda _: facts.open, lambda _: None):
+    kinds = facts.fitting(facts.kinds(takers.claims), lambda _: facts.open, lambda _: None)
+    near = nearest([facts.shape(kind[0]) for kind in kinds], facts.open)
+    for kind in kinds:
+        mine = facts.shape(kind[0]).fits(facts.open[:, near]) & facts.matches(kind[0])[near]
         for claim in kind:
-            there = facts.shape(claim).fits(facts.open) & facts.may_be(claim)
-            there[facts.placed[claim.id]] = False
-            if there.any() and not takers.hung[place[claim.id]] and not facts.over_ceiling((claim,)):
+            there = near[mine & (near != facts.placed[claim.id])]
+            if not len(there) or takers.hung[place[claim.id]] or facts.over_ceiling((claim,)):
+                continue
+            within = facts.within_limits(claim)
+            if within is None or within[there].any():
                 yield claim.id, f"kills {takers.names(place[claim.id])} beside room for it"
     for unit, victims in takers.gangs:
         room = bargain.without(facts, unit, victims)

@@ -17,7 +17,7 @@ import numpy as np
 from priority.claim import RUNS, Claim
 from priority.constraint import HOST, Constraint
 from priority.keeping import kept_nodes
-from priority.shape import Flags, Picks, Shape, anywhere, scatter
+from priority.shape import Flags, Picks, Shape, anywhere, more, scatter
 from priority.snapshot import Plane, Snapshot
 
 Unit = tuple[Claim, ...]
@@ -111,13 +111,12 @@ class Facts:
         self.falls: Picks = np.array([self.row.get(one.node or "", 0) for one in self.victims], np.intp)
         """By victim: its row."""
         self.frees: Plane = self.vectors(self.victims)
-        arriving = scatter(self.at, self.brings, nodes)
         self.asks: Plane = scatter(self.at, (self.brings > 0).astype(np.int64), nodes)
         """How many arrivals ask for each resource on each node."""
         self.before: Plane = self.now + self._leaves
         """Free once the dying are gone, before anything of the plan."""
-        self.after: Plane = self.before + scatter(self.falls, self.frees, nodes) - arriving
-        self.now_after: Plane = self.now - scatter(self.at[now], self.brings[:, now], nodes)
+        self.after: Plane = more(more(self.before.copy(), self.falls, self.frees), self.at, -self.brings)
+        self.now_after: Plane = more(self.now.copy(), self.at[now], -self.brings[:, now])
         self.now_asks: Plane = scatter(self.at[now], (self.brings[:, now] > 0).astype(np.int64), nodes)
         self.kept: list[tuple[Claim, int]] = sorted(self._kept(), key=lambda pair: (pair[0].id, pair[1]))
         self.keepers = {claim.id for claim, _ in self.kept if claim.id in self.waiting}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, cached_property
 from itertools import combinations
 
 import numpy as np
@@ -36,9 +36,9 @@ class Market:
         self.need = np.zeros((0, 0), np.int64) if need is None else need
         if need is not None and bounds is not None:
             self.count: Plane = np.array([bound[2] for bound in bounds], np.int64)
-            self.work: Plane = np.array([bound[3] for bound in bounds], prey.work.dtype)
+            self.work: Plane = _works([bound[3] for bound in bounds])
             self.open: Flags = np.ones(len(bounds), np.bool_)
-        self._padded: tuple[Plane, Plane, Picks, Plane, Plane] | None = None
+        self._table: Table | None = None
 
     def wanting(self, need: Plane, bound: Cost, nodes: Flags) -> Market:
         """The same items for another task, with one bound for all slots."""
@@ -47,28 +47,62 @@ class Market:
         slots = need.shape[1]
         other.need = need
         other.count = np.full(slots, bound[2], np.int64)
-        other.work = np.full(slots, bound[3], self.prey.work.dtype)
+        other.work = np.broadcast_to(_works([bound[3]]), (slots,))
         other.open = nodes
-        self._padded = other._padded = self.padded(slots)
+        self._table = other._table = self.table(slots)
         return other
 
-    def padded(self, slots: int) -> tuple[Plane, Plane, Picks, Plane, Plane]:
-        """Items by slot in rows as long as the fullest: requests `[R, M, L]`, work `[M, L]`, how many; and sums of the
-        largest requests `[R, M, L]` and of the least work `[M, L]`.
-        """
-        if self._padded is None:
-            count = np.bincount(self.slots, minlength=slots)
-            place = np.arange(len(self.slots)) - (np.cumsum(count) - count)[self.slots]
-            length = max(1, int(count.max(initial=0)))
-            prey = self.prey
-            requests = np.zeros((prey.request.shape[0], slots, length), np.int64)
-            requests[:, self.slots, place] = prey.request[:, self.items]
-            work = np.full((slots, length), _endless(prey.work), prey.work.dtype)
-            work[self.slots, place] = prey.work[self.items]
-            largest = np.cumsum(-np.sort(-requests, axis=2), axis=2)
-            least = np.cumsum(np.sort(work, axis=1), axis=1)
-            self._padded = requests, work, count, largest, least
-        return self._padded
+    def table(self, slots: int) -> Table:
+        """The items by slot."""
+        if self._table is None:
+            self._table = Table(self.prey, self.items, self.slots, slots)
+        return self._table
+
+
+class Table:
+    """Items by slot, `M` of these, in rows as long as the fullest, `L`. What is not asked for is not made."""
+
+    def __init__(self, prey: Prey, items: Picks, slots: Picks, size: int) -> None:
+        self.count: Picks = np.bincount(slots, minlength=size)
+        """How many there are."""
+        self._prey, self._items, self._slots = prey, items, slots
+        self._place = np.arange(len(slots)) - (np.cumsum(self.count) - self.count)[slots]
+        self._shape = size, max(1, int(self.count.max(initial=0)))
+        self._requests: dict[int, Plane] = {}
+        self._largest: dict[int, Plane] = {}
+
+    def request(self, resource: int) -> Plane:
+        """What each asks for of a resource, `[M, L]`."""
+        if resource not in self._requests:
+            plane = self._requests[resource] = np.zeros(self._shape, np.int64)
+            plane[self._slots, self._place] = self._prey.request[resource].take(self._items)
+        return self._requests[resource]
+
+    def largest(self, resource: int) -> Plane:
+        """Sums of the largest requests of a resource, `[M, L]`."""
+        if resource not in self._largest:
+            sums = np.negative(self.request(resource))
+            sums.sort(axis=1)
+            self._largest[resource] = np.cumsum(np.negative(sums, out=sums), axis=1)
+        return self._largest[resource]
+
+    @cached_property
+    def work(self) -> Plane:
+        """The work lost with each, `[M, L]`; endless where there is nobody."""
+        works = self._prey.work_of(self._items)
+        work = np.full(self._shape, _endless(works), works.dtype)
+        work[self._slots, self._place] = works
+        return work
+
+    @cached_property
+    def least(self) -> Plane:
+        """Sums of the least work, `[M, L]`."""
+        return np.cumsum(np.sort(self.work, axis=1), axis=1)
+
+
+def _works(works: Sequence[int]) -> Plane:
+    """Exact: objects where 64 bits would not do."""
+    return np.array(works, object if max(works) >= 2**62 else np.int64)
 
 
 def _endless(work: Plane) -> int:
@@ -105,19 +139,25 @@ class Search:
     def several(self, market: Market, less: int) -> Iterator[int]:
         """Slots where fewer items (`less` 1), or as many with less work (0), would do."""
         size = market.need.shape[1]
-        _, work, held, largest, least = market.padded(size)
-        rows, last = np.arange(size), np.clip(market.count - 1 - less, 0, work.shape[1] - 1)
-        mask = market.open & (held > 0) & (market.count > less) & (largest[:, rows, last] >= market.need).all(axis=0)
+        table = market.table(size)
+        held, length = table.count, max(1, int(table.count.max(initial=0)))
+        rows, last = np.arange(size), np.clip(market.count - 1 - less, 0, length - 1)
+        mask = market.open & (held > 0) & (market.count > less)
+        for resource, need in enumerate(market.need):
+            if need.any():
+                mask &= table.largest(resource)[rows, last] >= need
         if not less:
-            mask &= (held >= market.count) & (least[rows, last] < market.work)
+            mask &= (held >= market.count) & (table.least[rows, last] < market.work)
         some = np.flatnonzero(mask)
-        some = some[np.argsort(least[some, last[some]], kind="stable")]
+        if len(some) > 1:
+            some = some[np.argsort(table.least[some, last[some]], kind="stable")]
         sizes = np.minimum(market.count[some] - less, held[some])
         for many in np.unique(sizes).tolist():
             yield from self._sets(market, some[sizes == many], many, work_too=not less)
 
     def _sets(self, market: Market, slots: Picks, many: int, *, work_too: bool) -> Iterator[int]:
-        requests, work, held, _, _ = market.padded(market.need.shape[1])
+        table = market.table(market.need.shape[1])
+        held = table.count
         length = int(held[slots].max(initial=0))
         if not _few(length, many, self.left):
             return
@@ -129,12 +169,11 @@ class Search:
             if self.left < 0:
                 return
             good = sets[:, -1] < held[some][:, np.newaxis]
-            for resource in range(len(requests)):
-                need = market.need[resource, some]
+            for resource, need in enumerate(market.need[:, some]):
                 if (need > 0).any():
-                    good &= requests[resource][some][:, sets].sum(axis=2) >= need[:, np.newaxis]
+                    good &= table.request(resource)[some][:, sets].sum(axis=2) >= need[:, np.newaxis]
             if work_too:
-                good &= work[some][:, sets].sum(axis=2) < market.work[some][:, np.newaxis]
+                good &= table.work[some][:, sets].sum(axis=2) < market.work[some][:, np.newaxis]
             yield from some[good.any(axis=1)].tolist()
 
 

@@ -5,7 +5,7 @@ Its own code, not the engine's `herd`: what one of them has wrong the other has 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -15,7 +15,7 @@ from priority.facts import Facts, Power
 from priority.policy import HOUR_US
 from priority.shape import Flags, Picks, scatter
 from priority.snapshot import Plane
-from priority.stock import Codes
+from priority.stock import Codes, Level
 from priority.terms import DEARER, Budgets, Cost
 
 ROWS_MAX = 64
@@ -28,7 +28,7 @@ class Prey:
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
         self._tiers = facts.snapshot.tiers
-        stock = facts.snapshot.settled().stock
+        self._stock = stock = facts.snapshot.settled().stock
         size, width = stock.size, len(facts.snapshot.axis())
         self.claims: Sequence[Claim | None] = stock.claims
         self.runs: Flags = stock.live[:size]
@@ -63,8 +63,7 @@ class Prey:
         rows = np.flatnonzero(nodes)
         if len(rows) > ROWS_MAX:
             return np.flatnonzero(self.alive & nodes.take(self.node, mode="clip"))
-        stock = self.facts.snapshot.settled().stock
-        picks = np.array(sorted(place for row in rows.tolist() for place in stock.on(row)), np.intp)
+        picks = np.array(sorted(place for row in rows.tolist() for place in self._stock.on(row)), np.intp)
         return picks[self.alive[picks]]
 
     def _within(self, least: Mapping[str, int]) -> Flags:
@@ -88,14 +87,36 @@ class Prey:
                     flags[place(claim.id)] = True
         return flags
 
+    @property
+    def levels(self) -> Iterable[Level] | None:
+        """Tier rank and priority of all that may be taken by a higher tier, where only these say whom to take first.
+
+        None: policy spares some of them, or they are too many.
+        """
+        return None if self.facts.snapshot.terms.spares else self._stock.levels
+
+    def held_by(self, level: Level) -> Plane:
+        """`[R, N]`: what those of a level hold (the victims of the plan, too), to be read only."""
+        levels = self._stock.levels
+        assert levels is not None
+        return levels[level].T[: len(self.request), : len(self.facts.names)]
+
+    def of_levels(self, levels: Collection[Level]) -> Flags:
+        """`[K]`: those of these levels (the victims of the plan, too)."""
+        return self._stock.of_levels(levels) if levels else np.zeros(len(self.runs), np.bool_)
+
     @cached_property
-    def work(self) -> Plane:
+    def cpus(self) -> int | None:
+        """The resource in which work is counted; None: nobody has any."""
+        axis = self.facts.snapshot.axis()
+        return axis.index("cpus") if "cpus" in axis else None
+
+    def work_of(self, picks: Picks) -> Plane:
         """Milli-cores times microseconds since the start, exact: objects where 64 bits would not do."""
-        now_us, axis = self.facts.snapshot.now_us, self.facts.snapshot.axis()
-        age = np.maximum(now_us - self.since, 0)
-        if "cpus" not in axis:
-            return np.zeros(len(age), np.int64)
-        cpus = self.request[axis.index("cpus")]
+        if self.cpus is None:
+            return np.zeros(len(picks), np.int64)
+        cpus, age = self.request[self.cpus].take(picks), self.facts.snapshot.now_us - self.since.take(picks)
+        np.maximum(age, 0, out=age)
         if int(age.max(initial=0)) * int(cpus.max(initial=0)) < 2**52:
             small: Plane = age * cpus
             return small

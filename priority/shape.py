@@ -57,10 +57,7 @@ def anywhere(shapes: Sequence[Shape], room: Plane) -> Flags:
     if not len(shapes) or not room.shape[1]:
         return np.zeros(len(shapes), np.bool_)
     asks = np.array([shape.vector for shape in shapes]).T
-    least = asks.min(axis=1)
-    if least.any():
-        could = np.logical_and.reduce([room[resource] >= least[resource] for resource in np.flatnonzero(least)])
-        room = room[:, could]
+    room = room[:, nearest(shapes, room)]
     found = np.zeros(len(shapes), np.bool_)
     step = max(1, CELLS // max(1, room.shape[1]))
     for start in range(0, len(shapes), step):
@@ -74,10 +71,23 @@ def anywhere(shapes: Sequence[Shape], room: Plane) -> Flags:
     return found
 
 
+def nearest(shapes: Sequence[Shape], room: Plane) -> Picks:
+    """Columns with room for the least that any of them asks for of each resource: for no others is there more to do."""
+    could = np.ones(room.shape[1], np.bool_)
+    if len(shapes):
+        least = np.array([shape.vector for shape in shapes]).min(axis=0)
+        for resource in np.flatnonzero(least).tolist():
+            could &= room[resource] >= least[resource]
+    return np.flatnonzero(could)
+
+
 def scatter(rows: Picks, amounts: Plane, nodes: int) -> Plane:
     """Sums by node: `[R, N]` of `[R, A]` amounts that go to these rows."""
-    sums = np.zeros((amounts.shape[0], nodes), np.int64)
-    if len(rows):
-        for resource in range(amounts.shape[0]):
-            np.add.at(sums[resource], rows, amounts[resource])
+    return more(np.zeros((amounts.shape[0], nodes), np.int64), rows, amounts)
+
+
+def more(sums: Plane, rows: Picks, amounts: Plane) -> Plane:
+    """The same plane, with amounts added at these rows."""
+    for resource in range(len(amounts)) if len(rows) else ():
+        np.add.at(sums[resource], rows, amounts[resource])
     return sums

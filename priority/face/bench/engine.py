@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gc
 import random
+import statistics
 import subprocess
 import sys
 import time
@@ -42,6 +43,9 @@ PLACE_GOALS: dict[int, tuple[float | None, ...]] = {
     1_000: (30, 80, 800),
     10_000: (300, 350, 400),
 }
+CHECK_GOAL = 0.1
+"""To certify a plan is to take no larger part of the time in which it is made."""
+
 STORM_GOALS: dict[int, tuple[float, ...]] = {10: (70, 70, 300), 1_000: (300, 1_000, 9_000)}
 
 
@@ -51,7 +55,7 @@ def measure(*, full: bool = False) -> Iterator[Figure]:
         yield from placing(nodes, column)
         yield from searches(nodes, column)
         yield from storms(nodes, column)
-        yield mixed(nodes, column)
+        yield from mixed(nodes, column)
         if column:
             yield memory(nodes, column)
     yield from hosts_of_one()
@@ -137,6 +141,7 @@ def searches(nodes: int, column: int) -> Iterator[Figure]:
         runs, plan = decide(snapshot, 4 * RUNS)
         _expect(len(plan.reserve) == 1, "nothing was displaced")
         yield figure(f"preemption search, {what}", size_of(nodes), runs, "ms", goals[column])
+        yield _checked(f"a search, {what}", nodes, runs, _certifying(snapshot, plan))
         snapshot.drop_task("p")
 
 
@@ -151,16 +156,28 @@ def storms(nodes: int, column: int) -> Iterator[Figure]:
         _expect(not certify(snapshot, plan), "the plan is not as it must be")
         what = f"1,000 prod tasks on a cluster full of devel, {kinds:,} shapes"
         yield figure(what, size_of(nodes), runs, "ms", goals[column])
+        times = _certifying(snapshot, plan)
         if kinds == 1_000 and column:
-            times = [timed(lambda s=snapshot, p=plan: certify(s, p)) for _ in range(3)]  # type: ignore[misc]
             yield figure("certify a plan of 1,000 preemptions", size_of(nodes), times, "ms", (0, 10, 100)[column])
+        yield _checked(f"1,000 prod tasks, {kinds:,} shapes", nodes, runs, times)
 
 
-def mixed(nodes: int, column: int) -> Figure:
+def _certifying(snapshot: Snapshot, plan: Plan, runs: int = RUNS) -> list[float]:
+    """Milliseconds that it takes to certify a plan, some times over."""
+    return [timed(lambda: certify(snapshot, plan)) for _ in range(runs)]
+
+
+def _checked(what: str, nodes: int, made: list[float], checked: list[float]) -> Figure:
+    """What part of the time in which a plan is made it takes to certify it, too."""
+    part = statistics.median(checked) / statistics.median(made)
+    return figure(f"certify / make the plan, {what}", size_of(nodes), [part], "", CHECK_GOAL)
+
+
+def mixed(nodes: int, column: int) -> Iterator[Figure]:
     """A thousand tasks end, fifty groups of twenty come, and eight that must displace: events and plan together."""
     dice = random.Random(5)
     snapshot = worlds.full(nodes)
-    times = []
+    times, plans, checks = [], list[float](), list[float]()
     for run in range(RUNS):
         running = sorted(claim.id for claim in snapshot.tasks() if claim.state == "running")
         ends = dice.sample(running, 1_000)
@@ -171,19 +188,23 @@ def mixed(nodes: int, column: int) -> Figure:
         ]
         comes += [task(f"d{run}-{n}", "prod", {"cpus": 30_000 + 1000 * n, "mem": 131_072}) for n in range(8)]
         gc.collect()
-        times.append(timed(lambda e=ends, c=comes: _round(snapshot, e, c)))  # type: ignore[misc]
+        events = timed(lambda e=ends, c=comes: _bring(snapshot, e, c))  # type: ignore[misc]
+        made: list[Plan] = []
+        plans.append(timed(lambda m=made: m.append(make_plan(snapshot))))  # type: ignore[misc]
+        times.append(events + plans[-1])
+        checks += _certifying(snapshot, made[0], 1)
         for claim in [*snapshot.pending()]:
             snapshot.drop_task(claim.id)
     what = "mixed round: 1,000 ends, 50 groups of 20, 8 searches"
-    return figure(what, size_of(nodes), times, "ms", (7, 20, 50)[column])
+    yield figure(what, size_of(nodes), times, "ms", (7, 20, 50)[column])
+    yield _checked("mixed round", nodes, plans, checks)
 
 
-def _round(snapshot: Snapshot, ends: list[str], comes: list[Claim]) -> Plan:
+def _bring(snapshot: Snapshot, ends: list[str], comes: list[Claim]) -> None:
     for id in ends:
         snapshot.drop_task(id)
     for claim in comes:
         snapshot.put_task(claim)
-    return make_plan(snapshot)
 
 
 def memory(nodes: int, column: int) -> Figure:
