@@ -59,12 +59,19 @@ class Telling:
     """Whether there is something left to tell in a later spell."""
     next_us: int = 0
     """When the next spell begins."""
+    again_us: int | None = None
+    """When the first of those may be told anew whose reason has changed too soon; None: there are none."""
     _said: int = 0
+
+    def due_us(self) -> int | None:
+        """When there is something to tell, even if nothing is decided until then."""
+        moments = [self.next_us] if self.left else []
+        return min(moments + ([] if self.again_us is None else [self.again_us]), default=None)
 
     def choose(self, reasons: Iterable[tuple[str, Reason]], mirror: Mirror, now_us: int) -> dict[str, Reason]:
         """Those that are new, and some of those whose numbers have changed: at most `REASONS_AT_ONCE` in a spell."""
         chosen: dict[str, Reason] = {}
-        self.left = False
+        self.left, self.again_us = False, None
         if now_us >= self.next_us:
             self.next_us, self._said = now_us + SPELL_US, 0
         for id, reason in reasons:
@@ -73,8 +80,11 @@ class Telling:
                 continue
             stored = task.reason
             if stored is not None and stored.code == reason.code:
-                recently = 0 <= now_us - self.told_us.get(id, 0) < _SAME_REASON_EVERY_US
-                if stored.message == reason.message or recently:
+                if stored.message == reason.message:
+                    continue
+                again_us = self.told_us.get(id, 0) + _SAME_REASON_EVERY_US
+                if now_us < again_us <= now_us + _SAME_REASON_EVERY_US:
+                    self.again_us = min(again_us, self.again_us or again_us)
                     continue
             if self._said == REASONS_AT_ONCE:
                 self.left = True

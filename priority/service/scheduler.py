@@ -201,7 +201,8 @@ class Scheduler:
         with self._lock:
             self._renew_us = now_us
         self._sweep_us = now_us
-        self._telling.next_us = now_us
+        self._telling.next_us, self._telling.again_us = now_us, None
+        self._telling.left = True
         self._policy_us = None if self._policy_us is None else now_us
         self.guard.step_back(now_us)
         self._acts.step_back(back_us)
@@ -219,9 +220,8 @@ class Scheduler:
         now_us = self._parts.clock.now_us()
         due = [self._renew_us, self._sweep_us]
         due += [next_us for next_us in (self._acts.next_us(), self.mirror.next_us()) if next_us is not None]
-        if self._telling.left:
-            due.append(self._telling.next_us)
-        due += [at_us for at_us in (self.guard.next_us, self._policy_us) if at_us is not None]
+        moments = self._telling.due_us(), self.guard.next_us, self._policy_us
+        due += [at_us for at_us in moments if at_us is not None]
         return max(0.0, (min(due) - now_us) / 1e6)
 
     # --- reports: the truth first, then the mirror ---------------------------------------------------------------
@@ -327,7 +327,7 @@ class Scheduler:
         mirror = self.mirror
         if not mirror.waiting():
             mirror.let_go()
-            self._telling.left = False
+            self._telling.left, self._telling.again_us = False, None
             self.guard.next_us = self._policy_us = None
             return None
         plan, last_event = self._nothing_new, None
@@ -341,8 +341,10 @@ class Scheduler:
             self._left = False
             plan = self._plan(now_us)
             last_event = self._tell_refusal(now_us)
-        elif not self._telling.left or now_us < self._telling.next_us:
-            return None
+        else:
+            due_us = self._telling.due_us()
+            if due_us is None or now_us < due_us:
+                return None
         waiting = chain(self._reasons.items(), mirror.untold_reasons(self._reasons))
         reasons = self._telling.choose(waiting, mirror, now_us)
         if plan.launch or plan.preempt or reasons:

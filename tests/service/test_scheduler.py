@@ -47,6 +47,20 @@ def test_instances_run_in_the_order_of_their_numbers_at_first_and_when_they_come
     assert [task.instance for task in by_turn] == sorted(task.instance for task in again)
 
 
+def test_a_reason_that_changes_soon_after_it_was_told_is_told_a_little_later() -> None:
+    """Though nothing happens any more: the last thing that is said of a wait must be true."""
+    world = World([node("n1", 4)])
+    world.submit(spec("physics/prod/a", cpus=3))
+    waits = world.submit(spec("physics/devel/waits", cpus=2))
+    world.settle()
+    assert "short of cpus 1" in str(world.tasks(waits)[0].reason)
+    world.move(1.0)
+    world.submit(spec("physics/prod/b", cpus=1))
+    world.settle()
+    world.move(6.0)
+    assert "short of cpus 2" in str(world.tasks(waits)[0].reason)
+
+
 def test_prod_takes_the_room_of_devel_and_the_victims_come_back() -> None:
     world = World([node("n1", 4), node("n2", 4)], play=lambda _: Play(obeys_s=2.0))
     devel = world.submit(spec("physics/devel/sim", instances=8))
