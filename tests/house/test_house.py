@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,6 +86,15 @@ def test_the_map_of_pure_files_is_whole_and_each_group_stands_on_those_above() -
         above |= set(group)
         for name in group:
             assert imports(ROOT / "priority" / f"{name}.py") <= above, f"{name} imports from a group below its own"
+
+
+def test_each_part_of_the_package_has_its_layer() -> None:
+    """Here too, for who runs these tests but not `lint-imports`."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    [layers] = [contract["layers"] for contract in contracts if contract["id"] == "layers"]
+    named = sorted(name for layer in layers for name in layer.split(" | "))
+    folders = [path.parent.name for path in (ROOT / "priority").glob("*/__init__.py")]
+    assert named == sorted([*folders, *(path.stem for path in PURE if not path.stem.startswith("__"))])
 
 
 def test_the_lifecycle_diagram_is_the_table() -> None:
