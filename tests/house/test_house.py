@@ -90,7 +90,9 @@ def test_the_map_of_pure_files_is_whole_and_each_group_stands_on_those_above() -
 
 def test_each_part_of_the_package_has_its_layer() -> None:
     """Here too, for who runs these tests but not `lint-imports`."""
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
     [layers] = [contract["layers"] for contract in contracts if contract["id"] == "layers"]
     named = sorted(name for layer in layers for name in layer.split(" | "))
     folders = [path.parent.name for path in (ROOT / "priority").glob("*/__init__.py")]
