@@ -28,6 +28,11 @@ class AgedReader(Protocol):
         of no active job. And the last one that was looked at, None if one was reached that is not so old.
         """
 
+    def old_preemptions(self, after: int, before_us: int, limit: int) -> tuple[list[int], int | None]:
+        """Of the next so many preemptions after `seq`, those that may be forgotten: earlier than `before_us`, and what
+        became of them is known. And the last one that was looked at, None if one was reached that is not so old.
+        """
+
 
 class AgedWriter(Protocol):
     """Part of `ports.Writer`."""
@@ -42,4 +47,7 @@ class AgedWriter(Protocol):
         """Forget what was answered to these (role, idempotency key)."""
 
     def drop_events(self, ids: Sequence[int]) -> None:
+        """Forget these. The newest of all stays, whatever is asked: new ones are numbered from it."""
+
+    def drop_preemptions(self, seqs: Sequence[int]) -> None:
         """Forget these. The newest of all stays, whatever is asked: new ones are numbered from it."""

@@ -1,13 +1,14 @@
 """What the leader forgets, under its epoch: old ticks of cron jobs with the runs that they made, old jobs that users
-submitted, and old events.
+submitted, old rows of the ledger of preemptions, and old events.
 
 Small pieces in transactions of their own, with pauses between, as each holds all other writers up. What may go is
 looked for in a transaction that only reads, and what it names stays so: what has ended does not become active again.
-Never forgotten: what is active or waits, the newest tick of a cron job and its run, what a preemption in the ledger was
-about, audits, and the newest event, from which the next ones are numbered. An idempotency key is there for as long as
-one of its jobs, and so for the whole of their time at least; only then it may be used anew. Of a job with very many
-tasks the last ones go first, piece by piece, and it itself with the first of them. Who dies in the middle has forgotten
-a piece more or less; nothing is remembered between two processes.
+Never forgotten: what is active or waits, the newest tick of a cron job and its run, what a preemption that is still
+in the ledger was about, the newest of those and those of unknown fate, audits, and the newest event, from which the
+next ones are numbered. An idempotency key is there for as long as one of its jobs, and so for the whole of their time
+at least; only then it may be used anew. Of a job with very many tasks the last ones go first, piece by piece, and it
+itself with the first of them. Who dies in the middle has forgotten a piece more or less; nothing is remembered
+between two processes.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ TASKS_PIECE = 5_000
 CRONS_AT_ONCE = 200
 """Cron jobs of one look."""
 
+LEDGER_US = 3_600 * 10**6
+"""The ledger is kept for that long in any case: budgets of an hour are counted from it."""
+
 AGAIN_US = 86_400 * 10**6
 """So often events, jobs and answers are looked through from the first one: some are left behind."""
 
@@ -49,6 +53,7 @@ class Forgetting:
         self._cron = ""
         self._tick_us = -1
         self._event = 0
+        self._preemption = 0
         self._job = 0
         self._answer: tuple[str, str] | None = ("", "")
         self._began_us = 0
@@ -59,8 +64,11 @@ class Forgetting:
         busy = False
         if not 0 <= now_us - self._began_us < AGAIN_US:
             self._event, self._job, self._answer, self._began_us = 0, 0, ("", ""), now_us
+            self._preemption = 0
+        if settings.preemptions_keep_s:
+            busy = self._preemptions(now_us - max(LEDGER_US, round(settings.preemptions_keep_s * 1e6)))
         if settings.jobs_keep_s:
-            busy = self._jobs(now_us - round(settings.jobs_keep_s * 1e6)) or self._answers()
+            busy = self._jobs(now_us - round(settings.jobs_keep_s * 1e6)) or self._answers() or busy
         if settings.ticks_keep_s:
             busy = self._ticks(now_us - round(settings.ticks_keep_s * 1e6)) or busy
         if settings.events_keep_s:
@@ -132,6 +140,16 @@ class Forgetting:
             with self._parts.store.write(self._epoch()) as writer:
                 writer.drop_answers(gone)
         self._answer = last
+        return last is not None
+
+    def _preemptions(self, before_us: int) -> bool:
+        with self._parts.store.read() as reader:
+            old, last = reader.old_preemptions(self._preemption, before_us, self._piece)
+        if old:
+            with self._parts.store.write(self._epoch()) as writer:
+                writer.drop_preemptions(old)
+        if last is not None:
+            self._preemption = last
         return last is not None
 
     def _events(self, before_us: int) -> bool:

@@ -179,6 +179,12 @@ class Settings(BaseSettings):
         description="Seconds that ended jobs are kept, and with them the idempotency keys that they were submitted "
         "with; 0: for ever. Those that a preemption was about stay",
     )
+    preemptions_keep_s: float = Field(
+        90 * 86_400.0,
+        ge=0,
+        description="Seconds that rows of the ledger of preemptions are kept, and as long at least the jobs that they "
+        "name; never less than an hour, which budgets look back on; 0: for ever",
+    )
     events_keep_s: float = Field(
         90 * 86_400.0, ge=0, description="Seconds that events are kept, those of active jobs longer; 0: for ever"
     )

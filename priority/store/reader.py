@@ -211,6 +211,15 @@ class SqlReader(CronReads, AgedReads, SumReads):
         last = old[-1][0] if old and len(old) == len(found) == limit else None
         return [id for id, _, job in old if job not in active], last
 
+    def old_preemptions(self, after: int, before_us: int, limit: int) -> tuple[list[int], int | None]:
+        """See `Reader`."""
+        found = self._session.fetch(
+            ("seq", "at_us", "fate"), "preemptions WHERE seq > ? ORDER BY seq LIMIT ?", after, limit
+        )
+        old = list(takewhile(lambda row: row[1] < before_us, found))
+        last = old[-1][0] if old and len(old) == len(found) == limit else None
+        return [seq for seq, _, fate in old if fate is not None], last
+
     def last_event(self) -> int:
         """See `Reader`."""
         last: int = self._session.fetch(("coalesce(max(id), 0)",), "events")[0][0]

@@ -237,6 +237,11 @@ class SqlWriter(SqlReader, CronWrites):
         among, param = self._session.numbered("id", [id for id in ids if id != last])
         self._session.run(f"DELETE FROM events WHERE {among}", param)
 
+    def drop_preemptions(self, seqs: Sequence[int]) -> None:
+        """See `Writer`."""
+        among, param = self._session.numbered("seq", seqs)
+        self._session.run(f"DELETE FROM preemptions WHERE {among} AND seq < (SELECT max(seq) FROM preemptions)", param)
+
     def audit(self, *audits: Audit) -> None:
         """See `Writer`."""
         numbered = enumerate(audits, self._take("audits", len(audits)))

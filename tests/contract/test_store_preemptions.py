@@ -165,3 +165,20 @@ def test_who_made_room_for_a_task_is_found_without_a_look_at_what_is_settled(
         plans.clear()
         settle(store, {f"p-{number}-1": Fate("started", 1) for number in range(fates)}, ("v-0-1",))
         assert not [plan for plan in plans if plan == "SCAN preemptions"], plans
+
+
+def test_old_ones_whose_fate_is_known_go_and_the_newest_stays(store: Store) -> None:
+    known = Fate("started", 9, "n1")
+    olds = [record(f"v-{number}-1", f"p-{number}-1", fate=known) for number in range(4)]
+    add(store, replace(olds[0], fate=None), *olds[1:3], replace(olds[3], at_us=20))
+    with store.read() as reader:
+        assert reader.old_preemptions(0, 8, 10) == ([2, 3], None)
+        assert reader.old_preemptions(0, 8, 2) == ([2], 2)
+        assert reader.old_preemptions(0, 7, 10) == ([], None)
+        assert reader.old_preemptions(3, 100, 10) == ([4], None)
+    with store.write() as writer:
+        writer.drop_preemptions([2, 3, 4])
+    assert [row.seq for row in rows(store)] == [4, 1]
+    settle(store, {"p-0-1": known})
+    add(store, record("v-5-1"))
+    assert rows(store)[0].seq == 5

@@ -52,7 +52,7 @@ def test_ticks_and_their_runs_are_kept_for_a_while() -> None:
 
 
 def test_for_ever_is_for_ever() -> None:
-    world = Cronworld(ticks_keep_s=0, events_keep_s=0, jobs_keep_s=0)
+    world = Cronworld(ticks_keep_s=0, events_keep_s=0, jobs_keep_s=0, preemptions_keep_s=0)
     world.service.crons.submit(ADA, cron())
     world.to(3 * 60)
     before = world.ticks(), len(world.events("job.submitted"))
@@ -237,3 +237,26 @@ def test_a_job_that_the_ledger_is_about_stays() -> None:
     later(world, 30 * HOUR)
     sweep(aged(world), Checkers(world))
     assert names(world) == ["victim", "urgent"]
+
+
+def test_the_ledger_goes_in_its_time_and_then_the_jobs_that_it_named() -> None:
+    world = World([node("n1", 4)], jobs_keep_s=HOUR, preemptions_keep_s=50 * HOUR, play=lambda _: Play(60.0))
+
+    def preempt(number: int) -> None:
+        world.submit(spec(f"physics/devel/victim{number}", cpus=4))
+        world.settle()
+        world.submit(spec(f"physics/prod/urgent{number}", cpus=4))
+        later(world, HOUR)
+
+    for number in (1, 2):
+        preempt(number)
+    later(world, 30 * HOUR)
+    forgetting = aged(world)
+    sweep(forgetting, Checkers(world))
+    assert names(world) == ["victim1", "urgent1", "victim2", "urgent2"]
+    later(world, 30 * HOUR)
+    preempt(3)
+    sweep(forgetting, Checkers(world))
+    sweep(aged(world), Checkers(world))
+    assert [view.record.seq for view in world.service.preemptions.list(ROOT, Page())[0]] == [3]
+    assert names(world) == ["victim3", "urgent3"]
