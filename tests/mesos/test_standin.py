@@ -101,15 +101,16 @@ class Master:
         handler.send_header("Mesos-Stream-Id", str(len(self.subscriptions)))
         handler.send_header("Connection", "close")
         handler.end_headers()
-        handler.wfile.write(script)
-        handler.wfile.flush()
-        if not script.endswith(b"CUT"):
+        stays = not script.endswith(b"CUT")
+        if stays:  # before the client can answer to what it hears: whoever saw the answer may say() more
             self.streams.append(handler.wfile)
+        handler.wfile.write(script)
+        if stays:
             handler.connection.recv(1)  # until the client goes
 
     def say(self, data: bytes) -> None:
+        # Not buffered, so nothing to flush; and a client that goes at these bytes has closed the stream by then.
         self.streams[-1].write(data)
-        self.streams[-1].flush()
 
     def call(self, kind: str, since: int = 0) -> dict[str, Any]:
         with self.changed:
