@@ -33,7 +33,7 @@ with DAG(
         role="{{ params.role }}",
         tier="devel",
         command=f"python3 {shlex.quote(str(TOY))} clean" + " '{{ params.folder }}' --keep-days {{ params.keep_days }}",
-        job_resources={"cpus": 0.5},
+        job_resources={"cpus": 0.5, "mem": "256MiB"},
         max_runtime="1h",
         retries=2,
         result="json",

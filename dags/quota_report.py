@@ -51,7 +51,7 @@ with DAG(
         role="{{ params.role }}",
         tier="devel",
         command=f"python3 {shlex.quote(str(PAGES))} quota {FOLDER}/quota.json {FOLDER}/quota.html",
-        job_resources={"cpus": 0.5},
+        job_resources={"cpus": 0.5, "mem": "256MiB"},
         retries=2,
         result="line",
     )

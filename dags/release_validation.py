@@ -136,7 +136,7 @@ with DAG(
         task_id="track",
         stage="reconstruct",
         command=f"{TOY} track '{FOLDER}' --chunk $CHUNK",
-        job_resources={"cpus": 0.5},
+        job_resources={"cpus": 0.5, "mem": "256MiB"},
         max_active_tis_per_dagrun=8,
     ).expand(env=clusters.output.map(environment))
 

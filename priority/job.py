@@ -27,11 +27,14 @@ from priority import constraint, resources, unique
 from priority.constraint import Constraint
 from priority.document import NAME_PATTERN, VARIABLE_PATTERN, Document, invalid, joined, shown
 from priority.errors import Invalid, Malformed
-from priority.resources import Resources
+from priority.resources import AMOUNT_MAX, Resources
 from priority.tier import DEFAULT_TIERS
 
 CPUS_DEFAULT = 1000
 """Of an instance that does not say: one core."""
+
+MEM_LEAST = 32
+"""MiB that an instance that names no mem gets at least, however small its part of a core: what an interpreter takes."""
 
 SIGNALS = ("TERM", "INT", "HUP", "QUIT", "USR1", "USR2")
 """With which a job may be given notice."""
@@ -101,6 +104,8 @@ def _read(value: Any) -> Resources:
         if "cpus" in value:
             raise Invalid(".cpus", "must be more than 0")
         found["cpus"] = CPUS_DEFAULT
+    if "mem" in value:
+        found.setdefault("mem", 0)  # said aloud, it is not the same as left out: see `filled`
     return found
 
 
@@ -278,8 +283,9 @@ class JobSpec(Document):
     env: dict[Annotated[str, StringConstraints(pattern=VARIABLE_PATTERN)], Text] = _EMPTY
     """Variables for the command; a number is written in quotes."""
     resources: Annotated[Amounts, Field(json_schema_extra={"default": {"cpus": 1}})] = {"cpus": CPUS_DEFAULT}
-    """What one instance holds: cpus in cores, mem and disk in MiB or with a unit, gpus in devices, others a count. Of
-    what is not named it holds nothing: no quota counts it, and a task without mem or disk is not stopped for either."""
+    """What one instance holds: cpus in cores, mem and disk in MiB or with a unit, gpus in devices, others a count. If
+    mem is not named, it is some for each cpu (`mem_default_mib`, a setting of the service). Of what else is not named
+    it holds nothing: no quota counts it, and a task without disk is not stopped for that."""
     priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000, strict=True)] = 0
     """Inside its role and tier, higher goes first and may take from lower."""
     constraints: Constraints = ()
@@ -352,6 +358,10 @@ class Limits:
     """Whether the tasks run on a Mesos cluster."""
     at_once: Collection[str] = ()
     """Tiers of which a job may say how many of its tasks are gone at a time."""
+    mem_per_cpu: int = 0
+    """MiB for each cpu of a job that names no mem; 0: none."""
+    mem_none: Collection[str] = ()
+    """Tiers of which a job may say that it wants no mem, although there is a default."""
 
 
 _LIMITED = ("instances", "command", "env", "labels", "constraints", "resources")
@@ -398,6 +408,21 @@ def check_limits(spec: JobSpec, limits: Limits) -> None:
     if spec.preempt.at_once is not None and spec.tier not in limits.at_once:
         who = f"only jobs of {', '.join(sorted(limits.at_once))} may" if limits.at_once else "no job may"
         raise Invalid("preempt.at_once", f"is not for jobs of {spec.tier}: {who} set it (setting own_gone_at_once)")
+
+
+def filled(spec: JobSpec, limits: Limits) -> JobSpec:
+    """What is admitted of it: if it names no mem, with the default, so that no number of such tasks fits on a node.
+    `Invalid` if it asks for a mem of 0 where that would slip under the default.
+    """
+    said, per_cpu = spec.resources.get("mem"), limits.mem_per_cpu
+    if said or (said is None and not per_cpu):
+        return spec
+    if said is not None and per_cpu and spec.tier not in limits.mem_none:
+        raise Invalid("resources.mem", f"must be more than 0: name what it needs, or none for {per_cpu} MiB a cpu")
+    held = {name: amount for name, amount in spec.resources.items() if name != "mem"}
+    if said is None:
+        held["mem"] = min(AMOUNT_MAX, max(MEM_LEAST, -(-held.get("cpus", 0) * per_cpu // 1000)))
+    return spec.model_copy(update={"resources": held})
 
 
 def parse_spec(document: Any, prefix: str = "") -> JobSpec:

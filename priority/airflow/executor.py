@@ -60,6 +60,9 @@ REFUSED_S = 5.0
 NOTICE_S = 10.0
 _PAGES = 50
 _BULK = 500
+MEM = "1GiB"
+"""Of a task, if nobody says."""
+
 _ASKED = {
     "role", "tier", "priority", "resources", "constraints", "env", "labels", "max_runtime", "kill_grace", "preempt",
 }  # fmt: skip
@@ -215,9 +218,10 @@ class PriorityExecutor(BaseExecutor):
         if unknown := sorted(set(asked) - _ASKED):
             raise ValueError(f"executor_config: {unknown[0]} is not known; there are {', '.join(sorted(_ASKED))}")
         role, tier = self._queue(ti.queue)
-        amounts: dict[str, Any] = {"cpus": float(self._said("cpus") or 1)}
-        if mem := self._said("mem"):
-            amounts["mem"] = mem
+        amounts: dict[str, Any] = asked.get("resources") or {"cpus": float(self._said("cpus") or 1)}
+        # The service's own default would not hold Airflow itself.
+        if isinstance(amounts, dict) and "mem" not in amounts and (mem := self._said("mem", MEM)):
+            amounts = {**amounts, "mem": mem}
         name = name_of(f"{ti.dag_id}.{ti.task_id}", digest(key, ti.id, workload.token))
         breed = [] if self._nurseries is None else [self._nurseries.breed]
         labels = {"airflow.dag": ti.dag_id, "airflow.task": ti.task_id, "airflow.run": ti.run_id}
@@ -225,9 +229,9 @@ class PriorityExecutor(BaseExecutor):
             "role": role or self._said("role") or self.access.role,
             "tier": tier or self._said("tier") or self.access.tier or "devel",
             "priority": max(-1_000_000, min(1_000_000, ti.priority_weight)),
-            "resources": amounts,
             "preempt": {"action": "end", "signal": NOTICE.name.removeprefix("SIG"), "notice": NOTICE_S},
             **asked,
+            "resources": amounts,
             "name": name,
             "command": [*self._python(), "-m", "priority.airflow.run", str(self._file(name)), *breed],
         }
@@ -245,8 +249,8 @@ class PriorityExecutor(BaseExecutor):
     def _python(self) -> list[str]:
         return [self._said("python") or sys.executable]
 
-    def _said(self, option: str) -> str:
-        return str(self.conf.get("priority", option, fallback="") or "")
+    def _said(self, option: str, fallback: str = "") -> str:
+        return str(self.conf.get("priority", option, fallback=fallback) or "")
 
     def _folder(self) -> Path:
         return Path(self._said("folder") or Path(AIRFLOW_HOME) / "priority")

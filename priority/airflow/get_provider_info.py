@@ -81,7 +81,12 @@ _OPTIONS: dict[str, Any] = {
     "role": _option("Role of tasks whose executor_config names none; empty: the connection's.", "", "physics"),
     "tier": _option("Tier of tasks whose executor_config and queue name none; empty: the connection's.", "", "devel"),
     "cpus": _option("Cores of a task whose executor_config names no resources.", "1", kind="float"),
-    "mem": _option("Memory of a task whose executor_config names no resources; empty: none is asked for.", "", "2GiB"),
+    "mem": _option(
+        "Memory of a task whose executor_config names none: Airflow itself takes some 300 MiB. Empty: the default of "
+        "the service, for each cpu.",
+        "1GiB",
+        "2GiB",
+    ),
     "folder": _option(
         "Where a task's workload is handed over (files of mode 0600, read once); nodes must see it. "
         "Empty: `priority` in AIRFLOW_HOME.",

@@ -76,7 +76,7 @@ class Nurseries:
         path = self._folder / f"{name}.json"
         give(path, {"env": environment})
         document: dict[str, Any] = {
-            "role": self._role, "tier": "opportunistic", "name": name, "resources": {"cpus": 0.1},
+            "role": self._role, "tier": "opportunistic", "name": name, "resources": {"cpus": 0.1, "mem": "512MiB"},
             "labels": {LABEL: self.breed}, "preempt": {"action": "end", "notice": 0},
             "constraints": [{"attribute": "host", "in": [node]}],
             "command": [*self._python, "-m", "priority.airflow.nursery", str(path), self.breed],

@@ -82,7 +82,8 @@ class Looker:
         if limit_kib and used_kib > limit_kib:
             why = cause(
                 "mem",
-                f"used {-(-used_kib // 1024)} MiB of memory, but asked for {custody.order.mem_mib} MiB",
+                f"over its memory: used {-(-used_kib // 1024)} MiB, but has {custody.order.mem_mib} MiB; "
+                "a job gets more by resources: {mem: ...}",
                 used_mib=-(-used_kib // 1024),
                 asked_mib=custody.order.mem_mib,
             )

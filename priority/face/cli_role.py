@@ -132,7 +132,8 @@ def show_quota(
     """Show quotas, what runs and what waits of them, and what is left.
 
     A prod quota is a guarantee: what runs and what waits both count. A quota of devel or opportunistic is a ceiling on
-    what is on nodes at once: what waits does not count. A job counts with what it asks for: without mem, it has none.
+    what is on nodes at once: what waits does not count. A job counts with what it asks for; without mem, with
+    the default for each of its cpus (mem_default_mib).
     """
     with shell.client() as client:
         view = client.quota(name)

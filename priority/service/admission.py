@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 
 from priority.document import Document
 from priority.errors import Conflict, Invalid, PriorityError, QuotaExceeded
-from priority.job import Job, JobSpec, check_limits
+from priority.job import Job, JobSpec, check_limits, filled
 from priority.ports import Writer
 from priority.quota import Refused, admit
 from priority.records import Audit, User
@@ -41,6 +41,10 @@ class Submission:
     actor: User
     specs: tuple[JobSpec, ...]
     key: str | None = None
+    digest: str = ""
+    """Of what was said, if there is a key: before defaults, as a setting may change between a request and its
+    repetition. Filled in by `check`.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +60,8 @@ class Accepted:
 Answer = Accepted | PriorityError
 
 
-def check(request: Submission, parts: Parts) -> None:
-    """All that can be refused without the database."""
+def check(request: Submission, parts: Parts) -> Submission:
+    """All that can be refused without the database; the request as it is to be admitted, with what it left out."""
     limit = parts.settings.bulk_limit
     if not 1 <= len(request.specs) <= limit:
         raise Invalid("jobs", f"must be from 1 to {limit} jobs, but are {len(request.specs)}")
@@ -66,6 +70,7 @@ def check(request: Submission, parts: Parts) -> None:
     limits = parts.settings.job_limits
     names: dict[tuple[str, str, str], int] = {}
     allowed: set[str] = set()
+    specs = []
     for index, spec in enumerate(request.specs):
         if spec.role not in allowed:
             if not may(request.actor, spec.role):
@@ -76,11 +81,13 @@ def check(request: Submission, parts: Parts) -> None:
                 f"{_at(request, index)}tier", f"{spec.tier!r} is not a tier; there are {', '.join(parts.tiers)}"
             )
         try:
-            check_limits(spec, limits)
+            specs.append(held := filled(spec, limits))
+            check_limits(held, limits)
         except Invalid as error:
             raise Invalid(f"{_at(request, index)}{error.field}", error.problem) from None
         if (other := names.setdefault((spec.role, spec.tier, spec.name), index)) != index:
             raise Invalid(f"{_at(request, index)}name", f"{spec.key} is jobs[{other}] of the same request already")
+    return replace(request, specs=tuple(specs), digest=digest_of(request.specs) if request.key else "")
 
 
 def _at(request: Submission, index: int) -> str:
@@ -130,11 +137,10 @@ class Admission:
         return cls(parts, writer, now_us, roles, writer.active_jobs(keys), writer.cron_names(keys), answers=answers)
 
     def admit(self, request: Submission) -> Accepted:
-        """One request; a refusal leaves nothing behind."""
+        """One request, as `check` gave it back; a refusal leaves nothing behind."""
         role = request.specs[0].role
-        digest = digest_of(request.specs) if request.key else ""
         if request.key and (before := self._answer(role, request.key)):
-            return self._replay(request, request.key, digest, before)
+            return self._replay(request, request.key, before)
         for index, spec in enumerate(request.specs):
             self._check_name(request, index, spec)
         charges = self._check_quotas(request)
@@ -150,7 +156,7 @@ class Admission:
             )
             for uid, spec in zip(uids, request.specs, strict=True)
         )
-        self._keep(request, jobs, charges, digest)
+        self._keep(request, jobs, charges)
         return Accepted(jobs, warnings=self._warnings(request))
 
     def write(self) -> int | None:
@@ -175,9 +181,9 @@ class Admission:
             for job in self.jobs
         )
 
-    def _replay(self, request: Submission, key: str, digest: str, before: tuple[str, Any]) -> Accepted:
+    def _replay(self, request: Submission, key: str, before: tuple[str, Any]) -> Accepted:
         former, uids = before
-        if former != digest:
+        if former != request.digest:
             raise Conflict(
                 f"the idempotency key {key!r} was used for another request; take a new key for a new request", key=key
             )
@@ -242,7 +248,7 @@ class Admission:
             self._use[role] = dict(self.writer.usage(role))
         return self._use[role]
 
-    def _keep(self, request: Submission, jobs: tuple[Job, ...], charges: dict[Owner, Resources], digest: str) -> None:
+    def _keep(self, request: Submission, jobs: tuple[Job, ...], charges: dict[Owner, Resources]) -> None:
         self.jobs += jobs
         for job in jobs:
             self.taken[job.spec.role, job.spec.tier, job.spec.name] = job.uid
@@ -254,7 +260,7 @@ class Admission:
                 add(use[owner], charge)
         if request.key:
             asked = jobs[0].spec.role, request.key
-            self.answers[asked] = self._new[asked] = digest, [job.uid for job in jobs]
+            self.answers[asked] = self._new[asked] = request.digest, [job.uid for job in jobs]
         for role in dict.fromkeys(job.spec.role for job in jobs):
             mine = [job for job in jobs if job.spec.role == role]
             subject = f"job:{mine[0].spec.key}" if len(mine) == 1 else f"jobs:{len(mine)} of {role}"

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from priority.cron import CronSpec, Outcome, check_fires
 from priority.crontab import Cron, CronQuery, CronState, Run, Tick
 from priority.errors import Conflict, Invalid, Unavailable
-from priority.job import JobSpec, check_limits
+from priority.job import JobSpec, check_limits, filled
 from priority.ports import Reader, Writer
 from priority.reason import Reason
 from priority.records import Audit, Page, User
@@ -106,7 +106,7 @@ class Crons:
         if what is kept for its runs does not fit into the quota of a tier that is not preemptible.
         """
         now_us = self._parts.clock.now_us()
-        self._check(actor, spec, now_us)
+        spec = self._check(actor, spec, now_us)
         with self._parts.store.write() as writer:
             now_us = self._parts.clock.now_us()
             if spec.role not in writer.roles([spec.role]):
@@ -132,13 +132,17 @@ class Crons:
         self._parts.ring(firing.jobs, last_event)
         return Kept(look, made=not there, changed=changed)
 
-    def _check(self, actor: User, spec: CronSpec, now_us: int) -> None:
+    def _check(self, actor: User, spec: CronSpec, now_us: int) -> CronSpec:
+        """The template as it is kept: its runs hold the default of the day on which it was submitted."""
         if not may(actor, spec.role):
             raise no_such(f"role {spec.role}")
         if spec.tier not in self._parts.tiers:
             raise Invalid("tier", f"{spec.tier!r} is not a tier; there are {', '.join(self._parts.tiers)}")
-        check_limits(spec, self._parts.settings.job_limits)
+        limits = self._parts.settings.job_limits
+        held = cast(CronSpec, filled(spec, limits))
+        check_limits(held, limits)
         check_fires(spec, now_us)
+        return held
 
     def _changed(self, actor: User, spec: CronSpec, former: Cron | None, now_us: int) -> Cron:
         """The same one, if there was one: its history goes on, and it stays suspended unless the new one says else."""

@@ -159,13 +159,13 @@ class Jobs:
         are on disk: before the scheduler is told, for which a client need not wait.
         """
         answers: dict[int, Answer] = {}
+        good: dict[int, Submission] = {}
         for index, request in enumerate(requests):
             try:
-                check(request, self._parts)
+                good[index] = check(request, self._parts)
             except PriorityError as error:
                 answers[index] = error
-        good = [index for index in range(len(requests)) if index not in answers]
-        news = self._admit(requests, good, answers) if good else None
+        news = self._admit(good, answers) if good else None
         found = [answers[index] for index in range(len(requests))]
         if answered is not None:
             answered(found)
@@ -173,14 +173,14 @@ class Jobs:
             self._parts.ring(*news)
         return found
 
-    def _admit(self, requests: Sequence[Submission], good: Iterable[int], answers: dict[int, Answer]) -> News:
+    def _admit(self, good: Mapping[int, Submission], answers: dict[int, Answer]) -> News:
         """One transaction; the jobs that it made and the last event, for `Parts.ring`."""
         with self._parts.store.write() as writer:
             now_us = self._parts.clock.now_us()
-            admission = Admission.begin(self._parts, writer, [requests[index] for index in good], now_us)
-            for index in good:
+            admission = Admission.begin(self._parts, writer, list(good.values()), now_us)
+            for index, request in good.items():
                 try:
-                    answers[index] = admission.admit(requests[index])
+                    answers[index] = admission.admit(request)
                 except PriorityError as error:
                     answers[index] = error
             last_event = admission.write()

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from difflib import get_close_matches
 from pathlib import Path
@@ -23,7 +24,10 @@ from pydantic_settings import (
 from priority import policy, unique
 from priority.errors import Invalid, Malformed
 from priority.job import Limits
+from priority.resources import parse_amount, show_amount
 from priority.tier import DEFAULT_TIERS
+
+_LEAST = min(DEFAULT_TIERS.values(), key=lambda tier: tier.rank).name
 
 
 def default_state() -> Path:
@@ -116,7 +120,10 @@ class Settings(BaseSettings):
     # the cluster of `priority up`
     agents: int = Field(4, ge=0, le=1000, description="How many local agents `priority up` starts")
     agent_cpus: float = Field(4, gt=0, description="cpus of each of them")
-    agent_mem: str = Field("8GiB", description="Memory of each of them")
+    agent_mem: str = Field(
+        "8GiB",
+        description="Memory of each of them. If it is not said: at least what jobs that name none take of all its cpus",
+    )
     agent_disk: str = Field("32GiB", description="Disk of each of them")
 
     # what runs tasks
@@ -157,6 +164,13 @@ class Settings(BaseSettings):
 
     # limits
     instances_limit: int = Field(100_000, ge=1, description="Instances of one job")
+    mem_default_mib: int = Field(
+        128,
+        ge=0,
+        le=1_048_576,
+        description="MiB of memory for each cpu of a job that names no mem, at least 32 an instance; "
+        "0: it holds none, and nothing limits what it takes",
+    )
     command_limit: int = Field(131_072, ge=1, description="Bytes of a command")
     env_limit: int = Field(131_072, ge=1, description="Bytes of a job's environment")
     body_limit: int = Field(4 * 2**20, ge=1024, description="Bytes of a request's body")
@@ -225,6 +239,15 @@ class Settings(BaseSettings):
         """The database, the default filled in."""
         return self.database or f"sqlite:///{self.state / 'priority.db'}"
 
+    def memory_of(self, cpus: float) -> str:
+        """Of an agent of so many cpus that is not told its own, such as `8GiB`. Nobody has measured the default, so it
+        is no reason for tasks to wait that name no mem.
+        """
+        if "agent_mem" in self.model_fields_set:
+            return self.agent_mem
+        least = math.ceil(cpus * self.mem_default_mib)
+        return show_amount("mem", max(parse_amount("mem", self.agent_mem, "agent_mem"), least))
+
     @property
     def policy(self) -> dict[str, Any]:
         """The settings of policy that are set, as a snapshot has them."""
@@ -239,6 +262,9 @@ class Settings(BaseSettings):
             command_bytes=self.command_limit,
             env_bytes=self.env_limit,
             at_once=frozenset(self.own_gone_at_once),
+            mem_per_cpu=self.mem_default_mib,
+            # It alone may go on revocable room, which on many agents is of cpus without memory.
+            mem_none={_LEAST} if self.backend == "mesos" else (),
         )
 
     @classmethod

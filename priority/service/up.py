@@ -154,7 +154,8 @@ def _start_all(supervisor: Supervisor, settings: Settings, listener: socket.sock
     say(f"  scheduler  pid {scheduler.pid}")
     if agents:
         names = [part.name.removeprefix("agent-") for part in (agents[0], agents[-1])]
-        each = f"each {settings.agent_cpus:g} cpus, {settings.agent_mem} of memory, {settings.agent_disk} of disk"
+        memory = settings.memory_of(settings.agent_cpus)
+        each = f"each {settings.agent_cpus:g} cpus, {memory} of memory, {settings.agent_disk} of disk"
         say(f"  agents     {len(agents)}: {' to '.join(names)}, {each}")
     if settings.backend == "mesos":
         say(f"  mesos      {hide_password(settings.mesos_master)}, role {settings.mesos_role}")
@@ -292,7 +293,8 @@ def run_agent(
     from priority.backend import agent
     from priority.queue import embedded
 
-    given = {"cpus": cpus or settings.agent_cpus, "mem": mem or settings.agent_mem, "disk": disk or settings.agent_disk}
+    cpus = cpus or settings.agent_cpus
+    given = {"cpus": cpus, "mem": mem or settings.memory_of(cpus), "disk": disk or settings.agent_disk}
     capacity = resources.parse({**given, **(more or {})}, "capacity")
     ready(resources.show(capacity))
     agent.run(

@@ -175,8 +175,7 @@ class WhatIf:
     def ask(self, actor: User, specs: Sequence[JobSpec]) -> Forecast:
         """What submitting these jobs in one request would come to. `Invalid` and `NotFound` as for a submission."""
         parts = self._parts
-        request = Submission(actor, tuple(specs))
-        check(request, parts)
+        request = check(Submission(actor, tuple(specs)), parts)
         instances, limit = sum(spec.instances for spec in specs), parts.settings.instances_limit
         if instances > limit:
             raise TooLarge(f"the jobs have {instances} instances together, at most {limit} go into one question")

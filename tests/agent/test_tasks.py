@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 from cluster import Cluster, lives
 
+from priority.job import filled, parse_spec
 from priority.orders import LogRequest
 from priority.queue.embedded import Server
+from priority.resources import plain
+from priority.service.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +214,15 @@ class TestLimits:
         assert ended.cause is not None and ended.cause.code == "mem" and not ended.stopped
         assert "64 MiB" in ended.cause.message and ended.cause.details["asked_mib"] == 64
         assert ended.signal == signal.SIGTERM
+
+    def test_memory_of_a_job_that_names_none(self, cluster: Cluster) -> None:
+        asked = parse_spec({"role": "r", "tier": "devel", "name": "x", "command": "true"})
+        amounts = plain(filled(asked, Settings().job_limits).resources)
+        hog = "import time; x = b'1' * (140 * 2**20); time.sleep(1000)"
+        ended = cluster.ended(cluster.launch(["python3", "-c", hog], resources=amounts))
+        assert ended.cause is not None and ended.cause.code == "mem" and not ended.stopped
+        assert ended.cause.message.startswith("over its memory: used 1")
+        assert ended.cause.message.endswith("but has 128 MiB; a job gets more by resources: {mem: ...}")
 
     def test_memory_of_all_its_processes_together(self, cluster: Cluster) -> None:
         hold = "x = bytearray(b'1' * (40 * 2**20)); import time; time.sleep(1000)"

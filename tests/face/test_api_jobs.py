@@ -34,8 +34,18 @@ def test_a_submitted_job_is_there_by_uid_and_by_name(root: Client) -> None:
     assert job["key"] == f"physics/devel/{name}"
     assert root.job(job["uid"])["spec"]["labels"] == {"run": "1"}
     assert root.job(job["key"])["uid"] == job["uid"]
-    assert job["resources"] == {"cpus": 1}
+    assert job["resources"] == {"cpus": 1, "mem": 128}
     assert job["user"] == "root"
+
+
+def test_mem_that_is_not_named_is_shown_and_none_at_all_refused(root: Client) -> None:
+    job = root.submit(spec(fresh(), cpus=4))
+    assert root.job(job["uid"])["spec"]["resources"] == {"cpus": 4, "mem": 512}
+    with pytest.raises(Invalid) as refused:
+        root.submit({**spec(fresh()), "resources": {"cpus": 4, "mem": 0}})
+    assert refused.value.message == "resources.mem: must be more than 0: name what it needs, or none for 128 MiB a cpu"
+    cron = root.submit_cron({**spec(fresh()), "schedule": "@yearly"})
+    assert cron["spec"]["resources"] == {"cpus": 1, "mem": 128}
 
 
 def test_created_is_201_with_a_location_and_replayed_200(root: Client) -> None:
@@ -64,7 +74,7 @@ def test_a_name_in_use_is_a_conflict_that_says_what_to_do(root: Client) -> None:
 def test_over_quota_is_refused_with_the_numbers(root: Client) -> None:
     with pytest.raises(QuotaExceeded) as refused:
         root.submit(spec(f"prod/{fresh()}", cpus=3, instances=10))
-    assert refused.value.details["ask"] == {"cpus": 30}
+    assert refused.value.details["ask"] == {"cpus": 30, "mem": 3840}
     assert refused.value.details["quota"] == {"cpus": 8}
     assert refused.value.details["short"]["cpus"] >= 22
 

@@ -79,8 +79,9 @@ def test_where_it_would_run_and_whom_it_would_displace(live: Live, story: dict[s
     assert victim["user"] is None and victim["cpu_s_lost"] == found["cpu_s_lost"] > 0
     assert found["quota"] == [
         {
-            "role": "chem", "tier": "prod", "user": None, "quota": {"cpus": 8}, "use": {"cpus": 3},
-            "use_after": {"cpus": 7}, "holding": {"cpus": 3}, "holding_after": {"cpus": 7},
+            "role": "chem", "tier": "prod", "user": None, "quota": {"cpus": 8},
+            "use": {"cpus": 3, "mem": 384}, "use_after": {"cpus": 7, "mem": 896},
+            "holding": {"cpus": 3, "mem": 384}, "holding_after": {"cpus": 7, "mem": 896},
         }
     ]  # fmt: skip
     assert "1 task of physics/devel/sim would be displaced" in found["summary"]
@@ -94,7 +95,7 @@ def test_over_quota_is_an_answer_with_the_numbers(live: Live, story: dict[str, A
     assert found["verdict"] == "refused" and found["places"] == []
     assert found["refusal"] is not None
     assert (found["refusal"]["status"], found["refusal"]["code"]) == (403, "quota-exceeded")
-    assert (found["refusal"]["use"], found["refusal"]["short"]) == ({"cpus": 3}, {"cpus": 3})
+    assert (found["refusal"]["use"], found["refusal"]["short"]) == ({"cpus": 3, "mem": 384}, {"cpus": 3})
 
 
 def test_several_jobs_and_why_some_would_wait(live: Live, story: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from priority.errors import Invalid, Malformed, PriorityError
-from priority.job import JobSpec, Limits, check_limits, duration_s, parse_file, parse_spec
+from priority.job import JobSpec, Limits, check_limits, duration_s, filled, parse_file, parse_spec
 
 LEAST: dict[str, Any] = {"role": "physics", "tier": "prod", "name": "reco", "command": "true"}
 
@@ -215,6 +215,35 @@ def test_no_way_round_a_ceiling(resources: dict[str, int], field: str) -> None:
     with pytest.raises(Invalid) as refused:
         parse_spec({"role": "a", "tier": "devel", "name": "x", "command": "true", "resources": resources})
     assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("resources", "limits", "held"),
+    [
+        ({}, Limits(mem_per_cpu=128), {"cpus": 1000, "mem": 128}),
+        ({"cpus": 4}, Limits(mem_per_cpu=128), {"cpus": 4000, "mem": 512}),
+        ({"cpus": 0.75}, Limits(mem_per_cpu=129), {"cpus": 750, "mem": 97}),
+        ({"cpus": 0.01, "gpus": 1}, Limits(mem_per_cpu=128), {"cpus": 10, "gpus": 1000, "mem": 32}),
+        ({"cpus": 10**9}, Limits(mem_per_cpu=2**20), {"cpus": 10**12, "mem": 10**12}),
+        ({"mem": 1}, Limits(mem_per_cpu=128), {"cpus": 1000, "mem": 1}),
+        ({}, Limits(), {"cpus": 1000}),
+        ({"mem": "0MiB"}, Limits(), {"cpus": 1000}),
+        ({"mem": 0}, Limits(mem_per_cpu=128, mem_none=("devel",)), {"cpus": 1000}),
+        ({}, Limits(mem_per_cpu=128, mem_none=("devel",)), {"cpus": 1000, "mem": 128}),
+        ({"mem": 0}, Limits(mem_per_cpu=128, mem_none=("opportunistic",)), None),
+        ({"mem": "0MiB"}, Limits(mem_per_cpu=128), None),
+    ],
+)
+def test_memory_that_is_not_named(resources: dict[str, Any], limits: Limits, held: dict[str, int] | None) -> None:
+    said = parse_spec({**LEAST, "tier": "devel", "resources": resources})
+    assert parse_spec(said.model_dump(mode="json")) == said
+    if held is None:
+        with pytest.raises(Invalid, match=r"resources\.mem: must be more than 0: .* 128 MiB a cpu"):
+            filled(said, limits)
+        return
+    found = filled(said, limits)
+    assert found.resources == held
+    assert ("mem" in said.resources) == ("mem" in resources)
 
 
 GROUP = {"gang": True, "tier": "prod", "resources": {"cpus": 1, "mem": 64, "disk": 2}, "mesos": {"group": True}}
