@@ -31,7 +31,9 @@ def up(
     port: PortOption = None,
     agents: Annotated[int | None, typer.Option(min=0, help="Local agents.", show_default="4")] = None,
     cpus: Annotated[float | None, typer.Option(help="cpus of each agent.", show_default="4")] = None,
-    mem: Annotated[str | None, typer.Option(help="Memory of each agent.", show_default="8GiB")] = None,
+    mem: Annotated[
+        str | None, typer.Option(help="Memory of each agent.", show_default="8GiB, or more for many cpus")
+    ] = None,
     disk: Annotated[str | None, typer.Option(help="Disk of each agent.", show_default="32GiB")] = None,
     backend: Annotated[
         str | None, typer.Option(help="What runs tasks: local agents, or mesos.", show_default="local")
@@ -152,7 +154,9 @@ def agent(
     *,
     name: Annotated[str, typer.Option(help="Of the node; no other may have it.")],
     cpus: Annotated[float | None, typer.Option(help="Cores that it has.", show_default="4")] = None,
-    mem: Annotated[str | None, typer.Option(help="Memory, such as 16GiB.", show_default="8GiB")] = None,
+    mem: Annotated[
+        str | None, typer.Option(help="Memory, such as 16GiB.", show_default="8GiB, or more for many cpus")
+    ] = None,
     disk: Annotated[str | None, typer.Option(help="Disk.", show_default="32GiB")] = None,
     resource: Annotated[list[str] | None, typer.Option(help="Any other, such as gpus=2.", metavar="NAME=N")] = None,
     attribute: Annotated[

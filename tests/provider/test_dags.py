@@ -153,7 +153,7 @@ def check_the_executor(found: dict[str, Any]) -> None:
     first, second = found["specs"]
     assert (first["role"], first["tier"], first["priority"]) == ("ci", "devel", 3)
     assert first["command"][:3] == ["/bin/true", "-m", "priority.airflow.run"]
-    assert second["resources"] == {"cpus": 2} and second["labels"]["mine"] == "yes"
+    assert second["resources"] == {"cpus": 2, "mem": 1024} and second["labels"]["mine"] == "yes"
     assert first["labels"]["airflow.task-instance"] == second["labels"]["airflow.task-instance"]
     assert "secret" not in str(found["specs"])
     assert found["files"] == [[0o600, True]]
