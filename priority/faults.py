@@ -168,12 +168,21 @@ def _overtaken(board: Board, unit: Unit, free: Sequence[Spot], turns: Mapping[st
         return False
     if len({(one.tier, one.role, one.priority) for one in unit.members}) > 1:
         return False
-    room = _undone(board, claim, behind)
     if unit.gang is None:
-        mask = board.allowed(claim) & board.fits(board.shape(claim), room)
-        return bool(mask[[spot.node for spot in behind]].any())
+        return bool(overtaken_at(board, unit, free, turns))
+    room = _undone(board, claim, behind)
     with _as_if(board, room):
         return place.pack(board, unit.members, False) is not None
+
+
+def overtaken_at(board: Board, unit: Unit, free: Sequence[Spot], turns: Mapping[str, int]) -> list[int]:
+    """Rows of nodes where a task of its own would fit without the `free` ones behind it."""
+    claim = unit.members[0]
+    behind = [spot for spot in free if turns[spot.claim.id] > turns[claim.id]]
+    if not behind or board.rules.over(unit.members) is not None:
+        return []
+    mask = board.allowed(claim) & board.fits(board.shape(claim), _undone(board, claim, behind))
+    return sorted({spot.node for spot in behind if mask[spot.node]})
 
 
 def _undone(board: Board, claim: Claim, behind: Sequence[Spot]) -> Plane:

@@ -11,6 +11,7 @@ each mended, and the one with the fewest faults stands, the earlier of equals:
     - mended after each turn, so that who comes later finds what by then nobody needs; nobody moves if what it leaves
       would serve a waiting task but goes to one behind that
     - the same, whoever moves, without holding room that was held in vain
+    - where one that waits would fit without those behind it, these give way, and have their turn again
 
 Where victims and units are so many that this would take long, a round with a fault is mended where it stands.
 
@@ -21,15 +22,16 @@ again whenever that leaves room. Last, victims that changed hands are named anew
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 
 import numpy as np
 
 from priority import faults, hindsight, label, place, preempt
 from priority.board import Spot
 from priority.claim import Claim
-from priority.fairness import Unit
+from priority.fairness import Shares, Turns, Unit
 from priority.round import Round, Way
 from priority.settling import settle
 from priority.snapshot import Snapshot
@@ -60,10 +62,10 @@ def decide(snapshot: Snapshot) -> Round:
         return plain
     if not _small(plain):
         return _large(snapshot, plain)
-    least = _faults(snapshot, plain, True)
+    least = _mended_faults(snapshot, plain)
     best = plain
     for done in _ways(snapshot, plain):
-        faults = _faults(snapshot, done, True)
+        faults = _mended_faults(snapshot, done)
         if faults < least:
             best, least = done, faults
         if not any(faults):
@@ -83,13 +85,18 @@ def _settled(snapshot: Snapshot, plain: Round) -> bool:
 
 def _large(snapshot: Snapshot, plain: Round) -> Round:
     """One way of mending, of two where somebody waits, whom it could let others overtake."""
+    tried: list[tuple[tuple[int, int], Round]] = []
     for done in [_in_order(snapshot, Way(spare=True)), plain] if plain.waiting else [plain]:
-        if any(_faults(snapshot, done, False)):
+        found = _faults(snapshot, done, False)
+        if any(found):
+            done.way = replace(done.way, give_way=True)
             _Mending(snapshot, done).run()
             settle(done.board, done.look_again)
-        if done is plain or not any(_faults(snapshot, done, False)):
+            found = _faults(snapshot, done, True) if plain.waiting else (0, 0)
+        if not any(found):
             return done
-    return plain
+        tried.append((found, done))
+    return min(tried, key=itemgetter(0))[1]
 
 
 def _in_order(snapshot: Snapshot, way: Way) -> Round:
@@ -129,15 +136,39 @@ def _small(done: Round) -> bool:
     return len(done.board.killed) * len(done.units) <= SMALL_MAX
 
 
-def _faults(snapshot: Snapshot, done: Round, moved: bool) -> tuple[int, int, int]:
-    """Victims to give back (irreducible goes first), what else the whole breaks, what is broken at the turns."""
+def _faults(snapshot: Snapshot, done: Round, moved: bool) -> tuple[int, int]:
+    """Victims to give back (irreducible goes first), and what else the whole breaks."""
     board = done.board
     found = faults.unsettled(board, done.units, {} if moved else done.decided_at) + done.unkept()
     if moved or (done.lost and done.waiting):
         found += faults.launchable(board, [unit for unit in done.units if not done.stays(unit)])
-        turns = {claim.id: done.turn[id(unit)] for unit in done.units for claim in unit.members}
-        found += faults.overtaken(board, done.waiting, turns, done.held)
-    return faults.reducible(board), found, hindsight.broken(snapshot, done) if moved else 0
+    if moved or (done.lost and done.waiting) or not _in_own_order(done):
+        turns = _turns(snapshot, done)
+        found += faults.overtaken(board, _first_of_each_kind(done, turns), turns, done.held)
+    return faults.reducible(board), found
+
+
+def _mended_faults(snapshot: Snapshot, done: Round) -> tuple[int, int, int]:
+    """The same, and what is broken at the turns."""
+    return *_faults(snapshot, done, True), hindsight.broken(snapshot, done)
+
+
+def _turns(snapshot: Snapshot, done: Round) -> dict[str, int]:
+    """By pending task: its turn in the order that follows from the plan as it is now."""
+    shares, found = Shares(snapshot), dict[str, int]()
+    ranks = {name: tier.rank for name, tier in snapshot.tiers.items()}
+    for turn, unit in enumerate(Turns(done.units, shares, ranks)):
+        found.update((claim.id, turn) for claim in unit.members)
+        shares.give(claim for claim in unit.members if claim.id in done.board.spots)
+    return found
+
+
+def _first_of_each_kind(done: Round, turns: Mapping[str, int]) -> list[Unit]:
+    """Of the waiting units that are alike the first: if that one is not overtaken, none is."""
+    first: dict[Hashable, Unit] = {}
+    for unit in sorted(done.waiting, key=lambda one: turns[one.members[0].id]):
+        first.setdefault(done.kind(unit), unit)
+    return list(first.values())
 
 
 def _ways(snapshot: Snapshot, plain: Round) -> Iterator[Round]:
@@ -169,6 +200,8 @@ def _ways(snapshot: Snapshot, plain: Round) -> Iterator[Round]:
     yield mended(Way(spare=True, settle=True, polite=True))
     if plain.lost or eager.lost:
         yield mended(Way(spare=True, settle=True, let_go=frozenset(plain.lost | eager.lost)))
+    yield mended(Way(spare=True, give_way=True))
+    yield mended(Way(give_way=True))
 
 
 class _Mending:
@@ -194,7 +227,7 @@ class _Mending:
         done.look_again()
         for _ in range(PASSES_MAX):
             moved = self._settle()
-            if not (self.promote() or moved):
+            if not (self.promote() or moved or (done.way.give_way and self._give_way())):
                 break
         self._name()
         done.decided_at.clear()  # some victims have changed hands
@@ -289,19 +322,25 @@ class _Mending:
 
     def _jumps_queue(self, nodes: Sequence[int]) -> bool:
         """Whether what a unit leaves on these nodes would serve a waiting task, were it not for units behind that."""
-        board = self.board
+        turn, first = self.round.turn, dict[Hashable, Unit]()
         for unit in self.round.waiting:
-            claim, place = unit.members[0], self.round.turn[id(unit)]
-            shape, matches = board.shape(claim), board.rules.matches(claim)
-            for node in nodes if unit.gang is None else ():
-                behind = [one for one in board.spots.values() if one.node == node]
-                behind = [one for one in behind if self.round.turn[id(self._unit_of[one.claim.id])] > place]
-                prey = board.herd.lawful(claim) & board.herd.alive & (board.herd.node == node)
-                room = board.total[node] + board.herd.request[prey].sum(axis=0)
-                room += sum((board.shape(one.claim).request for one in behind), np.zeros_like(room))
-                if behind and matches[node] and board.fits(shape, room[np.newaxis])[0]:
+            if unit.gang is None:
+                first.setdefault(self.round.kind(unit), unit)
+        for node in nodes:
+            there = [(turn[id(self._unit_of[claim.id])], claim) for claim in self.board.arrivals(node)]
+            for unit in first.values():
+                behind = [claim for at, claim in there if at > turn[id(unit)]]
+                if behind and self._would_serve(unit.members[0], node, behind):
                     return True
         return False
+
+    def _would_serve(self, claim: Claim, node: int, behind: Sequence[Claim]) -> bool:
+        """Whether a task would fit on a node without some that are there, all that it may take gone."""
+        board = self.board
+        prey = board.herd.lawful(claim) & board.herd.alive & (board.herd.node == node)
+        room = board.total[node] + board.herd.request[prey].sum(axis=0)
+        room += sum((board.shape(one).request for one in behind), np.zeros_like(room))
+        return bool(board.rules.matches(claim)[node] and board.fits(board.shape(claim), room[np.newaxis])[0])
 
     def _hand_over(self, unit: Unit) -> bool:
         """Victims that others on the node need are theirs from now on, if one of them may take them."""
@@ -326,6 +365,38 @@ class _Mending:
             board.killed[victim] = claim
         for spot in spots:
             board.put(spot.claim, spot.node, spot.launch)
+
+    def _give_way(self) -> bool:
+        """Serve who waits in the place of those behind it, which then have their turn again; True if anybody was."""
+        turns, served = _turns(self._snapshot, self.round), False
+        waiting = _first_of_each_kind(self.round, turns)
+        if len(waiting) * len(self.board.spots) > faults.WAITING_MAX:
+            return False
+        for unit in waiting:
+            if unit.gang is None and unit in self.round.waiting:
+                rows = faults.overtaken_at(self.board, unit, self._free(), turns)
+                served = any(self._displace(unit, row, turns) for row in rows) or served
+        return served
+
+    def _free(self) -> list[Spot]:
+        """Who does not stand where room was held for it."""
+        return [spot for spot in self.board.spots.values() if (spot.claim.id, spot.node) not in self.round.held]
+
+    def _displace(self, unit: Unit, row: int, turns: Mapping[str, int]) -> bool:
+        """Serve a unit on a node without those behind it; these find another place, or wait. Else all is as before."""
+        board, done = self.board, self.round
+        there = [spot.claim for spot in self._free() if spot.node == row and spot.claim.gang is None]
+        behind = [claim for claim in there if turns[claim.id] > turns[unit.members[0].id]]
+        former, orphans = dict(board.killed), set(self._orphans)
+        spots = [board.lift(claim) for claim in behind]
+        gone = [self._unit_of[claim.id] for claim in behind]
+        for one in gone:
+            board.needless(row, {one.members[0].id})
+        if not (all(map(self._hand_over, gone)) and done.serve(unit, row)):
+            self._restore(spots, former, orphans)
+            return False
+        done.again(sorted(gone, key=lambda one: turns[one.members[0].id]))
+        return True
 
     def promote(self) -> bool:
         """Launch what is reserved and fits in free room; True if anything was."""

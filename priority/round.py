@@ -14,7 +14,7 @@ that came later), `mend` tries other ways.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +44,8 @@ class Way:
     """Where very many wait, give those places first who are simple."""
     polite: bool = False
     """In mending nobody moves, if what it leaves would serve a waiting task but goes to one behind that."""
+    give_way: bool = False
+    """In mending those give way in whose place somebody would fit who waits before them, see `Round.serve`."""
     settle: bool = False
     """Whoever has victims and can do without them since others left room does so before the next one has its turn."""
 
@@ -146,6 +148,24 @@ class Round:
             if row in self._wanted.get(one.id, ()):
                 room -= self.board.shape(one).request
         return bool(self.board.fits(self.board.shape(claim), room[np.newaxis])[0])
+
+    def serve(self, unit: Unit, row: int) -> bool:
+        """Give a waiting unit a place on that node, if there is one for it by now."""
+        only = np.zeros(len(self.board.names), np.bool_)
+        only[row] = True
+        self._failed.clear()
+        if not self._try(unit, only):
+            return False
+        self.waiting.remove(unit)
+        self.late.add(unit.members[0].id)
+        return True
+
+    def again(self, units: Sequence[Unit]) -> None:
+        """These had to go: each has its turn again, and waits in its old turn if there is no place for it."""
+        self._failed.clear()
+        self.waiting += [unit for unit in units if not self._try(unit)]
+        self.waiting.sort(key=lambda unit: self.turn[id(unit)])
+        self.look_again()
 
     def _try(self, unit: Unit, only: Mask | None = None) -> bool:
         board = self.board

@@ -96,6 +96,16 @@ def test_a_storm_is_certified_and_is_the_same_in_any_order(group: int) -> None:
             assert make_plan(other).document() == plan.document(), seed
 
 
+HARD = (3937, 4639, 20433, 32195, 33881)
+"""Once somebody waited here behind whom others stood in a place that would have served it."""
+
+
+@pytest.mark.parametrize("seed", HARD)
+def test_a_hard_storm_is_certified(seed: int) -> None:
+    snapshot = snapshot_of(*storm(seed))
+    assert certify(snapshot, make_plan(snapshot)) == [], seed
+
+
 def test_work_that_does_not_fit_64_bits_is_compared_exactly() -> None:
     huge = {"cpus": 10**12}
     snapshot = Snapshot(now_us=10**15)
