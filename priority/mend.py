@@ -91,7 +91,7 @@ def _large(snapshot: Snapshot, plain: Round) -> Round:
         if any(found):
             done.way = replace(done.way, give_way=True)
             _Mending(snapshot, done).run()
-            settle(done.board, done.look_again)
+            settle(done.board, done.look_again, gained=set(done.board.gains))
             found = _faults(snapshot, done, True) if plain.waiting else (0, 0)
         if not any(found):
             return done

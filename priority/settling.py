@@ -22,17 +22,27 @@ from priority.claim import Claim
 Cost = tuple[int, int, int, int]
 
 
-def settle(board: Board, look_again: Callable[[], None] | None = None, stay: Collection[str] = ()) -> bool:
-    """Settle the whole board; True if anything moved. `look_again` serves those who wait wherever a node has gained."""
+def settle(
+    board: Board,
+    look_again: Callable[[], None] | None = None,
+    stay: Collection[str] = (),
+    gained: Collection[int] = (),
+) -> bool:
+    """Settle the whole board; True if anything moved. `look_again` serves those who wait wherever a node has gained.
+
+    `gained`: rows of nodes where victims may have become cheaper since somebody took dearer ones.
+    """
     if board.mercy is not None and board.mercy.policy.shares:
         return False  # what one could take instead hangs on budgets that it shares with others
-    return _Settling(board, look_again, stay).run()
+    return _Settling(board, look_again, stay, gained).run()
 
 
 class _Settling:
-    def __init__(self, board: Board, look_again: Callable[[], None] | None, stay: Collection[str]) -> None:
+    def __init__(
+        self, board: Board, look_again: Callable[[], None] | None, stay: Collection[str], gained: Collection[int]
+    ) -> None:
         self._board, self._look_again, self._stay = board, look_again, stay
-        self._spared: list[int] = []
+        self._spared = sorted(gained)
         """Nodes where victims were spared, to be looked at."""
         self._victims: dict[str, tuple[int, ...]] = {}
         """Of each task of its own that has any."""
