@@ -13,7 +13,8 @@ each mended, and the one with the fewest faults stands, the earlier of equals:
     - the same, whoever moves, without holding room that was held in vain
     - where one that waits would fit without those behind it, these give way, and have their turn again
 
-Where victims and units are so many that this would take long, a round with a fault is mended where it stands.
+Where victims and units are so many that this would take long, a round with a fault is mended where it stands,
+the last way.
 
 To mend: victims that nothing needs are given back, the most important first; units that have victims move to where
 they need none, or cheaper ones; what is reserved and fits in free room is launched; waiting units are looked at
