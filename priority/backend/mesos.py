@@ -156,7 +156,7 @@ class MesosBackend:
         sender.put(Call({**body, "framework_id": {"value": self._framework}}, stream))
 
     def _call_failed(self, call: Call, why: str) -> None:
-        log.warning("Mesos call %s: %s; subscribing anew", call.body.get("type"), why)
+        log.warning("the Mesos master does not take %s: %s; subscribing anew", call.body.get("type"), why)
         call.stream.cut()
 
     def _tell(self, report: Report, ack: Ack | None) -> None:

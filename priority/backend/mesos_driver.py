@@ -206,23 +206,42 @@ class Driver(Updates):
             return 0.5
 
     def _tick_tasks(self, now: float) -> None:
+        self._tick_reconcile(now)
+        if self._waiting and self.connected_s is not None:
+            self._tick_waiting(now)
+        if self._impatient and self.connected_s is not None:
+            self._tick_lost(now)
+        self._tick_answered(now)
+
+    def _tick_reconcile(self, now: float) -> None:
+        """What we do not know of is asked for: all of it after a connection, again what nobody answered, and the rest
+        regularly.
+        """
         if self._look_again_s is not None and now >= self._look_again_s and self.connected_s is not None:
             self._look_again_s = None
             self._send(calls.reconcile([]))
-        due = [one for one in self._asking_now() if now - one.asked_s >= ASK_S]
-        self._ask(due)
+        self._ask([one for one in self._asking_now() if now - one.asked_s >= ASK_S])
         if self.connected_s is not None and now >= self._reconcile_s:
             self._reconcile_s = now + self._times.reconcile_s
             self._ask([one for one in self.known.values() if one.phase in (Phase.RUNS, Phase.UNSURE)])
-        if self._waiting and self.connected_s is not None:
-            for known in [one for one in self.known.values() if one.phase is Phase.WAITING]:
-                if now - known.since_s >= LIMIT * self._times.room_s:
-                    self._give_up(known, "Mesos never offered its room")
-        for known in [one for one in self.known.values() if one.replace_s is not None] if self._impatient else ():
+
+    def _tick_waiting(self, now: float) -> None:
+        """Room that nobody refused, and nobody offered."""
+        for known in [one for one in self.known.values() if one.phase is Phase.WAITING]:
+            if now - known.since_s >= LIMIT * self._times.room_s:
+                self._give_up(known, "Mesos never offered its room")
+
+    def _tick_lost(self, now: float) -> None:
+        """Tasks whose jobs wait no longer for an agent that is silent while the master is there to say so."""
+        for known in [one for one in self.known.values() if one.replace_s is not None]:
             agent = self.agents.get(known.agent)
-            lost_s = agent.silent_s if agent is not None and not agent.up and self.connected_s is not None else None
-            if known.phase is not Phase.ENDED and lost_s is not None and now - lost_s >= (known.replace_s or 0.0):
+            if known.phase is Phase.ENDED or agent is None or agent.up or agent.silent_s is None:
+                continue
+            if now - agent.silent_s >= (known.replace_s or 0.0):
                 self._replace(known)
+
+    def _tick_answered(self, now: float) -> None:
+        """Tasks whose end an answer of the master told, and no update of their agent after it."""
         for known in [one for one in self.known.values() if one.answered is not None]:
             if known.phase is not Phase.ENDED and now - known.asked_s >= LATE_S and known.answered is not None:
                 self._ended(known, replace(known.answered, answer=False), None)

@@ -212,13 +212,12 @@ class Sender:
                 stream.base + API, content=orjson.dumps(call.body), headers={**_JSON, STREAM: stream.id}
             )
             self.sent += 1
+            why = "" if answer.status_code == 202 else f"{answer.status_code} {answer.text[:300]}"
         except (httpx.HTTPError, OSError, RuntimeError) as error:
-            self._failed(call, f"{error or type(error).__name__}")
-            return
-        if answer.status_code != 202:
-            said = answer.text[:300]
-            log.warning("the Mesos master refuses %s: %s %s", call.body.get("type"), answer.status_code, said)
-            self._failed(call, f"{answer.status_code} {said}")
+            why = f"{error or type(error).__name__}"
+        # Of a stream that was cut while it was on its way the master says 403: that is no news.
+        if why and not stream._cut:
+            self._failed(call, why)
 
 
 def backoff_s(failures: int) -> float:
