@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from priority.face.client import Client
     from priority.service.settings import Settings
 
+CLOSED_PIPE = 128 + 13
+"""The exit status when nobody reads our output any more: as of a program that SIGPIPE ends."""
+
 UNFINISHED = 8
 """The exit status of `--wait` when a job did not finish well."""
 
@@ -190,7 +193,12 @@ class Group(TyperGroup):
         except BrokenPipeError:
             # Who reads our output has seen enough. Nothing may be flushed into the closed pipe at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            status = 141
+            status = CLOSED_PIPE
+        except SystemExit as error:
+            # `rich` turns the same into an exit of its own, and has let go of the pipe.
+            if not isinstance(error.__context__, BrokenPipeError):
+                raise
+            status = CLOSED_PIPE
         except OSError as error:
             status = _system(error)
         except Exception as error:
