@@ -18,6 +18,9 @@ class AgedReader(Protocol):
         None if one was reached that is not so old.
         """
 
+    def task_counts(self, jobs: Collection[str]) -> dict[str, int]:
+        """Of each of these how many tasks are kept; one that has none is left out."""
+
     def old_answers(self, after: tuple[str, str], limit: int) -> tuple[list[tuple[str, str]], tuple[str, str] | None]:
         """Of the next so many answers to (role, idempotency key), in their order, those none of whose jobs is there any
         more. And the last one that was looked at, None if there are no others.

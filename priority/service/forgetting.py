@@ -7,16 +7,20 @@ Never forgotten: what is active or waits, the newest tick of a cron job and its 
 in the ledger was about, the newest of those and those of unknown fate, audits, and the newest event, from which the
 next ones are numbered. An idempotency key is there for as long as one of its jobs, and so for the whole of their time
 at least; only then it may be used anew. Of a job with very many tasks the last ones go first, piece by piece, and it
-itself with the first of them. Who dies in the middle has forgotten a piece more or less; nothing is remembered
+itself with the first of them; so goes a run of a cron job.
+Who dies in the middle has forgotten a piece more or less; nothing is remembered
 between two processes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from priority.crontab import Tick
 from priority.service.parts import Parts
+
+T = TypeVar("T")
 
 PAUSE_S = 60.0
 """Between two looks, when there was nothing left."""
@@ -25,10 +29,10 @@ BUSY_S = 1.0
 """Between two pieces."""
 
 PIECE = 500
-"""Ticks (each with its run) or events of one transaction."""
+"""Ticks (each with its run), jobs or events of one transaction, at most."""
 
 TASKS_PIECE = 5_000
-"""Tasks of the jobs of one transaction."""
+"""Tasks of the jobs, or runs, of one transaction."""
 
 CRONS_AT_ONCE = 200
 """Cron jobs of one look."""
@@ -77,13 +81,22 @@ class Forgetting:
 
     def _ticks(self, before_us: int) -> bool:
         """Whether more is to be done at once."""
+        began = self._cron, self._tick_us
         found, left = self._look(before_us)
         with self._parts.store.read() as reader:
             kept = reader.in_ledger({tick.job for tick in found if tick.job is not None})
-        gone = [tick for tick in found if tick.job not in kept]
+            gone = [tick for tick in found if tick.job not in kept]
+            many = reader.task_counts({tick.job for tick in gone if tick.job is not None})
+        some = _first(((tick, many.get(tick.job or "", 0)) for tick in gone), self._tasks)
         if gone:
             with self._parts.store.write(self._epoch()) as writer:
-                writer.drop_ticks(gone)
+                if some:
+                    writer.drop_ticks(some)
+                else:
+                    writer.drop_tasks(gone[0].job or "", self._tasks)
+        if len(some) < len(gone):
+            self._cron, self._tick_us = began
+            return True
         return left
 
     def _look(self, before_us: int) -> tuple[list[Tick], bool]:
@@ -111,13 +124,7 @@ class Forgetting:
             old, last = reader.old_jobs(self._job, before_us, self._piece)
             kept = reader.in_ledger({uid for uid, _ in old})
         gone = [(uid, tasks) for uid, tasks in old if uid not in kept]
-        some: list[str] = []
-        left = self._tasks
-        for uid, tasks in gone:
-            if tasks > left:
-                break
-            some.append(uid)
-            left -= tasks
+        some = _first(gone, self._tasks)
         if gone:
             with self._parts.store.write(self._epoch()) as writer:
                 if some:
@@ -161,3 +168,14 @@ class Forgetting:
         if last is not None:
             self._event = last
         return last is not None
+
+
+def _first(tasks: Iterable[tuple[T, int]], limit: int) -> list[T]:
+    """Of things that go with so many tasks each, as many as have no more than `limit` together, from the first."""
+    found: list[T] = []
+    for one, many in tasks:
+        limit -= many
+        if limit < 0:
+            break
+        found.append(one)
+    return found

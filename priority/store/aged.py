@@ -21,10 +21,14 @@ class AgedReads:
         found = self._session.fetch(columns, "jobs WHERE seq > ? ORDER BY seq LIMIT ?", after, limit)
         old = list(takewhile(lambda row: row[2] < before_us, found))
         uids = [uid for _, uid, _, over, ended_us in old if over and ended_us < before_us]
-        among, param = self._session.among("job", uids)
-        many = dict(self._session.fetch(("job", "count(*)"), f"tasks WHERE {among} GROUP BY job", param))
+        many = self.task_counts(uids)
         last = old[-1][0] if old and len(old) == len(found) == limit else None
         return [(uid, many.get(uid, 0)) for uid in uids], last
+
+    def task_counts(self, jobs: Collection[str]) -> dict[str, int]:
+        """See `AgedReader`."""
+        among, param = self._session.among("job", jobs)
+        return dict(self._session.fetch(("job", "count(*)"), f"tasks WHERE {among} GROUP BY job", param))
 
     def old_answers(self, after: tuple[str, str], limit: int) -> tuple[list[tuple[str, str]], tuple[str, str] | None]:
         """See `AgedReader`."""

@@ -44,6 +44,8 @@ def test_old_jobs_are_found_in_pieces(store: Store) -> None:
         assert reader.old_jobs(4, NEW, 2) == ([], None)
         assert reader.old_jobs(0, NEW, 100) == ([("a", 3), ("d", 0)], None)
         assert reader.old_jobs(0, OLD, 100) == ([], None)
+        assert reader.task_counts(["a", "d", "nobody"]) == {"a": 3}
+        assert reader.task_counts([]) == {}
 
 
 def test_what_goes_goes_whole_and_what_is_active_stays(store: Store) -> None:

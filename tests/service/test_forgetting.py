@@ -51,6 +51,33 @@ def test_ticks_and_their_runs_are_kept_for_a_while() -> None:
     assert world.runs() == ["660 ended"] and world.runs("physics/devel/other") == ["660 ended"]
 
 
+def test_runs_of_many_tasks_go_in_pieces() -> None:
+    """Never more tasks at once than a transaction may take, however many ticks it may take."""
+    world = Cronworld(node("n1", 50), ticks_keep_s=HOUR)
+    world.service.crons.submit(ADA, cron(instances=7))
+    world.to(5 * 60 + 5)
+    assert len(world.runs()) == 6
+    forgetting = Forgetting(world.parts, lambda: world.scheduler.epoch, 100, 16)
+    seen = [len(world.runs())]
+    while forgetting.step() == BUSY_S:
+        world.checkers.check()
+        seen.append(len(world.runs()))
+    assert seen == [6, 4, 2]
+    assert world.ticks() == ["300 started"]
+
+
+def test_a_run_of_more_tasks_than_a_piece_may_have_goes_piece_by_piece() -> None:
+    world = Cronworld(node("n1", 50), ticks_keep_s=HOUR)
+    world.service.crons.submit(ADA, cron(instances=7))
+    world.to(2 * 60 + 5)
+    forgetting = Forgetting(world.parts, lambda: world.scheduler.epoch, 100, 3)
+    pieces = 1
+    while forgetting.step() == BUSY_S:
+        pieces += 1
+    # two runs of 7 tasks: 3, 3, and the last one with its job
+    assert (pieces, world.ticks()) == (6, ["120 started"])
+
+
 def test_for_ever_is_for_ever() -> None:
     world = Cronworld(ticks_keep_s=0, events_keep_s=0, jobs_keep_s=0, preemptions_keep_s=0)
     world.service.crons.submit(ADA, cron())
