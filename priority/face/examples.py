@@ -283,6 +283,10 @@ HEALTH: dict[str, Any] = {
     "version": "0.1.0",
     "parts": {"database": "ok", "redis": "ok", "scheduler": "ok", "nodes": "ok"},
 }
+METRICS = """# HELP priority_waiting Instances that wait for room, by the code of why
+# TYPE priority_waiting gauge
+priority_waiting{reason="no-room",tier="devel"} 3.0
+"""
 _REFUSED = Refused("role physics, tier prod", {"cpus": 8000}, {"cpus": 4000}, {"cpus": 8000}, {"cpus": 4000})
 _PROBLEMS = (
     Malformed("not JSON: expected value at line 1 column 1"),

@@ -14,6 +14,8 @@ from priority.face.request import Actor, NamePath, Verbs, answer
 from priority.face.routing import Permission, needs, router
 from priority.service.build import Service
 
+METRICS = "text/plain; version=0.0.4; charset=utf-8"
+
 routes = router()
 
 
@@ -63,6 +65,29 @@ def _scheduler(service: Service) -> str:
     refused = service.nodes.refused()
     plans = "1 plan was" if refused == 1 else f"{refused} plans were"
     return f"{plans} refused by certify, see: priority audit list --action plan.refuse" if refused else "ok"
+
+
+@routes.get(
+    "/metrics",
+    tags=["service"],
+    summary="Metrics, for Prometheus",
+    response_class=Response,
+    responses={200: {"description": "As text", "content": {METRICS: {"example": examples.METRICS}}}},
+)
+@needs(Permission.ADMIN)
+def read_metrics(service: Verbs) -> Response:
+    """Nodes, capacity, quotas and what is held, what waits and why, preemptions, and whether each part works. With the
+    token of a cluster admin, as it tells of every role.
+    """
+    from priority.face import metrics
+
+    noted: dict[str, Any] = {}
+    if service.parts.settings.backend == "mesos":
+        from priority.service.mesos import noted as noted_by_driver
+
+        noted = noted_by_driver(service.parts.store)
+    text = metrics.text(service.metrics(), service.nodes.refused(), standing(service), noted)
+    return Response(text, media_type=METRICS, headers={"cache-control": "no-store"})
 
 
 @routes.get("/me", tags=["users"], summary="Who am I", response_model=views.UserView, responses=says(examples.USER))

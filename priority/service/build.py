@@ -11,7 +11,7 @@ from priority.errors import Deposed
 from priority.ports import Backend, Store
 from priority.queue import embedded
 from priority.records import User
-from priority.service import explain, overview, risk
+from priority.service import explain, metrics, overview, risk
 from priority.service.crons import Crons
 from priority.service.jobs import Jobs
 from priority.service.largest import Largest
@@ -54,6 +54,10 @@ class Service:
     def overview(self, actor: User) -> overview.Overview:
         """See `priority.service.overview.overview`."""
         return overview.overview(self.parts, actor)
+
+    def metrics(self) -> metrics.Metrics:
+        """See `priority.service.metrics.metrics`."""
+        return metrics.metrics(self.parts)
 
     def close(self) -> None:
         """Let go of every part."""

@@ -80,7 +80,7 @@ class MesosCluster:
 
     def standing(self) -> dict[str, Any]:
         """What the driver of the leading scheduler has counted."""
-        return _noted(self._store)
+        return noted(self._store)
 
     def drain(self, node: str, grace_s: float) -> None:
         """Mesos ends all tasks there, of every framework, and offers it to nobody until `reactivate`."""
@@ -230,7 +230,7 @@ class MesosCluster:
             raise Unavailable(f"Mesos refuses, or does not answer: {error}") from None
 
 
-def _noted(store: Store) -> dict[str, Any]:
+def noted(store: Store) -> dict[str, Any]:
     """What the scheduler that is on the cluster, or was last, has written down of itself."""
     with store.read() as reader:
         note = reader.note(STANDING)
@@ -239,7 +239,7 @@ def _noted(store: Store) -> dict[str, Any]:
 
 def contact(store: Store) -> str:
     """`ok`, or what is wrong between the leading scheduler and its master."""
-    return "ok" if _noted(store).get("connected") else "the master does not answer: what runs goes on, nothing begins"
+    return "ok" if noted(store).get("connected") else "the master does not answer: what runs goes on, nothing begins"
 
 
 def mesos_cluster(settings: Settings) -> MesosCluster:
@@ -248,8 +248,8 @@ def mesos_cluster(settings: Settings) -> MesosCluster:
     store = open_store(settings.database_url)
     try:
         master, role = settings.mesos_master, settings.mesos_role
-        if not master and (noted := _noted(store)):
-            master, role = noted.get("masters", ""), noted.get("role", role)
+        if not master and (last := noted(store)):
+            master, role = last.get("masters", ""), last.get("role", role)
         if not master:
             raise Invalid("mesos_master", "is not set: name the Mesos master, such as http://HOST:5050")
         return MesosCluster(Operator(Masters(master), auth), store, role)
