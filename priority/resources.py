@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -193,7 +194,8 @@ def _as_number(text: str) -> str:
         return ""
     if "e" not in text.lower() or not math.isfinite(number):
         return ", which is text here: write it without quotes"
-    return f", which is text in YAML: write {number:.0f}" if abs(number) <= AMOUNT_MAX else ", which is text in YAML"
+    written = format(Decimal(repr(number)), "f").removesuffix(".0")
+    return ", which is text in YAML" + (f": write {written}" if len(written) <= len(str(AMOUNT_MAX)) else "")
 
 
 def _parse_bytes(amount: str, field: str) -> int:

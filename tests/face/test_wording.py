@@ -120,7 +120,14 @@ def test_a_quota(value: Any) -> None:
         ({"max_runtime": 0}, "jobs[0].max_runtime: must be more than 0, not 0"),
         ({"max_runtime": 10**10}, "jobs[0].max_runtime: must be a number of seconds, at most ten years"),
         ({"max_runtime": "1 day"}, "jobs[0].max_runtime: must be a number of seconds or a string such as "),
-        ({"resources": {"cpus": "1e3"}}, "jobs[0].resources.cpus: must be a number, not '1e3', which is text in YAML"),
+        (
+            {"resources": {"cpus": "1e3"}},
+            "jobs[0].resources.cpus: must be a number, not '1e3', which is text in YAML: write 1000",
+        ),
+        (
+            {"resources": {"cpus": "5e-1"}},
+            "jobs[0].resources.cpus: must be a number, not '5e-1', which is text in YAML: write 0.5",
+        ),
         ({"resources": {"cpus": "1e300"}}, "jobs[0].resources.cpus: must be a number, not '1e300', which is text"),
         ({"resources": {"cpus": "4"}}, "jobs[0].resources.cpus: must be a number, not '4', which is text here"),
         ({"resources": {"cpus": "four"}}, "jobs[0].resources.cpus: must be a number, not 'four'"),
