@@ -10,6 +10,7 @@ import os
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -21,7 +22,8 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
-from priority import policy, unique
+from priority import policy, resources, unique
+from priority.document import shown
 from priority.errors import Invalid, Malformed
 from priority.job import Limits
 from priority.resources import parse_amount, show_amount
@@ -57,9 +59,18 @@ class _File(YamlConfigSettingsSource):
 
     def _read_file(self, file_path: Any) -> dict[str, Any]:
         try:
-            return unique.load(file_path.read_text(encoding="utf-8")) or {}
+            found = unique.load(file_path.read_text(encoding="utf-8"))
         except Invalid as error:
             raise Malformed(f"{file_path}: {error.message}") from None
+        except UnicodeDecodeError as error:
+            raise Malformed(f"{file_path}: is not text in UTF-8: {error.reason} at byte {error.start}") from None
+        if found is None:
+            return {}
+        if not isinstance(found, dict):
+            raise Malformed(
+                f"{file_path}: must be settings with their values, such as `port: 8330`, not {shown(found)}"
+            )
+        return {str(name): value for name, value in found.items()}  # of any kind, so that each can be named
 
 
 def _by_tier(value: Any, info: ValidationInfo) -> Any:
@@ -102,7 +113,7 @@ def _policy(name: str) -> Any:
 class Settings(BaseSettings):
     """One object, read once at the start of a process."""
 
-    model_config = SettingsConfigDict(env_prefix="PRIORITY_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="PRIORITY_", extra="ignore", frozen=True, allow_inf_nan=False)
 
     # where things are
     state: Path = Field(
@@ -233,6 +244,30 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @field_validator("redis")
+    @classmethod
+    def _a_redis(cls, value: str) -> str:
+        problem = (
+            "must be a URL: redis://HOST:PORT, rediss://HOST:PORT or unix:///FOLDER/SOCKET"  # it may hold a password
+        )
+        try:
+            parts = urlsplit(value)
+            known = parts.scheme in ("redis", "rediss", "unix") and (parts.port is None or parts.port > 0)
+        except ValueError:
+            known = False
+        if value and not known:
+            raise ValueError(problem)
+        return value
+
+    @field_validator("agent_mem", "agent_disk")
+    @classmethod
+    def _an_amount(cls, value: str, info: ValidationInfo) -> str:
+        try:
+            resources.parse_amount(str(info.field_name).removeprefix("agent_"), value, "")
+        except Invalid as error:
+            raise ValueError(error.problem) from None
+        return value
 
     @property
     def database_url(self) -> str:

@@ -289,6 +289,12 @@ def test_what_a_file_may_not_say(run: Run, tmp_path: Path, name: str, text: str,
     [
         (None, "PRIORITY_CONFIG: {file}: there is no such file"),
         ("port: 1\nport: 2\n", "{file}: port: is there twice in one mapping"),
+        ("- port\n", "{file}: must be settings with their values, such as `port: 8330`, not a list"),
+        ("text\n", '{file}: must be settings with their values, such as `port: 8330`, not "text"'),
+        ("lease_s: .inf\n", "lease_s: must be a finite number, not inf"),
+        ("redis: host\n", "redis: must be a URL: redis://HOST:PORT, "),
+        ("redis: redis://host:port\n", "redis: must be a URL: redis://HOST:PORT, "),
+        ("agent_mem: 3GiX\n", "agent_mem: must be a number of MiB or a string such as "),
     ],
 )
 def test_a_file_of_settings_that_cannot_count(tmp_path: Path, text: str | None, says: str) -> None:
@@ -298,6 +304,13 @@ def test_a_file_of_settings_that_cannot_count(tmp_path: Path, text: str | None, 
     done = process("config", PRIORITY_CONFIG=str(file))
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith(f"priority: {says.format(file=file)}"), done.stderr
+
+
+def test_a_file_of_settings_in_another_encoding(tmp_path: Path) -> None:
+    file = tmp_path / "priority.yaml"
+    file.write_bytes(b"host: caf\xe9\n")
+    done = process("config", PRIORITY_CONFIG=str(file))
+    assert (done.returncode, done.stdout) == (2, "") and "is not text in UTF-8" in done.stderr
 
 
 def test_no_service_and_no_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -528,12 +541,13 @@ def test_what_is_not_granted_is_said_in_the_users_words(run: Run) -> None:
 
 def test_an_unknown_setting_is_said_with_the_closest(tmp_path: Path) -> None:
     file = tmp_path / "priority.yaml"
-    file.write_text("agent: 3\nport: 1\n")
+    file.write_text("agent: 3\nport: 1\n5: 1\n")
     done = process("config", PRIORITY_CONFIG=str(file), PRIORITY_PROT="1", PRIORITY_JOB="a/b/c", PRIORITY_TEST_X="1")
     assert done.returncode == 0
     assert done.stderr.splitlines() == [
         "priority: PRIORITY_PROT is not a setting; did you mean PRIORITY_PORT?",
         f"priority: {file}: agent is not a setting; did you mean agents?",
+        f"priority: {file}: 5 is not a setting (`priority config` lists them all)",
     ]
 
 
