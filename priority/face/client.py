@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 from priority.errors import Malformed, Unavailable
 from priority.face import locate
-from priority.face.transport import BACKOFF_S, Transport, server_sent
+from priority.face.transport import BACKOFF_S, Transport, server_sent, utf8
 from priority.task import ONE_INSTANCE
 
 if TYPE_CHECKING:
@@ -554,7 +554,7 @@ def _plain(document: Any) -> Any:
 
 
 def _part(text: str) -> str:
-    return quote(text, safe="")
+    return quote(utf8(text), safe="")
 
 
 def _job(ref: str, action: str = "") -> str:
@@ -567,7 +567,7 @@ def _job(ref: str, action: str = "") -> str:
         raise Malformed(problem)
     if named := ONE_INSTANCE.fullmatch(ref):
         raise Malformed(f"{ref}: {named[1]} is the job, -i {named[2]} its instance, where a command takes that")
-    path = "/".join(quote(part, safe="") for part in parts)
+    path = "/".join(_part(part) for part in parts)
     return f"/v1/jobs/{path}/{action}" if action else f"/v1/jobs/{path}"
 
 
@@ -581,7 +581,7 @@ def _cron(key: str, action: str = "") -> str:
     parts = key.split("/")
     if len(parts) != 3 or not all(parts):
         raise Malformed(f"{key or 'nothing'}: a cron job is named by role/tier/name")
-    path = "/".join(quote(part, safe="") for part in parts)
+    path = "/".join(_part(part) for part in parts)
     return f"/v1/cron/{path}/{action}" if action else f"/v1/cron/{path}"
 
 

@@ -7,6 +7,7 @@ has to import nothing for it.
 from __future__ import annotations
 
 import http.client
+import json
 import select
 import socket
 import ssl
@@ -19,6 +20,7 @@ from urllib.parse import urlencode, urlsplit
 
 import orjson
 
+from priority.document import shown
 from priority.errors import Invalid, PriorityError, Unauthenticated, Unavailable
 from priority.face import problem
 
@@ -113,7 +115,7 @@ class Transport:
         sent = dict(self._headers)
         payload = None
         if body is not None:
-            payload = body if isinstance(body, bytes) else orjson.dumps(body)
+            payload = body if isinstance(body, bytes) else encoded(body)
             sent["Content-Type"] = "application/json"
         sent.update(headers or {})
         target = self._base + path + _query(query)
@@ -247,6 +249,23 @@ def _readable(sock: Any) -> bool:
     return bool(poll.poll(0))
 
 
+def encoded(body: Any) -> bytes:
+    """As JSON, any number of digits included, which orjson refuses: what is too large is for the service to say."""
+    try:
+        return orjson.dumps(body)
+    except TypeError:
+        return utf8(json.dumps(body, ensure_ascii=False))
+
+
+def utf8(text: str) -> bytes:
+    """Its bytes. `Invalid` if there are none: it came from a command line that was not UTF-8."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        near = shown(text[max(0, error.start - 10) : error.end])
+        raise Invalid("request", f"must be text in UTF-8, not {near}") from None
+
+
 def _query(query: Mapping[str, Any] | None) -> str:
     if not query:
         return ""
@@ -255,7 +274,7 @@ def _query(query: Mapping[str, Any] | None) -> str:
         if value is None or value is False:
             continue
         for one in value if isinstance(value, list | tuple) else (value,):
-            given.append((name, "true" if one is True else one))
+            given.append((name, "true" if one is True else utf8(str(one))))
     return f"?{urlencode(given)}" if given else ""
 
 

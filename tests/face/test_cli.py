@@ -521,6 +521,23 @@ def test_wait_and_its_exit_status(live: Live, run: Run) -> None:
         assert json.loads(result.stdout)["state"] == "ended"
 
 
+def test_numbers_and_bytes_that_no_json_library_takes_are_bad_input(run: Run) -> None:
+    huge = str(10**20)
+    for command in (
+        ("scale", "physics/devel/many", huge),
+        ("submit", "--role", "physics", "--name", "huge", "-n", huge, "--", "true"),
+    ):
+        result = run(*command)
+        assert result.exit_code == 2 and "instances: " in result.stderr and "at most" in result.stderr, result.stderr
+    for command in (
+        ("kill", "physics/devel/\udcff"),
+        ("kill", "physics/devel/many", "--why", "\udcff"),
+        ("list", "--name", "\udcff"),
+    ):
+        result = run(*command)
+        assert result.exit_code == 2 and "must be text in UTF-8" in result.stderr, result.stderr
+
+
 def test_kill_restart_scale(run: Run) -> None:
     run("submit", "--role", "physics", "--name", "many", "--cpus", "999", "-n", "4", "--", "true")
     assert good(run("job", "scale", "physics/devel/many", "6", "--json"))[0]["active"] == 6
