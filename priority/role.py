@@ -147,7 +147,9 @@ def _written_quotas(quotas: Quotas) -> dict[str, Any]:
 
 def _flat(role: RoleSpec) -> dict[str, Any]:
     plain = role.model_dump(mode="json")
-    flat: dict[str, Any] = {"description": plain["description"], "weight": plain["weight"]}
+    flat: dict[str, Any] = {"weight": plain["weight"]}
+    if plain["description"]:  # none is no change to tell of
+        flat["description"] = plain["description"]
     for tier, amounts in plain["quota"].items():
         flat |= {f"quota/{tier}": amounts}
     for user, member in plain["users"].items():

@@ -74,8 +74,10 @@ def differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:
     """Each value that is no mapping, with its path. The amounts of one quota stay together."""
     if value is None or value in ("", [], {}):
-        if path and value == {} and _is_amounts(path):
+        if value == {} and path and _is_amounts(path):
             yield path, "nothing"
+        elif value == [] and path.endswith("/grants"):  # a user who is in the role, if only in name
+            yield path, "none"
         return
     if not isinstance(value, Mapping):
         yield path, _value(value)

@@ -85,7 +85,6 @@ def test_a_diff_is_what_changes_and_nothing_else() -> None:
     )
     assert diff(before, before) == []
     assert diff(before, after) == [
-        Change("ci/description", "", None),
         Change("ci/weight", 1.0, None),
         Change("physics/quota/prod", {"cpus": 8, "mem": 16384}, {"cpus": 9, "mem": 16384}),
         Change("physics/users/ben/grants", ["admin", "submit"], ["submit"]),
