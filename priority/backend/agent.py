@@ -191,6 +191,7 @@ class Agent:
             self._beat_line.drop()
             self._missed = True
             if not self._nobody_hears():
+                self._bond.send({"do": "well"})  # it is told of no lease now, and would seem to hang once Redis is back
                 return
             forgotten = 0
         else:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from cluster import Cluster, kill, lives
 
+from priority.backend import agent as backend_agent
 from priority.backend import belt, proc
 from priority.errors import Unavailable
 from priority.incarnation import began_later
@@ -26,6 +27,17 @@ MARK = 'echo "$PRIORITY_TASK_ID" >> $PRIORITY_SANDBOX/../../ran; '
 def ran(cluster: Cluster, node: str = "n1") -> list[str]:
     path = cluster.state / "nodes" / node / "ran"
     return path.read_text().split() if path.exists() else []
+
+
+class StandInBond:
+    """A warden that answers at once what has an answer, while `tell` is set."""
+
+    tell: Callable[[dict[str, Any]], None] | None = None
+
+    def send(self, message: dict[str, Any], wait_s: float = 0.0) -> bool:
+        if self.tell is not None and message["do"] in ("well", "lease"):
+            self.tell({"well": True})
+        return True
 
 
 class TestTheAgentDies:
@@ -337,6 +349,25 @@ class TestTheLease:
         agent.process.send_signal(signal.SIGCONT)
         assert task in cluster.node_seen(since=since).tasks
         assert "ended" not in cluster.kinds(task)
+
+    def test_while_redis_is_away_the_warden_is_not_thought_to_hang(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        clock = [1000.0]
+        monkeypatch.setattr(backend_agent, "now_s", lambda: clock[0])
+        bond = StandInBond()
+        agent = backend_agent.Agent("n1", {}, {}, "redis://127.0.0.1:1", tmp_path, 1.0, 60.0, bond)  # type: ignore[arg-type]
+        bond.tell = agent._heed
+        agent._sure.set()  # as after a beat that Redis took
+        for _ in range(20):
+            agent._beat()
+            clock[0] += 1.0
+        assert "the warden does not answer" not in caplog.text
+        bond.tell = None  # now it hangs
+        for _ in range(6):
+            agent._beat()
+            clock[0] += 1.0
+        assert "the warden does not answer" in caplog.text
 
     def test_a_redis_that_is_away_longer_than_the_lease(
         self, make_cluster: Callable[..., Cluster], tmp_path: Path
